@@ -1,0 +1,41 @@
+"""One key a purpose: whatever is random is a function of (seed, purpose, step).
+
+Inclusion of examples, augmentation, initialisation, dropout and noise must be independent of each other: a generator that serves two
+of them with one key makes them dependent, and for inclusion and noise that voids privacy amplification. Every consumer therefore
+derives its own 128 bits from the seed by SHA-256.
+
+    keys.derive(7, "noise")    # two signed 64-bit integers, what `tf.random.stateless_normal(seed=...)` takes
+"""
+
+import hashlib
+import os
+
+PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data")
+
+
+def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:
+    """The key of one purpose: 128 bits of SHA-256(purpose, seed), as two signed 64-bit integers.
+
+    Args:
+        seed: an integer of any size and sign, or bytes (a secret drawn by `secret`).
+        purpose: one of `PURPOSES`.
+
+    Returns:
+        Two integers in [-2**63, 2**63).
+
+    Raises:
+        ValueError: for a purpose that is not in the list.
+    """
+    if purpose not in PURPOSES:
+        raise ValueError(f"`purpose` must be one of {PURPOSES}. Received: purpose={purpose!r}")
+    material = seed if isinstance(seed, bytes) else str(int(seed)).encode()
+    digest = hashlib.sha256(b"noisy_sgd\0" + purpose.encode() + b"\0" + material).digest()
+    return (
+        int.from_bytes(digest[:8], "little", signed=True),
+        int.from_bytes(digest[8:16], "little", signed=True),
+    )
+
+
+def secret() -> bytes:
+    """128 bits from the operating system, for noise that nobody can recompute."""
+    return os.urandom(16)
