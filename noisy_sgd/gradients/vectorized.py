@@ -1,0 +1,76 @@
+"""The reference engine: every example's gradient by `tf.vectorized_map`, for any Keras model.
+
+Each example passes through the model as a batch of one, so whatever the layers do, its gradient depends on it alone. All
+gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that.
+
+    result = vectorized.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
+    result.values    # sums of clipped gradients, aligned with model.trainable_weights
+"""
+
+import tensorflow as tf
+
+from noisy_sgd.gradients import clipping
+
+
+def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
+    """Sum over a microbatch of clip(norm) * gradient.
+
+    Args:
+        model: a built Keras model.
+        loss_fn: loss_fn(y, predictions) -> losses [B].
+        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        y: targets, any nest of [B, ...].
+        clip: norms [B] -> factors [B] (see `clipping.flat`).
+        mask: [B], 0 for padding, which contributes nothing at all. Defaults to no padding.
+        views: augmented views of an example; its gradient is the mean over them, clipped once. Defaults to 1.
+
+    Returns:
+        A `clipping.Result`.
+    """
+    weights = [weight.value for weight in model.trainable_weights]
+    size = tf.shape(tf.nest.flatten(x)[0])[0]
+    present = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    x, y = only_present((x, y), present)
+
+    def one_example(example):
+        inputs, targets = example
+        if views == 1:
+            inputs = tf.nest.map_structure(lambda t: t[None], inputs)
+        targets = tf.nest.map_structure(lambda t: tf.repeat(t[None], views, axis=0), targets)
+        with tf.GradientTape() as tape:
+            predictions = model(inputs, training=True)
+            loss = tf.reduce_mean(loss_fn(targets, predictions))
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
+
+    losses, predictions, gradients = tf.vectorized_map(one_example, (x, y))
+    norms = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]))
+    finite = present & tf.math.is_finite(norms)
+    factors = tf.where(present, clip(norms), tf.zeros_like(norms))
+    values = []
+    for gradient in gradients:
+        safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
+        values.append(tf.reshape(tf.linalg.matvec(safe, tf.cast(factors, safe.dtype), transpose_a=True), gradient.shape[1:]))
+    return clipping.Result(
+        losses=tf.where(present, losses, tf.zeros_like(losses)),
+        predictions=predictions,
+        norms=tf.where(present, norms, tf.zeros_like(norms)),
+        values=values,
+    )
+
+
+def only_present(tensors, present: tf.Tensor):
+    """The same nest with the padded examples' entries replaced by zeros, so that nothing in them reaches the model."""
+
+    def keep(tensor):
+        tensor = tf.convert_to_tensor(tensor)
+        shape = tf.concat([tf.shape(present), tf.ones([tf.rank(tensor) - 1], tf.int32)], axis=0)
+        return tf.where(tf.reshape(present, shape), tensor, tf.zeros_like(tensor))
+
+    return tf.nest.map_structure(keep, tensors)
+
+
+def flatten(gradient: tf.Tensor) -> tf.Tensor:
+    """[B, ...] as [B, size]."""
+    return tf.reshape(gradient, [tf.shape(gradient)[0], tf.math.reduce_prod(tf.shape(gradient)[1:])])
