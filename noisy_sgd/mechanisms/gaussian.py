@@ -1,0 +1,141 @@
+"""Gaussian noise on a sum of gradients, as tensorflow-privacy queries whose draws are functions of (key, step).
+
+tensorflow-privacy's own Gaussian query draws from a stateful generator: under tf.distribute every replica would draw, and the noise
+would not be the stated one. Here all noise of a step is one flat stateless draw Z_k, the same wherever it is drawn, split over the
+tensors; each of R replicas adds its share Z_k / R, so that the all-reduced sum holds it once:
+
+    sum_i clip_C(g_i) + sigma C Z_k    (DP-SGD, eq. (2) times B)        sum_i g_i + s Z_k    (Noisy-SGD, eq. (11) times B)
+
+    query = gaussian.GaussianSumQuery(l2_norm_clip=1.0, stddev=2.5, key=tf.constant(keys.derive(7, "noise"), tf.int64))
+    noised, state, event = query.get_noised_result(clipped_sums, query.initial_global_state())
+"""
+
+from typing import Any, NamedTuple
+
+import dp_accounting
+import tensorflow as tf
+
+from noisy_sgd.mechanisms import tf_privacy
+
+GEOMETRIES = ("isotropic", "multiplicative", "mirrored")
+
+
+class GlobalState(NamedTuple):
+    """What a draw depends on beside the key: the step, and the fraction of the noise to add here (1 / replicas)."""
+
+    step: Any = 0
+    share: float = 1.0
+
+
+def flat_normal(shapes, dtype, key, step) -> list[tf.Tensor]:
+    """One standard normal draw of all the given shapes together, split into one tensor a shape.
+
+    Args:
+        shapes: static shapes.
+        dtype: float32 or float64.
+        key: [2] int64. TensorFlow scrambles the 128 bits of a seed one to one, so that keys and steps never collide.
+        step: scalar integer.
+
+    Returns:
+        One tensor a shape, independent of each other and of every other (key, step).
+    """
+    sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
+    seed = tf.stack([key[0], key[1] + tf.cast(step, tf.int64)])
+    flat = tf.random.stateless_normal([sum(sizes)], seed, dtype=dtype, alg="philox")
+    return [tf.reshape(part, shape) for part, shape in zip(tf.split(flat, sizes), shapes, strict=True)]
+
+
+def draw(geometry: str, values, key, step) -> list[tf.Tensor]:
+    """Noise of unit scale, one tensor a value.
+
+    Args:
+        geometry: "isotropic": Z. "multiplicative": Z * w, an own draw for every weight. "mirrored" (eq. (18)): +Z * w for the plus
+            and -Z * w for the minus weights of variables [..., 2, d], with one Z [..., d] for both.
+        values: the gradients' shapes and dtypes for "isotropic"; the weights w for the others.
+        key: [2] int64.
+        step: scalar integer.
+
+    Returns:
+        One tensor a value, in the value's dtype.
+    """
+    shapes = [tuple(value.shape) for value in values]
+    if geometry == "mirrored":
+        shapes = [shape[:-2] + shape[-1:] for shape in shapes]
+    dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
+    normals = flat_normal(shapes, dtype, key, step)
+    normals = [tf.cast(normal, value.dtype) for normal, value in zip(normals, values, strict=True)]
+    if geometry == "isotropic":
+        return normals
+    if geometry == "mirrored":
+        normals = [tf.stack([normal, -normal], axis=-2) for normal in normals]
+    return [normal * value for normal, value in zip(normals, values, strict=True)]
+
+
+class GaussianSumQuery(tf_privacy.gaussian_query.GaussianSumQuery):
+    """DP-SGD's mechanism: a sum of records clipped to `l2_norm_clip`, plus N(0, stddev^2) on every coordinate.
+
+    Args:
+        l2_norm_clip: C, the sensitivity of the sum.
+        stddev: standard deviation of the noise on the sum (noise_multiplier * C); 0 for none.
+        key: [2] int64, the noise key.
+    """
+
+    def __init__(self, l2_norm_clip: float, stddev: float, key):
+        super().__init__(l2_norm_clip, stddev)
+        self._key = key
+
+    def initial_global_state(self) -> GlobalState:
+        """The state of step 0."""
+        return GlobalState()
+
+    def derive_sample_params(self, global_state: GlobalState) -> float:
+        """The clipping norm."""
+        return self._l2_norm_clip
+
+    def get_noised_result(self, sample_state, global_state: GlobalState):
+        """The sum with this step's noise, the next step's state, and the event to account."""
+        noised = sample_state
+        if self._stddev:
+            noised = _add_noise("isotropic", sample_state, sample_state, self._stddev, self._key, global_state)
+        return noised, global_state._replace(step=global_state.step + 1), self.event
+
+    @property
+    def event(self) -> dp_accounting.DpEvent:
+        """What one call costs, for the accountant; non-private without noise."""
+        if not self._stddev:
+            return dp_accounting.NonPrivateDpEvent()
+        return dp_accounting.GaussianDpEvent(self._stddev / self._l2_norm_clip)
+
+
+class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
+    """Noisy-SGD's mechanism: noise of a stated size on a sum that nothing bounds, and so no privacy.
+
+    Args:
+        stddev: standard deviation of the noise on the sum; a number, or tensors that broadcast against the records.
+        key: [2] int64, the noise key.
+        geometry: one of `GEOMETRIES`. Defaults to "isotropic".
+        weights: the weights that the noise is multiplied by, for the geometries other than "isotropic".
+    """
+
+    def __init__(self, stddev, key, geometry: str = "isotropic", weights=None):
+        self._stddev = stddev
+        self._key = key
+        self._geometry = geometry
+        self._weights = weights
+
+    def initial_global_state(self) -> GlobalState:
+        """The state of step 0."""
+        return GlobalState()
+
+    def get_noised_result(self, sample_state, global_state: GlobalState):
+        """The sum with this step's noise, the next step's state, and a non-private event."""
+        like = sample_state if self._weights is None else self._weights
+        noised = _add_noise(self._geometry, sample_state, like, self._stddev, self._key, global_state)
+        return noised, global_state._replace(step=global_state.step + 1), dp_accounting.NonPrivateDpEvent()
+
+
+def _add_noise(geometry, sums, like, stddev, key, state: GlobalState):
+    flat = tf.nest.flatten(sums)
+    noise = draw(geometry, tf.nest.flatten(like), key, state.step)
+    noised = [value + tf.cast(stddev, value.dtype) * state.share * z for value, z in zip(flat, noise, strict=True)]
+    return tf.nest.pack_sequence_as(sums, noised)

@@ -1,0 +1,162 @@
+"""DP-SGD: SGD on a sum of clipped per-example gradients, with Gaussian noise (eq. (2) of the paper; Abadi et al. 2016).
+
+    w_{k+1} = w_k - lr * (1/B) ( sum_i clip_C(grad loss_i(w_k)) + N(0, sigma^2 C^2 I) )
+
+    optimizer = noisy_sgd.DPSGD(learning_rate=4.0, l2_norm_clip=1.0, noise_multiplier=3.0, batch_size=4096)
+    model = noisy_sgd.PrivateModel(inputs, outputs)
+    model.compile(optimizer, loss, microbatch_size=64)
+"""
+
+import math
+
+import keras
+import numpy as np
+
+from noisy_sgd.gradients import clipping
+from noisy_sgd.mechanisms import gaussian
+from noisy_sgd.optimizers import noisy_sgd
+
+
+@keras.saving.register_keras_serializable(package="noisy_sgd")
+class DPSGD(noisy_sgd.NoisySGD):
+    """DP-SGD (eq. (2)): takes a sum of clipped per-example gradients, adds noise, divides by its own batch size.
+
+    The noise on the mean gradient has standard deviation noise_multiplier * l2_norm_clip / batch_size. Clip, noise and batch size are
+    read-only, so that nothing changes behind the accountant. It refuses bare gradients: train a `noisy_sgd.PrivateModel`, or pass the
+    `ClippedSum` of `noisy_sgd.clipped_gradient_sum` to `apply`.
+
+    Args:
+        learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
+        l2_norm_clip: C, the bound on each example's gradient; positive. Infinity only without noise.
+        noise_multiplier: sigma, the noise's standard deviation in units of C; >= 0. Without noise nothing is private.
+        batch_size: B, the nominal size of a logical batch, and the divisor whatever the batch really holds; a positive integer.
+        seed: None draws a 128-bit noise key from the operating system. It is kept out of `get_config`, saved models and logs: who has it
+            can subtract the noise. An integer is for tests: the noise can be recomputed, and nothing is private. Defaults to None.
+        momentum: float in [0, 1]. Defaults to 0.0.
+        nesterov: whether to use Nesterov momentum. Defaults to False.
+        clipping: how norms become clip factors: "flat". Defaults to "flat".
+        weight_decay: Keras' decoupled weight decay; it does not depend on the data. Defaults to None.
+        name: Defaults to "dp_sgd".
+        **kwargs: `use_ema` and `ema_momentum` as in Keras.
+
+    Raises:
+        ValueError: for an argument out of range, or one of Keras' that would break clipping or noise.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        l2_norm_clip,
+        noise_multiplier,
+        batch_size,
+        *,
+        seed=None,
+        momentum=0.0,
+        nesterov=False,
+        clipping="flat",
+        weight_decay=None,
+        name="dp_sgd",
+        **kwargs,
+    ):
+        self._l2_norm_clip, self._noise_multiplier = _check_noise(l2_norm_clip, noise_multiplier)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
+        if clipping != "flat":
+            raise ValueError(f'`clipping` must be "flat". Received: clipping={clipping!r}')
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
+            raise ValueError(f"`seed` must be an integer or None. Received: seed={type(seed).__name__}")
+        self._batch_size = int(batch_size)
+        self._clipping = clipping
+        self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
+        # Infinity times 0 is no noise.
+        stddev = self._noise_multiplier * self._l2_norm_clip if self._noise_multiplier else 0.0
+        self._query = gaussian.GaussianSumQuery(self._l2_norm_clip, stddev, self._noise_key.variable)
+
+    def build(self, variables):
+        """Creates the momentum slots."""
+        keras.optimizers.SGD.build(self, variables)
+
+    @property
+    def l2_norm_clip(self) -> float:
+        """C, the bound on each example's gradient."""
+        return self._l2_norm_clip
+
+    @property
+    def noise_multiplier(self) -> float:
+        """sigma, the noise's standard deviation on the sum in units of C."""
+        return self._noise_multiplier
+
+    @property
+    def batch_size(self) -> int:
+        """B, the divisor of the noised sum."""
+        return self._batch_size
+
+    @property
+    def clipping(self) -> str:
+        """How norms become clip factors."""
+        return self._clipping
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise on the mean gradient: noise_multiplier * l2_norm_clip / batch_size."""
+        return self._query._stddev / self._batch_size
+
+    @property
+    def event(self):
+        """The `dp_accounting.DpEvent` of one step."""
+        return self._query.event
+
+    def apply(self, grads, trainable_variables=None):
+        """One step from a `ClippedSum`.
+
+        Under tf.distribute, called on each replica with its part of the clipped sum; the parts are summed.
+
+        Args:
+            grads: a `noisy_sgd.ClippedSum` whose bound is this optimizer's `l2_norm_clip`.
+            trainable_variables: the variables its values belong to. Defaults to those the optimizer was built with.
+
+        Raises:
+            TypeError: for bare gradients.
+            ValueError: for a sum clipped to another bound.
+        """
+        if not isinstance(grads, clipping.ClippedSum):
+            raise TypeError(
+                "`DPSGD` needs gradients clipped per example, and a plain training step has only their mean: build the model as "
+                "`noisy_sgd.PrivateModel(inputs, outputs)`, or pass the result of `noisy_sgd.clipped_gradient_sum`. "
+                f"Received: grads of type {type(grads).__name__}"
+            )
+        if not math.isclose(grads.l2_sensitivity, self.l2_norm_clip, rel_tol=1e-9):
+            raise ValueError(
+                "`grads` must be clipped to the optimizer's own bound, since the noise is scaled to it: "
+                f"l2_norm_clip={self.l2_norm_clip}. Received: l2_sensitivity={grads.l2_sensitivity}"
+            )
+        super().apply(grads.values, trainable_variables)
+
+    def _noised(self, grads, weights):
+        sums = self._query.get_noised_result(grads, self._global_state())[0]
+        return [value / self._batch_size for value in sums]
+
+    def get_config(self):
+        """The arguments that rebuild this optimizer, without a secret noise key."""
+        config = keras.optimizers.SGD.get_config(self)
+        config = {name: value for name, value in config.items() if name not in noisy_sgd.REFUSED}
+        config.update(
+            l2_norm_clip=self.l2_norm_clip,
+            noise_multiplier=self.noise_multiplier,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            clipping=self.clipping,
+        )
+        return config
+
+
+def _check_noise(l2_norm_clip, noise_multiplier) -> tuple[float, float]:
+    bound, multiplier = clipping.check_norm_clip(l2_norm_clip), float(noise_multiplier)
+    if not math.isfinite(multiplier) or multiplier < 0:
+        raise ValueError(f"`noise_multiplier` must be finite and at least 0. Received: noise_multiplier={noise_multiplier}")
+    if multiplier and math.isinf(bound):
+        raise ValueError(
+            "`l2_norm_clip` must be finite where there is noise: no noise hides an unbounded gradient. "
+            f"Received: l2_norm_clip={l2_norm_clip}, noise_multiplier={noise_multiplier}"
+        )
+    return bound, multiplier
