@@ -1,10 +1,10 @@
 """What a user asked for, checked: one frozen dataclass a flag group, and no TensorFlow.
 
-Every rule about what may be typed stands here, so that a run that cannot work ends in one sentence before anything heavy is imported
-or anything is written. Values that a flag leaves open are resolved here too, so that a run's record shows what was really used.
+Every rule about what may be typed stands here, so that a run that cannot work ends in one sentence before anything heavy
+is imported or anything is written. What a flag leaves open is resolved here, so that a record shows what was used.
 
-    config = Config(algorithm=Algorithm(algorithm="noisy_sgd", batch_size=64, effective_noise=0.01), data=Data(dataset="digits"))
-    config.algorithm.resolved_noise_multiplier    # sigma = 0.64: effective noise sigma / B times B
+    noisy = Algorithm(algorithm="noisy_sgd", batch_size=64, effective_noise=0.01)
+    Config(algorithm=noisy).resolved()["algorithm"]["noise_multiplier"]    # 0.64: sigma / B times B
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ from typing import Any
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 DATASETS = ("digits", "mnist")
 MODELS = ("nf_resnet_small", "nf_resnet_50", "wrn_16_4", "mlp", "mnist_cnn")
-WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small")
 STRATEGIES = ("default", "mirrored")
 
 _LARGEST_DEFAULT_MICROBATCH = 256
@@ -24,18 +23,21 @@ class ConfigError(ValueError):
     """What was asked for cannot be run; the message is one sentence for the person who asked."""
 
 
-def _refuse(name: str, constraint: str, value: Any, way_out: str) -> None:
-    raise ConfigError(f"`--{name}` {constraint} (Received: {name}={value}); {way_out}")
+def require(holds: bool, name: str, constraint: str, value: Any, way_out: str) -> None:
+    """Refuses a typed value, naming the flag, what it must be, what was received and the way out."""
+    if not holds:
+        raise ConfigError(f"`--{name}` {constraint} (Received: {name}={value}); {way_out}")
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        _refuse(name, f"must be one of {', '.join(choices)}", value, "choose one of these")
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuses what is not in the list."""
+    require(value in choices, name, f"must be one of {', '.join(choices)}", value, "choose one of these")
 
 
-def _check_at_least(name: str, value: int, smallest: int) -> None:
-    if value < smallest:
-        _refuse(name, f"must be at least {smallest}", value, f"give a whole number from {smallest} up")
+def require_at_least(name: str, value: int | None, smallest: int) -> None:
+    """Refuses a number that is too small; None was not typed."""
+    way_out = f"give a whole number from {smallest} up"
+    require(value is None or value >= smallest, name, f"must be at least {smallest}", value, way_out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,8 @@ class Data:
     num_train_examples: int | None = None
 
     def __post_init__(self):
-        _check_choice("dataset", self.dataset, DATASETS)
-        if self.num_train_examples is not None:
-            _check_at_least("num_train_examples", self.num_train_examples, 1)
+        require_choice("dataset", self.dataset, DATASETS)
+        require_at_least("num_train_examples", self.num_train_examples, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,21 +60,16 @@ class Model:
     model: str = "nf_resnet_small"
 
     def __post_init__(self):
-        if not self.model.endswith(".keras") and self.model not in MODELS:
-            _refuse(
-                "model",
-                f"must be one of {', '.join(MODELS)} or a file that ends in .keras",
-                self.model,
-                "choose one of these",
-            )
+        if not self.model.endswith(".keras"):
+            require_choice("model", self.model, (*MODELS, "PATH.keras"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """The optimizer, its batch and its noise.
 
-    The noise is typed either as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). On the mean gradient its standard
-    deviation is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). Zero noise has to be typed, never assumed.
+    The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
+    mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). No noise has to be typed.
     """
 
     algorithm: str = "sgd"
@@ -89,97 +85,64 @@ class Algorithm:
     delta: float | None = None
 
     def __post_init__(self):
-        _check_choice("algorithm", self.algorithm, ALGORITHMS)
-        _check_at_least("batch_size", self.batch_size, 1)
-        _check_at_least("num_steps", self.num_steps, 1)
-        self._check_microbatch()
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            _refuse("learning_rate", "must be positive and finite", self.learning_rate, "0.5 is what the paper uses")
-        if not 0 <= self.momentum < 1:
-            _refuse("momentum", "must be at least 0 and less than 1", self.momentum, "0 is plain descent")
+        require_choice("algorithm", self.algorithm, ALGORITHMS)
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("num_steps", self.num_steps, 1)
+        require_at_least("microbatch_size", self.microbatch_size, 1)
+        remainder = self.batch_size % (self.microbatch_size or 1)
+        constraint = f"must be a multiple of `--microbatch_size`={self.microbatch_size}"
+        next_multiple = self.batch_size + (self.microbatch_size or 1) - remainder
+        require(remainder == 0, "batch_size", constraint, self.batch_size, f"{next_multiple} would be")
+        rate, momentum = self.learning_rate, self.momentum
+        usable = rate > 0 and math.isfinite(rate)
+        require(usable, "learning_rate", "must be positive and finite", rate, "0.5 is what the paper uses")
+        require(0 <= momentum < 1, "momentum", "must be at least 0 and less than 1", momentum, "0 is plain descent")
         self._check_noise()
         self._check_privacy()
 
-    def _check_microbatch(self) -> None:
-        if self.microbatch_size is None:
-            return
-        _check_at_least("microbatch_size", self.microbatch_size, 1)
-        if self.batch_size % self.microbatch_size:
-            _refuse(
-                "batch_size",
-                f"must be a multiple of `--microbatch_size`={self.microbatch_size}",
-                self.batch_size,
-                f"{-(-self.batch_size // self.microbatch_size) * self.microbatch_size} would be",
-            )
-
     def _check_noise(self) -> None:
-        typed = {
-            name: getattr(self, name)
-            for name in ("noise_multiplier", "effective_noise")
-            if getattr(self, name) is not None
-        }
+        typed = self._typed("noise_multiplier", "effective_noise")
         for name, value in typed.items():
-            if not (value >= 0 and math.isfinite(value)):
-                _refuse(name, "must be at least 0 and finite", value, "0 means no noise")
+            usable = value >= 0 and math.isfinite(value)
+            require(usable, name, "must be at least 0 and finite", value, "0 means no noise")
         if len(typed) == 2:
-            raise ConfigError(
-                "`--noise_multiplier` (sigma) and `--effective_noise` (sigma / B) say the same thing twice "
-                f"(Received: noise_multiplier={self.noise_multiplier}, effective_noise={self.effective_noise}); give one of them"
-            )
+            received = ", ".join(f"{name}={value}" for name, value in typed.items())
+            both = "`--noise_multiplier` (sigma) and `--effective_noise` (sigma / B) say the same thing twice"
+            raise ConfigError(f"{both} (Received: {received}); give one of them")
         if self.algorithm == "sgd":
-            for name, value in {**typed, "noise_seed": self.noise_seed}.items():
-                if value is not None:
-                    _refuse(
-                        name,
-                        "belongs to noisy_sgd and dp_sgd only",
-                        value,
-                        "choose `--algorithm=noisy_sgd`, or leave it out",
-                    )
-        elif not typed:
-            _refuse(
-                "noise_multiplier",
-                f"or `--effective_noise` is needed by {self.algorithm}",
-                None,
-                "give sigma or sigma / B, and an explicit 0 to have no noise",
-            )
+            self._refuse_foreign("noise_multiplier", "effective_noise", "noise_seed", owner="noisy_sgd")
+            return
+        constraint = f"or `--effective_noise` is needed by {self.algorithm}"
+        way_out = "give sigma, or sigma / B, and an explicit 0 to have no noise"
+        require(bool(typed), "noise_multiplier", constraint, None, way_out)
 
     def _check_privacy(self) -> None:
         if self.algorithm != "dp_sgd":
-            for name in ("l2_norm_clip", "delta"):
-                if getattr(self, name) is not None:
-                    _refuse(
-                        name,
-                        "belongs to dp_sgd only",
-                        getattr(self, name),
-                        "choose `--algorithm=dp_sgd`, or leave it out",
-                    )
+            self._refuse_foreign("l2_norm_clip", "delta", owner="dp_sgd")
             return
-        if self.l2_norm_clip is None:
-            _refuse("l2_norm_clip", "is needed by dp_sgd", None, "`--l2_norm_clip=1.0` is the usual bound")
-        if not self.l2_norm_clip > 0:
-            _refuse("l2_norm_clip", "must be positive", self.l2_norm_clip, "`--l2_norm_clip=1.0` is the usual bound")
-        if math.isinf(self.l2_norm_clip) and self.resolved_noise_multiplier > 0:
-            _refuse(
-                "l2_norm_clip", "must be finite when there is noise", self.l2_norm_clip, "give a bound, or no noise"
-            )
-        if self.delta is not None and not 0 < self.delta < 1:
-            _refuse(
-                "delta",
-                "must lie between 0 and 1",
-                self.delta,
-                "something below one over the number of examples is usual",
-            )
+        clip, way_out = self.l2_norm_clip, "`--l2_norm_clip=1.0` is the usual bound"
+        require(clip is not None, "l2_norm_clip", "is needed by dp_sgd", clip, way_out)
+        require(clip > 0, "l2_norm_clip", "must be positive", clip, way_out)
+        bounded = math.isfinite(clip) or self.resolved_noise_multiplier == 0
+        require(bounded, "l2_norm_clip", "must be finite when there is noise", clip, way_out)
+        way_out = "less than one over the number of examples is usual"
+        require(self.delta is None or 0 < self.delta < 1, "delta", "must lie between 0 and 1", self.delta, way_out)
+
+    def _typed(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def _refuse_foreign(self, *names: str, owner: str) -> None:
+        for name, value in self._typed(*names).items():
+            constraint = f"means nothing to {self.algorithm}"
+            require(False, name, constraint, value, f"leave it out, or choose `--algorithm={owner}`")
 
     @property
     def resolved_microbatch_size(self) -> int:
         """What was typed, or the largest divisor of the batch size up to 256."""
         if self.microbatch_size is not None:
             return self.microbatch_size
-        return next(
-            size
-            for size in range(min(self.batch_size, _LARGEST_DEFAULT_MICROBATCH), 0, -1)
-            if self.batch_size % size == 0
-        )
+        sizes = range(min(self.batch_size, _LARGEST_DEFAULT_MICROBATCH), 0, -1)
+        return next(size for size in sizes if self.batch_size % size == 0)
 
     @property
     def resolved_noise_multiplier(self) -> float:
@@ -208,11 +171,9 @@ class Run:
     eval_every: int | None = None
 
     def __post_init__(self):
-        _check_choice("strategy", self.strategy, STRATEGIES)
-        if self.logical_devices is not None:
-            _check_at_least("logical_devices", self.logical_devices, 1)
-        if self.eval_every is not None:
-            _check_at_least("eval_every", self.eval_every, 1)
+        require_choice("strategy", self.strategy, STRATEGIES)
+        require_at_least("logical_devices", self.logical_devices, 1)
+        require_at_least("eval_every", self.eval_every, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,7 +192,7 @@ class Config:
 
     @property
     def noise_seed(self) -> int | None:
-        """Noisy-SGD's noise repeats with the run's seed unless told otherwise; DP-SGD's key comes from the operating system."""
+        """Noisy-SGD's noise follows the run's seed unless told otherwise; DP-SGD's key is the operating system's."""
         if self.algorithm.algorithm == "noisy_sgd" and self.algorithm.noise_seed is None:
             return self.run.seed
         return self.algorithm.noise_seed
@@ -246,45 +207,32 @@ class Config:
             noise_multiplier=sigma,
             effective_noise=sigma / self.algorithm.batch_size,
             noise_std=self.algorithm.noise_std,
+            noise_seed=self.noise_seed,
         )
-        groups["algorithm"]["noise_seed"] = self.noise_seed
         groups["run"]["eval_every"] = self.eval_every
         return groups
 
 
 def sweep(
-    *,
-    algorithms: tuple[str, ...],
-    batch_sizes: tuple[int, ...],
-    num_seeds: int,
-    data: Data,
-    model: Model,
-    run: Run,
-    options: dict[str, Any],
+    algorithms: tuple[str, ...], batch_sizes: tuple[int, ...], num_seeds: int, *, base: Config, **options: Any
 ) -> dict[str, Config]:
-    """Figure 1's protocol as named runs: everything in `options` is fixed (steps, learning rate, sigma / B), the batch size varies.
+    """Figure 1's protocol as named runs: `options` (steps, learning rate, sigma / B, clip norm) fixed, the batch varies.
 
-    SGD takes the options without the noise, Noisy-SGD without the clip norm. The name of a run is the folder it is recorded in.
+    SGD takes the options without the noise, Noisy-SGD without the clip norm. A run's name is the folder of its record.
     """
-    _check_at_least("num_seeds", num_seeds, 1)
+    require_at_least("num_seeds", num_seeds, 1)
     for name, values in (("algorithm", algorithms), ("batch_size", batch_sizes)):
-        if not values or len(set(values)) < len(values):
-            _refuse(
-                name, "must list one or more different values", ",".join(map(str, values)), "separate them by commas"
-            )
-    foreign = {
-        "sgd": ("effective_noise", "l2_norm_clip", "delta", "noise_seed"),
-        "noisy_sgd": ("l2_norm_clip", "delta"),
-        "dp_sgd": (),
-    }
+        distinct = bool(values) and len(set(values)) == len(values)
+        listed = ",".join(map(str, values))
+        require(distinct, name, "must list one or more different values", listed, "separate them by commas")
+    private = ("l2_norm_clip", "delta")
+    foreign = {"sgd": (*private, "effective_noise", "noise_seed"), "noisy_sgd": private}
     runs = {}
     for name in algorithms:
-        _check_choice("algorithm", name, ALGORITHMS)
-        kept = {option: value for option, value in options.items() if option not in foreign[name]}
+        kept = {option: value for option, value in options.items() if option not in foreign.get(name, ())}
         for batch_size in batch_sizes:
             algorithm = Algorithm(algorithm=name, batch_size=batch_size, **kept)
-            for seed in range(run.seed, run.seed + num_seeds):
-                runs[f"{name}-batch_{batch_size}-seed_{seed}"] = Config(
-                    data=data, model=model, algorithm=algorithm, run=dataclasses.replace(run, seed=seed)
-                )
+            for seed in range(base.run.seed, base.run.seed + num_seeds):
+                run = dataclasses.replace(base.run, seed=seed)
+                runs[f"{name}-batch_{batch_size}-seed_{seed}"] = dataclasses.replace(base, algorithm=algorithm, run=run)
     return runs
