@@ -1,0 +1,65 @@
+"""Noisy-SGD and DP-SGD for Keras 3 on TensorFlow: gradient noise, per-example clipping, and the privacy they buy.
+
+Importing the package imports nothing heavy; a public name or a submodule is loaded when it is first used.
+
+    import noisy_sgd
+    optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256)
+    epsilon = noisy_sgd.privacy.epsilon(1.1, batch_size=256, num_examples=60_000, num_steps=1_000, delta=1e-5)
+"""
+
+import importlib
+import platform
+import sys
+
+_NAMES = {
+    "ClippedSum": "noisy_sgd.gradients.clipping",
+    "DPSGD": "noisy_sgd.optimizers.dp_sgd",
+    "NoisySGD": "noisy_sgd.optimizers.noisy_sgd",
+    "PrivateModel": "noisy_sgd.training.private_model",
+    "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
+}
+
+_SUBMODULES = (
+    "config",
+    "data",
+    "experiments",
+    "figures",
+    "gradients",
+    "keys",
+    "mechanisms",
+    "models",
+    "optimizers",
+    "privacy",
+    "records",
+    "sde",
+    "training",
+)
+
+__all__ = sorted((*_NAMES, *_SUBMODULES))
+
+
+def _refuse_python(version: tuple[int, int], received: str) -> None:
+    """Raises ImportError unless TensorFlow Privacy and TensorFlow both support this Python, 3.10 or 3.11."""
+    if not (3, 10) <= version < (3, 12):
+        raise ImportError(
+            f"noisy_sgd needs Python 3.10 or 3.11 (received Python {received}): prefix your command with "
+            "`uv run --python 3.11 --no-project --with-requirements requirements.txt` to run it on one that works."
+        )
+
+
+_refuse_python(sys.version_info[:2], platform.python_version())
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(f"noisy_sgd.{name}")
+    else:
+        raise AttributeError(f"module 'noisy_sgd' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Binaries, one a question: parse flags, build, run, record."""

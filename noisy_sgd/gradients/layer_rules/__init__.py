@@ -1,0 +1,1 @@
+"""How a kind of layer yields the norms and sums of its per-example gradients."""
