@@ -58,19 +58,21 @@ class DPSGD(noisy_sgd.NoisySGD):
         name="dp_sgd",
         **kwargs,
     ):
-        self._l2_norm_clip, self._noise_multiplier = _check_noise(l2_norm_clip, noise_multiplier)
+        bound, multiplier = _check_noise(l2_norm_clip, noise_multiplier)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
         if clipping != "flat":
             raise ValueError(f'`clipping` must be "flat". Received: clipping={clipping!r}')
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
             raise ValueError(f"`seed` must be an integer or None. Received: seed={type(seed).__name__}")
+        self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
+        self._l2_norm_clip = bound
+        self._noise_multiplier = multiplier
         self._batch_size = int(batch_size)
         self._clipping = clipping
-        self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
         # Infinity times 0 is no noise.
-        stddev = self._noise_multiplier * self._l2_norm_clip if self._noise_multiplier else 0.0
-        self._query = gaussian.GaussianSumQuery(self._l2_norm_clip, stddev, self._noise_key.variable)
+        self._stddev = multiplier * bound if multiplier else 0.0
+        self._query = gaussian.GaussianSumQuery(bound, self._stddev, self._noise_key.variable)
 
     def build(self, variables):
         """Creates the momentum slots."""
@@ -99,7 +101,7 @@ class DPSGD(noisy_sgd.NoisySGD):
     @property
     def noise_std(self) -> float:
         """Standard deviation of the noise on the mean gradient: noise_multiplier * l2_norm_clip / batch_size."""
-        return self._query._stddev / self._batch_size
+        return self._stddev / self._batch_size
 
     @property
     def event(self):

@@ -26,19 +26,25 @@ REFUSED = {
 class NoiseKey:
     """Holds the 128-bit noise key where neither Keras nor TensorFlow's saving finds it.
 
-    The key is a variable, so that no traced graph contains it and a checkpoint can restore it.
+    The key is a variable, so that no traced graph contains it and a checkpoint can restore it. A copy of a secret key is another
+    secret: the same noise on two different gradients would cancel in their difference.
+
+    Args:
+        seed: the seed, or None for a secret from the operating system.
     """
 
-    __slots__ = ("variable",)
+    __slots__ = ("seed", "variable")
 
-    def __init__(self, halves: tuple[int, int]):
+    def __init__(self, seed: int | None):
+        self.seed = seed
+        halves = keys.derive(keys.secret() if seed is None else seed, "noise")
         self.variable = tf.Variable(halves, dtype=tf.int64, trainable=False, name="noise_key")
 
     def __repr__(self) -> str:
         return "NoiseKey(...)"
 
     def __deepcopy__(self, memo):
-        return self
+        return NoiseKey(self.seed)
 
 
 def refuse(arguments: dict) -> None:
@@ -110,7 +116,7 @@ class NoisySGD(keras.optimizers.SGD):
             learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, name=name, **kwargs
         )
         self.seed = None if seed is None else int(seed)
-        self._noise_key = NoiseKey(keys.derive(keys.secret() if seed is None else self.seed, "noise"))
+        self._noise_key = NoiseKey(self.seed)
 
     def build(self, variables):
         """Creates the momentum slots and the `noise_std` variable, in the weights' precision."""

@@ -1,0 +1,265 @@
+"""The training step, written once: `accumulate` a microbatch, `finish` the logical batch.
+
+    model = noisy_sgd.PrivateModel(inputs, outputs)
+    model.compile(noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256),
+                  loss="sparse_categorical_crossentropy", metrics=["accuracy"], microbatch_size=32)
+    model.fit(images, labels, epochs=3)
+
+`fit` slices each batch into microbatches (`train_step`); `noisy_sgd.training.loop` streams microbatches through the same two methods.
+"""
+
+import keras
+import tensorflow as tf
+
+from noisy_sgd.gradients import clipped_sum, clipping, plain, validation
+from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.training import per_example_loss, running_sum
+
+
+@keras.saving.register_keras_serializable(package="noisy_sgd")
+class PrivateModel(keras.Model):
+    """A functional Keras model that trains on per-example gradients: `PrivateModel(inputs, outputs)`.
+
+    With `noisy_sgd.DPSGD` every example's gradient is clipped before it is summed; with `noisy_sgd.NoisySGD`, or any Keras optimizer, the
+    ordinary gradient is summed in the same microbatches, for comparison.
+    """
+
+    def compile(
+        self,
+        optimizer,
+        loss,
+        *,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile=False,
+        microbatch_size=None,
+        batch_size=None,
+        engine="auto",
+    ):
+        """Configures the model for training.
+
+        Args:
+            optimizer: `noisy_sgd.DPSGD`, `noisy_sgd.NoisySGD` or a Keras optimizer.
+            loss: as in Keras; it is evaluated per example.
+            loss_weights: as in Keras.
+            metrics: as in Keras.
+            weighted_metrics: as in Keras.
+            run_eagerly: as in Keras. Defaults to False.
+            steps_per_execution: as in Keras. Defaults to 1.
+            jit_compile: whether XLA compiles the gradients of a microbatch. Defaults to False.
+            microbatch_size: examples on each replica at once; bounds memory and changes nothing else. Defaults to the whole batch.
+            batch_size: the divisor of the summed gradient. Defaults to `DPSGD`'s own, else to the number of examples in the batch.
+            engine: how clipped sums are computed: "auto" or "vectorized". Defaults to "auto".
+
+        Raises:
+            ValueError: for an argument out of range, or a model that `noisy_sgd.gradients.validation` refuses.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        _check_size("microbatch_size", microbatch_size)
+        _check_size("batch_size", batch_size)
+        if isinstance(optimizer, dp_sgd.DPSGD):
+            if batch_size not in (None, optimizer.batch_size):
+                raise ValueError(
+                    "`batch_size` must be the optimizer's, which the noise is scaled to, or be left out: "
+                    f"DPSGD has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
+                )
+            batch_size = optimizer.batch_size
+        if "float16" in (self.compute_dtype, *(layer.compute_dtype for layer in self.layers)):
+            raise ValueError(
+                "`model` must not compute in float16, whose loss scaling clipping would see; use the mixed_bfloat16 policy. "
+                f"Received: compute_dtype={self.compute_dtype}"
+            )
+        clipped_sum.engine_named(engine)
+        validation.check_model(self)
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=False,
+            auto_scale_loss=False,
+        )
+        self._microbatch_size = microbatch_size
+        self._batch_size = batch_size
+        self._engine = engine
+        self._jit_gradients = jit_compile
+        self._loss_fn = per_example_loss.from_keras(loss, loss_weights)
+        self._running_sum = None
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Makes the accumulators for the weights that are trainable now; called before every training."""
+        if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
+            with self.distribute_strategy.scope():
+                self._running_sum = running_sum.RunningSum(self.trainable_weights)
+            self._gradients = tf.function(
+                tf.autograph.experimental.do_not_convert(self._compute_gradients),
+                jit_compile=self._jit_gradients,
+                reduce_retracing=True,
+            )
+
+    def accumulate(self, x, y, sample_weight=None, mask=None):
+        """Adds a microbatch to this replica's running sum.
+
+        Args:
+            x: inputs, any nest of [B, ...].
+            y: targets, any nest of [B, ...].
+            sample_weight: [B]; multiplies the loss before clipping. Defaults to 1.
+            mask: [B], 0 for padding, which contributes nothing. Defaults to no padding.
+
+        Returns:
+            (losses [B], predictions).
+        """
+        targets = (y,) if sample_weight is None else (y, sample_weight)
+        losses, predictions, values = self._gradients(x, targets, mask)
+        present = tf.shape(losses)[0] if mask is None else tf.math.count_nonzero(mask)
+        self._running_sum.add(values, present)
+        return losses, predictions
+
+    def _compute_gradients(self, x, targets, mask):
+        if isinstance(self.optimizer, dp_sgd.DPSGD):
+            clip = clipped_sum.clipping_named(self.optimizer.clipping)(self.optimizer.l2_norm_clip)
+            compute = clipped_sum.engine_named(self._engine)
+            result = compute(self, self._loss_fn, x, targets, clip=clip, mask=mask)
+            losses, predictions, values = result.losses, result.predictions, result.values
+        else:
+            losses, predictions, values = plain.gradient_sum(self, self._loss_fn, x, targets, mask=mask)
+        validation.check_no_added_losses(self)
+        return losses, predictions, values
+
+    def finish(self) -> None:
+        """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
+        values, count = self._running_sum.read()
+        context = tf.distribute.get_replica_context()
+        if self._batch_size is not None:
+            divisor = tf.constant(self._batch_size, tf.float32)
+        else:
+            divisor = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, count), 1.0)
+        values = self._with_weight_regularization(values, divisor / context.num_replicas_in_sync)
+        if isinstance(self.optimizer, dp_sgd.DPSGD):
+            # The regularization does not depend on the data, so the sum's sensitivity is still the clip's.
+            update = clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=self.optimizer.l2_norm_clip)
+        else:
+            update = [value / tf.cast(divisor, value.dtype) for value in values]
+        self.optimizer.apply(update, self.trainable_weights)
+        self._running_sum.reset()
+
+    def _with_weight_regularization(self, values, scale):
+        weights = [weight for weight in self.trainable_weights if weight.regularizer is not None]
+        if not weights:
+            return values
+        variables = [weight.value for weight in weights]
+        with tf.GradientTape() as tape:
+            penalty = tf.add_n([tf.cast(weight.regularizer(weight.value), tf.float32) for weight in weights])
+        by_path = dict(zip([weight.path for weight in weights], tape.gradient(penalty, variables), strict=True))
+        return [
+            value + tf.cast(scale, value.dtype) * by_path[weight.path] if weight.path in by_path else value
+            for value, weight in zip(values, self.trainable_weights, strict=True)
+        ]
+
+    def fit(self, x=None, y=None, batch_size=None, **kwargs):
+        """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.
+
+        Raises:
+            ValueError: for a `batch_size` larger than the configured one.
+        """
+        configured = getattr(self, "_batch_size", None)
+        if configured is not None and batch_size is not None and batch_size > configured:
+            raise ValueError(
+                f"`batch_size` must be at most the configured one, which the sum is divided by: {configured}. "
+                f"Received: batch_size={batch_size}"
+            )
+        if batch_size is None and not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset):
+            batch_size = configured
+        return super().fit(x, y, batch_size=batch_size, **kwargs)
+
+    def make_train_function(self, force=False):
+        """Keras' train function, after `prepare`."""
+        fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
+        self.prepare()
+        return super().make_train_function(force=force or not fits)
+
+    def train_step(self, data):
+        """One logical batch on this replica: its microbatches, then `finish`."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        size = tf.shape(tf.nest.flatten(x)[0])[0]
+        checks = [] if self._batch_size is None else [self._check_batch(tf.nest.flatten(x)[0])]
+        with tf.control_dependencies(checks):
+            size = tf.identity(size)
+        losses, predictions = self._accumulate_all(x, y, sample_weight, size)
+        self.finish()
+        mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
+        penalties = [tf.cast(penalty, losses.dtype) for penalty in self._weight_penalties()]
+        self._loss_tracker.update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
+        return self.compute_metrics(x, y, predictions, sample_weight=sample_weight)
+
+    def _weight_penalties(self):
+        return [weight.regularizer(weight.value) for weight in self.trainable_weights if weight.regularizer is not None]
+
+    def _accumulate_all(self, x, y, sample_weight, size):
+        nest = (x, y) if sample_weight is None else (x, y, sample_weight)
+        if self._microbatch_size is None and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return self.accumulate(x, y, sample_weight)
+        # A replica may get no example at all of an epoch's last batch: it takes one microbatch of padding.
+        microbatch = tf.maximum(size, 1) if self._microbatch_size is None else self._microbatch_size
+        count = tf.maximum((size + microbatch - 1) // microbatch, 1)
+        padded = tf.nest.map_structure(lambda t: _split(t, count, microbatch, size), nest)
+        mask = tf.reshape(tf.range(count * microbatch) < size, [count, microbatch])
+        with tf.name_scope("first_microbatch"):
+            first = self.accumulate(*tf.nest.map_structure(lambda t: t[0], padded), mask=mask[0])
+        outputs = tf.nest.map_structure(
+            lambda t: tf.TensorArray(t.dtype, size=count, element_shape=t.shape).write(0, t), first
+        )
+
+        def body(index, outputs):
+            result = self.accumulate(*tf.nest.map_structure(lambda t: t[index], padded), mask=mask[index])
+            return index + 1, tf.nest.map_structure(lambda array, t: array.write(index, t), outputs, result)
+
+        _, outputs = tf.while_loop(lambda index, _: index < count, body, (tf.constant(1), outputs), parallel_iterations=1)
+        return tf.nest.map_structure(lambda array: _joined(array.stack())[:size], outputs)
+
+    def _check_batch(self, x):
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        limit = -(-self._batch_size // replicas)
+        message = (
+            f"A batch must hold at most the configured number of examples, which the sum is divided by: {self._batch_size}"
+            f" (at most {limit} on each of {replicas} replicas)."
+        )
+        if x.shape[0] is not None and x.shape[0] > limit:
+            raise ValueError(f"{message} Received: {x.shape[0]} on one replica")
+        return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, message)
+
+    def get_compile_config(self):
+        """Keras' compile arguments and our own."""
+        config = super().get_compile_config()
+        if config:
+            own = dict(microbatch_size=self._microbatch_size, batch_size=self._batch_size, engine=self._engine)
+            config = {**config, **own, "jit_compile": self._jit_gradients}
+            config.pop("auto_scale_loss", None)
+        return config
+
+    def compile_from_config(self, config):
+        """Compiles a loaded or cloned model as the saved one was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+
+def _check_size(name, value):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"`{name}` must be a positive integer or None. Received: {name}={value!r}")
+
+
+def _split(tensor, count, microbatch, size):
+    tensor = tf.convert_to_tensor(tensor)
+    padding = [[0, count * microbatch - size]] + [[0, 0]] * (tensor.shape.rank - 1)
+    return tf.reshape(tf.pad(tensor, padding), tf.concat([[count, microbatch], tf.shape(tensor)[1:]], axis=0))
+
+
+def _joined(stacked):
+    return tf.reshape(stacked, tf.concat([[-1], tf.shape(stacked)[2:]], axis=0))
