@@ -1,6 +1,6 @@
 """What a user asked for, checked: one frozen dataclass a flag group, and no TensorFlow.
 
-Every rule about what may be typed stands here, so that a run that cannot work ends in one sentence before anything heavy
+Every rule about what may be typed stands here, so that what cannot work ends in one sentence before anything heavy
 is imported or anything is written. What a flag leaves open is resolved here, so that a record shows what was used.
 
     noisy = Algorithm(algorithm="noisy_sgd", batch_size=64, effective_noise=0.01)
@@ -216,7 +216,7 @@ class Config:
 def sweep(
     algorithms: tuple[str, ...], batch_sizes: tuple[int, ...], num_seeds: int, *, base: Config, **options: Any
 ) -> dict[str, Config]:
-    """Figure 1's protocol as named runs: `options` (steps, learning rate, sigma / B, clip norm) fixed, the batch varies.
+    """Figure 1's protocol as runs: `options` (steps, learning rate, sigma / B, clip norm) fixed, the batch varies.
 
     SGD takes the options without the noise, Noisy-SGD without the clip norm. A run's name is the folder of its record.
     """

@@ -1,0 +1,229 @@
+"""A run directory: what a run was, what it measured, and whether it finished.
+
+    run.json        resolved configuration, package versions, privacy statement, status; replaced as a whole
+    metrics.jsonl   one JSON object a line, flushed as it is written; no clock times, so runs compare byte for byte
+    tensorboard/    TensorBoard's events
+
+Example:
+
+    run = records.create("runs/first", config.resolved(), privacy="No guarantee: ...")
+    run.append({"step": 100, "test_accuracy": 0.93})
+    run.finish({"test_accuracy": 0.93})
+    records.read("runs/first").metrics[-1]["test_accuracy"]
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+RUNNING, FINISHED = "running", "finished"
+PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run directory holds."""
+
+    directory: pathlib.Path
+    config: dict[str, Any]
+    versions: dict[str, str]
+    privacy: str
+    status: str
+    results: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+
+class Run:
+    """The writing end of a run directory; made by `create`."""
+
+    def __init__(self, directory: pathlib.Path, description: dict[str, Any]):
+        self.directory = directory
+        self._description = description
+
+    def append(self, metrics: Mapping[str, Any]) -> None:
+        """Adds one line to metrics.jsonl; what is not finite is written as null."""
+        with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(metrics)) + "\n")
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Marks the run as finished, with its last results."""
+        self._description.update(status=FINISHED, results=_plain(results))
+        write_text(self.directory / "run.json", _as_json(self._description))
+
+
+def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: str) -> Run:
+    """Makes a run directory, or starts an unfinished run of the same configuration again.
+
+    The directory appears with its run.json in one rename, so no other process ever sees it without.
+
+    Args:
+        directory: where; it need not exist.
+        config: the resolved configuration, JSON values only; a directory that holds another one is refused.
+        privacy: the privacy statement, in words.
+
+    Returns:
+        The `Run` to write to.
+
+    Raises:
+        ValueError: if the directory cannot be written, holds other files, another run (the first difference is named),
+            or this run, finished.
+    """
+    directory = pathlib.Path(directory)
+    check(directory, config)
+    if is_finished(directory, config):
+        raise ValueError(f"`run_dir` holds this run, finished (Received: run_dir={directory}); nothing is left to do")
+    description = {
+        "config": _plain(config),
+        "versions": versions(),
+        "privacy": privacy,
+        "status": RUNNING,
+        "results": {},
+    }
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            fresh.chmod(0o755)
+            write_text(fresh / "run.json", _as_json(description))
+            if directory.exists():
+                shutil.rmtree(directory)
+            fresh.rename(directory)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    return Run(directory, description)
+
+
+def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
+    """Refuses a directory in which `create` could not start this run, and writes nothing.
+
+    Raises:
+        ValueError: as `create`.
+    """
+    directory = pathlib.Path(directory).absolute()
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(
+            f"`run_dir` needs a directory, but {nearest} is a file (Received: run_dir={directory}); choose another"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"`run_dir` must be writable, but {nearest} is not (Received: run_dir={directory}); choose another"
+        )
+    if nearest != directory or not any(directory.iterdir()):
+        return
+    if not (directory / "run.json").exists():
+        raise ValueError(
+            f"`run_dir` must be new or hold a run, but {directory} holds other files; choose another directory"
+        )
+    difference = first_difference(read(directory).config, _plain(config))
+    if difference:
+        raise ValueError(
+            f"`run_dir` holds another run (Received: run_dir={directory}, {difference}); choose another directory"
+        )
+
+
+def read(directory: str | os.PathLike) -> Record:
+    """Reads a run directory back; a last line of metrics.jsonl that was cut short is left out.
+
+    Raises:
+        ValueError: if there is no readable run.json.
+    """
+    directory = pathlib.Path(directory)
+    try:
+        description = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        fields = {name: description[name] for name in ("config", "versions", "privacy", "status", "results")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`directory` must hold the run.json of a run. Received: directory={directory} ({error})"
+        ) from error
+    metrics = directory / "metrics.jsonl"
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
+    complete = [json.loads(line) for line in lines if line.endswith("\n")]
+    return Record(directory=directory, metrics=complete, **fields)
+
+
+def find(directory: str | os.PathLike) -> list[Record]:
+    """Every finished run directly under a directory, by name."""
+    runs = [read(path.parent) for path in sorted(pathlib.Path(directory).glob("[!.]*/run.json"))]
+    return [run for run in runs if run.status == FINISHED]
+
+
+def is_finished(directory: str | os.PathLike, config: Mapping[str, Any]) -> bool:
+    """Whether a directory holds this very run, finished."""
+    if not (pathlib.Path(directory) / "run.json").exists():
+        return False
+    run = read(directory)
+    return run.status == FINISHED and first_difference(run.config, _plain(config)) is None
+
+
+def first_difference(there: Any, here: Any, name: str = "") -> str | None:
+    """Names the first value in which two configurations differ, depth first in sorted order; None if they agree.
+
+    Example:
+        >>> first_difference({"data": {"dataset": "digits"}}, {"data": {"dataset": "mnist"}})
+        "data.dataset is 'digits' there and 'mnist' here"
+    """
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in sorted({*there, *here}):
+            inner = f"{name}.{key}" if name else key
+            difference = first_difference(there.get(key, "absent"), here.get(key, "absent"), inner)
+            if difference:
+                return difference
+        return None
+    return None if there == here else f"{name} is {there!r} there and {here!r} here"
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces a file as a whole: written beside it under another name, then renamed."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _as_json(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, indent=2) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: NumPy numbers become Python's, tuples lists, and what is not finite null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _unwritable(directory: pathlib.Path, error: OSError) -> ValueError:
+    return ValueError(f"`run_dir` cannot be written: {error.strerror} (Received: run_dir={directory}); choose another")
