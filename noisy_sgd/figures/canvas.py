@@ -1,0 +1,57 @@
+"""The look of every figure, and its three files: PNG to look at, PDF to print, CSV with the numbers behind it."""
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib import figure
+
+STYLE = {
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+}
+# Okabe and Ito's colours: distinct to every kind of eye.
+COLOURS = {"sgd": "#0072B2", "noisy_sgd": "#D55E00", "dp_sgd": "#009E73"}
+LABELS = {"sgd": "SGD", "noisy_sgd": "Noisy-SGD", "dp_sgd": "DP-SGD"}
+MARKERS = {"sgd": "o", "noisy_sgd": "s", "dp_sgd": "^"}
+
+
+def panels(count: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple[figure.Figure, list[Any]]:
+    """A figure of `count` panels side by side that share their vertical axis; sizes in inches."""
+    with matplotlib.rc_context(STYLE):
+        canvas = figure.Figure(figsize=(width * count, height), layout="constrained")
+        return canvas, list(canvas.subplots(1, count, sharey=True, squeeze=False)[0])
+
+
+def save(
+    canvas: figure.Figure, rows: Sequence[Mapping[str, Any]], directory: pathlib.Path, name: str
+) -> list[pathlib.Path]:
+    """Writes NAME.png, NAME.pdf and NAME.csv; the same rows give the same bytes.
+
+    Args:
+        canvas: the drawn figure.
+        rows: what was drawn, all rows with the same columns.
+        directory: made if absent.
+        name: without an ending.
+
+    Returns:
+        The three paths.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{name}.{ending}" for ending in ("png", "pdf", "csv")]
+    with matplotlib.rc_context(STYLE):
+        canvas.savefig(paths[0])
+        canvas.savefig(paths[1], metadata={"CreationDate": None})
+    with open(paths[2], "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return paths
