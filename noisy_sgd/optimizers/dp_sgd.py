@@ -134,7 +134,16 @@ class DPSGD(noisy_sgd.NoisySGD):
             )
         super().apply(grads.values, trainable_variables)
 
-    def _noised(self, grads, weights):
+    def noised(self, grads, weights):
+        """This replica's part of the noised mean gradient, from its part of the clipped sum; it changes nothing.
+
+        Args:
+            grads: this replica's part of the clipped sum, one tensor a weight.
+            weights: not used.
+
+        Returns:
+            One tensor a weight.
+        """
         sums = self._query.get_noised_result(grads, self._global_state())[0]
         return [value / self._batch_size for value in sums]
 

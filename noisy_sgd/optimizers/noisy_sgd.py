@@ -148,7 +148,7 @@ class NoisySGD(keras.optimizers.SGD):
         """
         grads, variables = list(grads), self._variables_of(trainable_variables)
         present = [index for index, gradient in enumerate(grads) if gradient is not None]
-        noised = self._noised(
+        noised = self.noised(
             [tf.convert_to_tensor(grads[index]) for index in present],
             [tf.convert_to_tensor(variables[index]) for index in present],
         )
@@ -164,7 +164,16 @@ class NoisySGD(keras.optimizers.SGD):
             self.build(variables)
         return variables
 
-    def _noised(self, grads, weights):
+    def noised(self, grads, weights):
+        """The mean gradient with this replica's share of this step's noise; a function of (seed, iterations), it changes nothing.
+
+        Args:
+            grads: this replica's part of the mean gradient, one tensor a weight.
+            weights: the weights, which the geometries other than "isotropic" multiply the noise by.
+
+        Returns:
+            One tensor a weight.
+        """
         query = gaussian.UnclippedGaussianSumQuery(
             tf.convert_to_tensor(self._noise_std),
             self._noise_key.variable,

@@ -12,8 +12,10 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd.gradients import clipped_sum, clipping, plain, validation
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import per_example_loss, running_sum
+
+_TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -122,6 +124,10 @@ class PrivateModel(keras.Model):
         self._running_sum.add(values, present)
         return losses, predictions
 
+    def per_example_losses(self, y, predictions) -> tf.Tensor:
+        """The compiled loss of each example, [B], without regularization."""
+        return self._loss_fn((y,), predictions)
+
     def _compute_gradients(self, x, targets, mask):
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             clip = clipped_sum.clipping_named(self.optimizer.clipping)(self.optimizer.l2_norm_clip)
@@ -135,13 +141,9 @@ class PrivateModel(keras.Model):
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
-        values, count = self._running_sum.read()
-        context = tf.distribute.get_replica_context()
-        if self._batch_size is not None:
-            divisor = tf.constant(self._batch_size, tf.float32)
-        else:
-            divisor = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, count), 1.0)
-        values = self._with_weight_regularization(values, divisor / context.num_replicas_in_sync)
+        values, divisor = self._sum_and_divisor()
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        values = self._with_weight_regularization(values, divisor / replicas)
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             # The regularization does not depend on the data, so the sum's sensitivity is still the clip's.
             update = clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=self.optimizer.l2_norm_clip)
@@ -149,6 +151,30 @@ class PrivateModel(keras.Model):
             update = [value / tf.cast(divisor, value.dtype) for value in values]
         self.optimizer.apply(update, self.trainable_weights)
         self._running_sum.reset()
+
+    def squared_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Squared L2 norms of the mean gradient before noise, and of the noise that `finish` will add to it (Figure 2).
+
+        Called on a replica after the last `accumulate` of a logical batch. The first is a fact about the data, without noise.
+
+        Returns:
+            Two scalars, the same on every replica; the second is 0 for optimizers without noise.
+        """
+        values, divisor = self._sum_and_divisor()
+        context = tf.distribute.get_replica_context()
+        gradient = context.all_reduce(tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values])
+        if not isinstance(self.optimizer, noisy_sgd.NoisySGD):
+            return _squared_norm(gradient), tf.zeros([])
+        weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
+        noise = self.optimizer.noised([tf.zeros_like(value) for value in values], weights)
+        return _squared_norm(gradient), _squared_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, noise))
+
+    def _sum_and_divisor(self):
+        values, count = self._running_sum.read()
+        if self._batch_size is not None:
+            return values, tf.constant(self._batch_size, tf.float32)
+        total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+        return values, tf.maximum(total, 1.0)
 
     def _with_weight_regularization(self, values, scale):
         weights = [weight for weight in self.trainable_weights if weight.regularizer is not None]
@@ -177,7 +203,12 @@ class PrivateModel(keras.Model):
             )
         if batch_size is None and not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset):
             batch_size = configured
-        return super().fit(x, y, batch_size=batch_size, **kwargs)
+        try:
+            return super().fit(x, y, batch_size=batch_size, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            if _TOO_LARGE not in error.message:
+                raise
+            raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None
 
     def make_train_function(self, force=False):
         """Keras' train function, after `prepare`."""
@@ -227,13 +258,9 @@ class PrivateModel(keras.Model):
     def _check_batch(self, x):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         limit = -(-self._batch_size // replicas)
-        message = (
-            f"A batch must hold at most the configured number of examples, which the sum is divided by: {self._batch_size}"
-            f" (at most {limit} on each of {replicas} replicas)."
-        )
         if x.shape[0] is not None and x.shape[0] > limit:
-            raise ValueError(f"{message} Received: {x.shape[0]} on one replica")
-        return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, message)
+            raise ValueError(f"{_TOO_LARGE}: {self._batch_size}. Received: {x.shape[0]} examples on each of {replicas} replicas")
+        return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, _TOO_LARGE)
 
     def get_compile_config(self):
         """Keras' compile arguments and our own."""
@@ -253,6 +280,10 @@ class PrivateModel(keras.Model):
 def _check_size(name, value):
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"`{name}` must be a positive integer or None. Received: {name}={value!r}")
+
+
+def _squared_norm(tensors):
+    return tf.add_n([tf.cast(tf.reduce_sum(tf.square(tensor)), tf.float32) for tensor in tensors])
 
 
 def _split(tensor, count, microbatch, size):

@@ -1,0 +1,161 @@
+"""The training loop of the binaries: logical batches stream through as microbatches, on every strategy.
+
+A logical batch of any size is `rounds` microbatches on each replica, `accumulate`d, then one `finish`. It is never in memory as a whole.
+
+    with strategy.scope():
+        model.compile(...); metrics = loop.classification_metrics()
+    loop.train(model, dataset, lambda step: rounds, strategy=strategy, num_steps=1000, metrics=metrics, callbacks=[...])
+"""
+
+import collections.abc
+import math
+
+import keras
+import tensorflow as tf
+
+
+def classification_metrics() -> dict[str, keras.metrics.Metric]:
+    """Mean loss and accuracy over the examples seen since the last report; made in the strategy's scope."""
+    return {"loss": keras.metrics.Mean(name="loss"), "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy")}
+
+
+def train(
+    model,
+    dataset: tf.data.Dataset,
+    rounds: collections.abc.Callable[[int], int],
+    *,
+    strategy: tf.distribute.Strategy,
+    num_steps: int,
+    metrics: dict[str, keras.metrics.Metric],
+    first_step: int = 0,
+    steps_per_epoch: int | None = None,
+    steps_per_call: int = 1,
+    norms_every: int | None = None,
+    evaluate: collections.abc.Callable[[], dict[str, float]] | None = None,
+    callbacks: collections.abc.Sequence[keras.callbacks.Callback] = (),
+) -> int:
+    """Runs logical steps `first_step` to `num_steps`, with Keras' callbacks.
+
+    Args:
+        model: a compiled `PrivateModel`, built in the strategy's scope.
+        dataset: microbatches (images [m, ...], labels [m], mask [m]) in order, from `first_step` on; consecutive ones go to the replicas in turn.
+        rounds: how many microbatches each replica takes in a step.
+        strategy: from `distribution.make_strategy`.
+        num_steps: the last step, exclusive, counted from the beginning of the run.
+        metrics: updated with every microbatch; "loss" with the losses, others with labels and predictions.
+        first_step: where to begin. Defaults to 0.
+        steps_per_epoch: what Keras' callbacks see as an epoch, at whose end metrics are reported. Defaults to all steps.
+        steps_per_call: logical steps in one call of the compiled function. Defaults to 1.
+        norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) every so many steps. Defaults to never.
+        evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
+        callbacks: Keras callbacks.
+
+    Returns:
+        The number of steps done since the beginning of the run; less than `num_steps` if a callback set `model.stop_training`.
+    """
+    steps_per_epoch = steps_per_epoch or num_steps
+    model.prepare()
+    run_steps = _steps_function(model, strategy, metrics, with_norms=False)
+    run_step_with_norms = _steps_function(model, strategy, metrics, with_norms=True) if norms_every else None
+    iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
+    listeners = keras.callbacks.CallbackList(
+        list(callbacks), add_history=False, add_progbar=False, model=model,
+        epochs=math.ceil(num_steps / steps_per_epoch), steps=steps_per_epoch,
+    )  # fmt: skip
+    model.stop_training = False
+    listeners.on_train_begin()
+    step, logs = first_step, {}
+    while step < num_steps and not model.stop_training:
+        epoch = step // steps_per_epoch
+        end = min((epoch + 1) * steps_per_epoch, num_steps)
+        listeners.on_epoch_begin(epoch)
+        for metric in metrics.values():
+            metric.reset_state()
+        norms = {}
+        while step < end and not model.stop_training:
+            listeners.on_train_batch_begin(step)
+            with_norms = bool(norms_every) and step % norms_every == 0
+            count = 1 if with_norms else _steps_until(step, end, steps_per_call, norms_every)
+            many = tf.constant([rounds(index) for index in range(step, step + count)], tf.int32)
+            if with_norms:
+                gradient, noise = run_step_with_norms(iterator, many)
+                norms = {"squared_gradient_norm": float(gradient), "squared_noise_norm": float(noise)}
+            else:
+                run_steps(iterator, many)
+            step += count
+            listeners.on_train_batch_end(step - 1, {**norms})
+        logs = {name: float(metric.result()) for name, metric in metrics.items()} | norms
+        if evaluate is not None:
+            logs |= {f"val_{name}": value for name, value in evaluate().items()}
+        listeners.on_epoch_end(epoch, logs)
+    listeners.on_train_end(logs)
+    return step
+
+
+def evaluation(model, dataset: tf.data.Dataset) -> collections.abc.Callable[[], dict[str, float]]:
+    """A function that evaluates the model's weights of the moment.
+
+    Args:
+        model: a compiled `PrivateModel` for classification.
+        dataset: microbatches (images, labels, mask).
+
+    Returns:
+        A function without arguments; it returns {"loss": ..., "accuracy": ...} over the examples that are not padding.
+    """
+    metrics = classification_metrics()
+
+    @tf.function(autograph=False)
+    def update(images, labels, mask):
+        predictions = model(images, training=False)
+        metrics["loss"].update_state(model.per_example_losses(labels, predictions), sample_weight=mask)
+        metrics["accuracy"].update_state(labels, predictions, sample_weight=mask)
+
+    def evaluate():
+        for metric in metrics.values():
+            metric.reset_state()
+        for microbatch in dataset:
+            update(*microbatch)
+        return {name: float(metric.result()) for name, metric in metrics.items()}
+
+    return evaluate
+
+
+def _steps_until(step, end, steps_per_call, norms_every):
+    stop = min(end, step + steps_per_call)
+    return min(stop, (step // norms_every + 1) * norms_every) - step if norms_every else stop - step
+
+
+def _steps_function(model, strategy, metrics, with_norms):
+    def accumulate(images, labels, mask):
+        losses, predictions = model.accumulate(images, labels, mask=mask)
+        for name, metric in metrics.items():
+            if name == "loss":
+                metric.update_state(losses, sample_weight=mask)
+            else:
+                metric.update_state(labels, predictions, sample_weight=mask)
+
+    def finish():
+        norms = model.squared_norms() if with_norms else (tf.zeros([]), tf.zeros([]))
+        model.finish()
+        return norms
+
+    def one_step(iterator, count):
+        def body(index):
+            strategy.run(accumulate, args=tuple(next(iterator)))
+            return (index + 1,)
+
+        tf.while_loop(lambda index: index < count, body, (tf.constant(0),), parallel_iterations=1)
+        return tuple(strategy.experimental_local_results(norm)[0] for norm in strategy.run(finish))
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def run(iterator, rounds):
+        def body(index, _):
+            return index + 1, one_step(iterator, rounds[index])
+
+        zeros = (tf.zeros([]), tf.zeros([]))
+        loop = tf.while_loop(
+            lambda index, _: index < tf.shape(rounds)[0], body, (tf.constant(0), zeros), parallel_iterations=1
+        )
+        return loop[1]
+
+    return run
