@@ -1,0 +1,28 @@
+"""Initial weights as a pure function of one seed: every layer's own seed comes from the model's and the layer's name.
+
+Keras draws a layer's weights from the integer seed of its initialiser alone, so that two layers of equal shape and
+equal seed start with equal weights; the layer's name keeps them apart, and keeps a layer's weights when another layer
+is added before it.
+
+    keras.initializers.HeNormal(seed=initialization.layer_seed(7, "stem"))
+"""
+
+import numpy as np
+
+from noisy_sgd import keys
+
+
+def layer_seed(seed: int | None, layer_name: str) -> int | None:
+    """The 32-bit seed of one layer's initialiser; None, Keras' own choice, where the model has no seed.
+
+    Args:
+        seed: seed of the model, an integer of any size, or None.
+        layer_name: name of the layer, unique within its model.
+
+    Returns:
+        An integer in [0, 2**32), or None.
+    """
+    if seed is None:
+        return None
+    words = [word % 2**64 for word in keys.derive(seed, "initialization")]
+    return int(np.random.SeedSequence(words + list(layer_name.encode())).generate_state(1)[0])
