@@ -1,8 +1,8 @@
 """One key a purpose: whatever is random is a function of (seed, purpose, step).
 
-Inclusion of examples, augmentation, initialisation, dropout and noise must be independent of each other: a generator that serves two
-of them with one key makes them dependent, and for inclusion and noise that voids privacy amplification. Every consumer therefore
-derives its own 128 bits from the seed by SHA-256.
+Inclusion of examples, augmentation, initialisation, dropout and noise must be independent of each other: a generator
+that serves two of them with one key makes them dependent, and for inclusion and noise that voids privacy amplification.
+Every consumer therefore derives its own 128 bits from the seed by SHA-256.
 
     keys.derive(7, "noise")    # two signed 64-bit integers, what `tf.random.stateless_normal(seed=...)` takes
 """

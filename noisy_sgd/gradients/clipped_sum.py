@@ -1,8 +1,8 @@
 """Clipped sums of per-example gradients for any Keras model: the public function, and the choice of engine.
 
-    import noisy_sgd
-    clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
-    optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
+import noisy_sgd
+clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
+optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
 from noisy_sgd.gradients import clipping, validation, vectorized

@@ -55,7 +55,9 @@ def check_norm_clip(l2_norm_clip: float) -> float:
     """The bound as a float; refuses what is not a positive number (infinity stands for no clipping)."""
     value = float(l2_norm_clip)
     if math.isnan(value) or value <= 0:
-        raise ValueError(f"`l2_norm_clip` must be positive, infinity for no clipping. Received: l2_norm_clip={l2_norm_clip}")
+        raise ValueError(
+            f"`l2_norm_clip` must be positive, infinity for no clipping. Received: l2_norm_clip={l2_norm_clip}"
+        )
     return value
 
 

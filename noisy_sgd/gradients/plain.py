@@ -1,6 +1,6 @@
 """The ordinary gradient, as a sum over a microbatch: what SGD and Noisy-SGD accumulate.
 
-    losses, predictions, values = plain.gradient_sum(model, loss_fn, x, y, mask=mask)
+losses, predictions, values = plain.gradient_sum(model, loss_fn, x, y, mask=mask)
 """
 
 import tensorflow as tf

@@ -1,7 +1,8 @@
 """Refuses models whose training would not be private, naming the layer and the way out.
 
-The sum of clipped gradients is bounded only if every gradient depends on one example, and private only if nothing but that sum
-carries data from step to step: BatchNormalization breaks both (it mixes examples, and keeps their running mean without noise).
+The sum of clipped gradients is bounded only if every gradient depends on one example, and private only if nothing but
+that sum carries data from step to step: BatchNormalization breaks both (it mixes examples, and keeps their running mean
+without noise).
 
     validation.check_model(model)    # raises ValueError
 """
@@ -18,14 +19,15 @@ def check_model(model: keras.Model) -> None:
     for layer in _all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             raise ValueError(
-                f"`model` must not mix examples: layer {layer.name!r} is a {type(layer).__name__}, which normalises over the "
-                "batch and keeps running statistics without noise; use keras.layers.GroupNormalization instead. "
+                f"`model` must not mix examples: layer {layer.name!r} is a {type(layer).__name__}, which "
+                "normalises over the batch and keeps running statistics without noise; use "
+                "keras.layers.GroupNormalization instead. "
                 f"Received: layer={layer.name}"
             )
         if getattr(layer, "activity_regularizer", None) is not None:
             raise ValueError(
-                f"`model` must have per-example losses only: layer {layer.name!r} has an `activity_regularizer`, whose gradient "
-                "would not be clipped with its example; put the term into the loss, or use a weight regularizer. "
+                f"`model` must have per-example losses only: layer {layer.name!r} has an `activity_regularizer`, whose "
+                "gradient would not be clipped with its example; put the term into the loss, or use a weight regularizer. "
                 f"Received: layer={layer.name}"
             )
 
@@ -40,14 +42,14 @@ def check_no_added_losses(model: keras.Model) -> None:
         own = [weight for weight in layer.trainable_weights if weight.regularizer is not None]
         if len(layer.losses) > len(own) and not _children(layer):
             raise ValueError(
-                f"`model` must have per-example losses only: layer {layer.name!r} calls `add_loss`, whose gradient would not be "
-                f"clipped with its example; put the term into the loss. Received: layer={layer.name}"
+                f"`model` must have per-example losses only: layer {layer.name!r} calls `add_loss`, whose gradient "
+                f"would not be clipped with its example; put the term into the loss. Received: layer={layer.name}"
             )
     own = [weight for weight in model.trainable_weights if weight.regularizer is not None]
     if len(model.losses) > len(own):
         raise ValueError(
-            "`model` must have per-example losses only: it calls `add_loss`, whose gradient would not be clipped with its "
-            f"example; put the term into the loss. Received: model={model.name}"
+            "`model` must have per-example losses only: it calls `add_loss`, whose gradient would not be clipped with "
+            f"its example; put the term into the loss. Received: model={model.name}"
         )
 
 

@@ -1,7 +1,7 @@
 """The reference engine: every example's gradient by `tf.vectorized_map`, for any Keras model.
 
-Each example passes through the model as a batch of one, so whatever the layers do, its gradient depends on it alone. All
-gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that.
+Each example passes through the model as a batch of one, so whatever the layers do, its gradient depends on it alone.
+All gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that.
 
     result = vectorized.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
     result.values    # sums of clipped gradients, aligned with model.trainable_weights
@@ -51,7 +51,9 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     values = []
     for gradient in gradients:
         safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
-        values.append(tf.reshape(tf.linalg.matvec(safe, tf.cast(factors, safe.dtype), transpose_a=True), gradient.shape[1:]))
+        values.append(
+            tf.reshape(tf.linalg.matvec(safe, tf.cast(factors, safe.dtype), transpose_a=True), gradient.shape[1:])
+        )
     return clipping.Result(
         losses=tf.where(present, losses, tf.zeros_like(losses)),
         predictions=predictions,

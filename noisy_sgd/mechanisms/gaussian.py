@@ -1,10 +1,11 @@
 """Gaussian noise on a sum of gradients, as tensorflow-privacy queries whose draws are functions of (key, step).
 
-tensorflow-privacy's own Gaussian query draws from a stateful generator: under tf.distribute every replica would draw, and the noise
-would not be the stated one. Here all noise of a step is one flat stateless draw Z_k, the same wherever it is drawn, split over the
-tensors; each of R replicas adds its share Z_k / R, so that the all-reduced sum holds it once:
+tensorflow-privacy's own Gaussian query draws from a stateful generator: under tf.distribute every replica would draw,
+and the noise would not be the stated one. Here all noise of a step is one flat stateless draw Z_k, the same wherever it
+is drawn, split over the tensors; each of R replicas adds its share Z_k / R, so that the all-reduced sum holds it once:
 
-    sum_i clip_C(g_i) + sigma C Z_k    (DP-SGD, eq. (2) times B)        sum_i g_i + s Z_k    (Noisy-SGD, eq. (11) times B)
+    sum_i clip_C(g_i) + sigma C Z_k    (DP-SGD, eq. (2) times B)        sum_i g_i + s Z_k    (Noisy-SGD, eq. (11) times
+    B)
 
     query = gaussian.GaussianSumQuery(l2_norm_clip=1.0, stddev=2.5, key=tf.constant(keys.derive(7, "noise"), tf.int64))
     noised, state, event = query.get_noised_result(clipped_sums, query.initial_global_state())
@@ -49,8 +50,8 @@ def draw(geometry: str, values, key, step) -> list[tf.Tensor]:
     """Noise of unit scale, one tensor a value.
 
     Args:
-        geometry: "isotropic": Z. "multiplicative": Z * w, an own draw for every weight. "mirrored" (eq. (18)): +Z * w for the plus
-            and -Z * w for the minus weights of variables [..., 2, d], with one Z [..., d] for both.
+        geometry: "isotropic": Z. "multiplicative": Z * w, an own draw for every weight. "mirrored" (eq. (18)): +Z * w
+            for the plus and -Z * w for the minus weights of variables [..., 2, d], with one Z [..., d] for both.
         values: the gradients' shapes and dtypes for "isotropic"; the weights w for the others.
         key: [2] int64.
         step: scalar integer.

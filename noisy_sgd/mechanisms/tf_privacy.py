@@ -1,7 +1,7 @@
 """The one importer of tensorflow-privacy.
 
-`import tensorflow_privacy` pulls in parts of TensorFlow that no longer exist. Its own switch, set before the first import, makes
-the package empty; its modules then import by full path.
+`import tensorflow_privacy` pulls in parts of TensorFlow that no longer exist. Its own switch, set before the first
+import, makes the package empty; its modules then import by full path.
 
     from noisy_sgd.mechanisms import tf_privacy
     class Query(tf_privacy.gaussian_query.GaussianSumQuery): ...

@@ -1,10 +1,10 @@
 """DP-SGD: SGD on a sum of clipped per-example gradients, with Gaussian noise (eq. (2) of the paper; Abadi et al. 2016).
 
-    w_{k+1} = w_k - lr * (1/B) ( sum_i clip_C(grad loss_i(w_k)) + N(0, sigma^2 C^2 I) )
+w_{k+1} = w_k - lr * (1/B) ( sum_i clip_C(grad loss_i(w_k)) + N(0, sigma^2 C^2 I) )
 
-    optimizer = noisy_sgd.DPSGD(learning_rate=4.0, l2_norm_clip=1.0, noise_multiplier=3.0, batch_size=4096)
-    model = noisy_sgd.PrivateModel(inputs, outputs)
-    model.compile(optimizer, loss, microbatch_size=64)
+optimizer = noisy_sgd.DPSGD(learning_rate=4.0, l2_norm_clip=1.0, noise_multiplier=3.0, batch_size=4096)
+model = noisy_sgd.PrivateModel(inputs, outputs)
+model.compile(optimizer, loss, microbatch_size=64)
 """
 
 import math
@@ -21,17 +21,19 @@ from noisy_sgd.optimizers import noisy_sgd
 class DPSGD(noisy_sgd.NoisySGD):
     """DP-SGD (eq. (2)): takes a sum of clipped per-example gradients, adds noise, divides by its own batch size.
 
-    The noise on the mean gradient has standard deviation noise_multiplier * l2_norm_clip / batch_size. Clip, noise and batch size are
-    read-only, so that nothing changes behind the accountant. It refuses bare gradients: train a `noisy_sgd.PrivateModel`, or pass the
-    `ClippedSum` of `noisy_sgd.clipped_gradient_sum` to `apply`.
+    The noise on the mean gradient has standard deviation noise_multiplier * l2_norm_clip / batch_size. Clip, noise and
+    batch size are read-only, so that nothing changes behind the accountant. It refuses bare gradients: train a
+    `noisy_sgd.PrivateModel`, or pass the `ClippedSum` of `noisy_sgd.clipped_gradient_sum` to `apply`.
 
     Args:
         learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
         l2_norm_clip: C, the bound on each example's gradient; positive. Infinity only without noise.
         noise_multiplier: sigma, the noise's standard deviation in units of C; >= 0. Without noise nothing is private.
-        batch_size: B, the nominal size of a logical batch, and the divisor whatever the batch really holds; a positive integer.
-        seed: None draws a 128-bit noise key from the operating system. It is kept out of `get_config`, saved models and logs: who has it
-            can subtract the noise. An integer is for tests: the noise can be recomputed, and nothing is private. Defaults to None.
+        batch_size: B, the nominal size of a logical batch, and the divisor whatever the batch really holds; a positive
+            integer.
+        seed: None draws a 128-bit noise key from the operating system. It is kept out of `get_config`, saved models and
+            logs: who has it can subtract the noise. An integer is for tests: the noise can be recomputed, and nothing
+                is private. Defaults to None.
         momentum: float in [0, 1]. Defaults to 0.0.
         nesterov: whether to use Nesterov momentum. Defaults to False.
         clipping: how norms become clip factors: "flat". Defaults to "flat".
@@ -123,8 +125,8 @@ class DPSGD(noisy_sgd.NoisySGD):
         """
         if not isinstance(grads, clipping.ClippedSum):
             raise TypeError(
-                "`DPSGD` needs gradients clipped per example, and a plain training step has only their mean: build the model as "
-                "`noisy_sgd.PrivateModel(inputs, outputs)`, or pass the result of `noisy_sgd.clipped_gradient_sum`. "
+                "`DPSGD` needs gradients clipped per example, and a plain training step has only their mean: build the "
+                "model as `noisy_sgd.PrivateModel(inputs, outputs)`, or pass the result of `noisy_sgd.clipped_gradient_sum`. "
                 f"Received: grads of type {type(grads).__name__}"
             )
         if not math.isclose(grads.l2_sensitivity, self.l2_norm_clip, rel_tol=1e-9):
@@ -164,7 +166,9 @@ class DPSGD(noisy_sgd.NoisySGD):
 def _check_noise(l2_norm_clip, noise_multiplier) -> tuple[float, float]:
     bound, multiplier = clipping.check_norm_clip(l2_norm_clip), float(noise_multiplier)
     if not math.isfinite(multiplier) or multiplier < 0:
-        raise ValueError(f"`noise_multiplier` must be finite and at least 0. Received: noise_multiplier={noise_multiplier}")
+        raise ValueError(
+            f"`noise_multiplier` must be finite and at least 0. Received: noise_multiplier={noise_multiplier}"
+        )
     if multiplier and math.isinf(bound):
         raise ValueError(
             "`l2_norm_clip` must be finite where there is noise: no noise hides an unbounded gradient. "

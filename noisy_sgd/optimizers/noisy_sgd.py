@@ -1,9 +1,9 @@
 """Noisy-SGD: SGD with Gaussian noise on the mean gradient, and no clipping (eq. (11) of the paper).
 
-    w_{k+1} = w_k - lr * ( (1/B) sum_i grad loss_i(w_k) + N(0, s^2 I) ),      s = noise_std = sigma / B
+w_{k+1} = w_k - lr * ( (1/B) sum_i grad loss_i(w_k) + N(0, s^2 I) ),      s = noise_std = sigma / B
 
-    optimizer = noisy_sgd.NoisySGD(learning_rate=0.5, noise_std=6e-4, seed=0)
-    model.compile(optimizer, loss)          # any Keras model, on one device or under a tf.distribute strategy
+optimizer = noisy_sgd.NoisySGD(learning_rate=0.5, noise_std=6e-4, seed=0)
+model.compile(optimizer, loss)          # any Keras model, on one device or under a tf.distribute strategy
 """
 
 import keras
@@ -13,12 +13,13 @@ import tensorflow as tf
 from noisy_sgd import keys
 from noisy_sgd.mechanisms import gaussian
 
+_NOT_PER_EXAMPLE = "it clips the batch's gradient on each replica; use noisy_sgd.DPSGD to clip each example's"
 REFUSED = {
-    "clipnorm": "it clips the batch's gradient on each replica, not the examples'; use noisy_sgd.DPSGD to clip per example",
-    "clipvalue": "it clips the batch's gradient on each replica, not the examples'; use noisy_sgd.DPSGD to clip per example",
-    "global_clipnorm": "it clips the batch's gradient on each replica, not the examples'; use noisy_sgd.DPSGD to clip per example",
-    "gradient_accumulation_steps": "noise must enter once per logical batch; use PrivateModel.compile(microbatch_size=...)",
-    "loss_scale_factor": "clipping and noise must see gradients as they are; use the mixed_bfloat16 policy, which needs no scaling",
+    "clipnorm": _NOT_PER_EXAMPLE,
+    "clipvalue": _NOT_PER_EXAMPLE,
+    "global_clipnorm": _NOT_PER_EXAMPLE,
+    "gradient_accumulation_steps": "noise enters once per logical batch; use PrivateModel.compile(microbatch_size=...)",
+    "loss_scale_factor": "clipping and noise must see gradients as they are; use mixed_bfloat16, which needs no scaling",
     "ema_overwrite_frequency": "it fails under tf.distribute; leave it out",
 }
 
@@ -26,7 +27,8 @@ REFUSED = {
 class NoiseKey:
     """Holds the 128-bit noise key where neither Keras nor TensorFlow's saving finds it.
 
-    The key is a variable, so that no traced graph contains it and a checkpoint can restore it. A copy of a secret key is another
+    The key is a variable, so that no traced graph contains it and a checkpoint can restore it. A copy of a secret key
+    is another
     secret: the same noise on two different gradients would cancel in their difference.
 
     Args:
@@ -62,26 +64,26 @@ def refuse(arguments: dict) -> None:
 class NoisySGD(keras.optimizers.SGD):
     """SGD plus Gaussian noise on the mean gradient (eq. (11)).
 
-    The noise of step k is a function of (seed, k): the same on every replica of a tf.distribute strategy, each of which adds its share,
-    so that the summed gradient holds it once; a resumed optimizer continues it. Momentum, Nesterov and weight decay act as in Keras'
-    SGD, on the noised gradient.
+    The noise of step k is a function of (seed, k): the same on every replica of a tf.distribute strategy, each of which
+    adds its share, so that the summed gradient holds it once; a resumed optimizer continues it. Momentum, Nesterov and
+    weight decay act as in Keras' SGD, on the noised gradient.
 
     Args:
         learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
-        noise_std: standard deviation of the noise added to each coordinate of the mean gradient (sigma / B); >= 0. An array broadcasts
-            against every weight. A variable once built: `optimizer.noise_std.assign(...)`.
+        noise_std: standard deviation of the noise added to each coordinate of the mean gradient (sigma / B); >= 0. An
+            array broadcasts against every weight. A variable once built: `optimizer.noise_std.assign(...)`.
         seed: integer, the noise's.
         momentum: float in [0, 1]. Defaults to 0.0.
         nesterov: whether to use Nesterov momentum. Defaults to False.
-        geometry: "isotropic" noise Z; "multiplicative" noise Z * w; or "mirrored" noise (eq. (18)), one draw Z a step, +Z * w for the plus
-            and -Z * w for the minus weights of variables [..., 2, d]. Defaults to "isotropic".
+        geometry: "isotropic" noise Z; "multiplicative" noise Z * w; or "mirrored" noise (eq. (18)), one draw Z a step,
+            +Z * w for the plus and -Z * w for the minus weights of variables [..., 2, d]. Defaults to "isotropic".
         weight_decay: Keras' decoupled weight decay. Defaults to None.
         name: Defaults to "noisy_sgd".
         **kwargs: `use_ema` and `ema_momentum` as in Keras.
 
     Raises:
-        ValueError: for an argument out of range, or one of Keras' that would break the noise (clipnorm, clipvalue, global_clipnorm,
-            gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency).
+        ValueError: for an argument out of range, or one of Keras' that would break the noise (clipnorm, clipvalue,
+            global_clipnorm, gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency).
     """
 
     def __init__(
@@ -165,7 +167,8 @@ class NoisySGD(keras.optimizers.SGD):
         return variables
 
     def noised(self, grads, weights):
-        """The mean gradient with this replica's share of this step's noise; a function of (seed, iterations), it changes nothing.
+        """The mean gradient with this replica's share of this step's noise; a function of (seed, iterations), it
+        changes nothing.
 
         Args:
             grads: this replica's part of the mean gradient, one tensor a weight.

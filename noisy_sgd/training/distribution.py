@@ -1,7 +1,7 @@
 """The only maker of tf.distribute strategies.
 
-    distribution.use_logical_devices(2)                 # before TensorFlow starts: two replicas on one CPU
-    strategy = distribution.make_strategy("mirrored")
+distribution.use_logical_devices(2)                 # before TensorFlow starts: two replicas on one CPU
+strategy = distribution.make_strategy("mirrored")
 """
 
 import tensorflow as tf

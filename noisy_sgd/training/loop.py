@@ -1,6 +1,7 @@
 """The training loop of the binaries: logical batches stream through as microbatches, on every strategy.
 
-A logical batch of any size is `rounds` microbatches on each replica, `accumulate`d, then one `finish`. It is never in memory as a whole.
+A logical batch of any size is `rounds` microbatches on each replica, `accumulate`d, then one `finish`. It is never in
+memory as a whole.
 
     with strategy.scope():
         model.compile(...); metrics = loop.classification_metrics()
@@ -16,7 +17,10 @@ import tensorflow as tf
 
 def classification_metrics() -> dict[str, keras.metrics.Metric]:
     """Mean loss and accuracy over the examples seen since the last report; made in the strategy's scope."""
-    return {"loss": keras.metrics.Mean(name="loss"), "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy")}
+    return {
+        "loss": keras.metrics.Mean(name="loss"),
+        "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+    }
 
 
 def train(
@@ -38,20 +42,24 @@ def train(
 
     Args:
         model: a compiled `PrivateModel`, built in the strategy's scope.
-        dataset: microbatches (images [m, ...], labels [m], mask [m]) in order, from `first_step` on; consecutive ones go to the replicas in turn.
+        dataset: microbatches (images [m, ...], labels [m], mask [m]) in order, from `first_step` on; consecutive ones
+            go to the replicas in turn.
         rounds: how many microbatches each replica takes in a step.
         strategy: from `distribution.make_strategy`.
         num_steps: the last step, exclusive, counted from the beginning of the run.
         metrics: updated with every microbatch; "loss" with the losses, others with labels and predictions.
         first_step: where to begin. Defaults to 0.
-        steps_per_epoch: what Keras' callbacks see as an epoch, at whose end metrics are reported. Defaults to all steps.
+        steps_per_epoch: what Keras' callbacks see as an epoch, at whose end metrics are reported. Defaults to all
+            steps.
         steps_per_call: logical steps in one call of the compiled function. Defaults to 1.
-        norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) every so many steps. Defaults to never.
+        norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) every so many steps. Defaults
+            to never.
         evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
         callbacks: Keras callbacks.
 
     Returns:
-        The number of steps done since the beginning of the run; less than `num_steps` if a callback set `model.stop_training`.
+        The number of steps done since the beginning of the run; less than `num_steps` if a callback set
+        `model.stop_training`.
     """
     steps_per_epoch = steps_per_epoch or num_steps
     model.prepare()

@@ -1,8 +1,8 @@
 """Keras' `loss` argument, one value an example instead of one a batch.
 
-    loss_fn = per_example_loss.from_keras("sparse_categorical_crossentropy")
-    loss_fn((labels,), predictions)                   # [B]
-    loss_fn((labels, sample_weight), predictions)     # [B]
+loss_fn = per_example_loss.from_keras("sparse_categorical_crossentropy")
+loss_fn((labels,), predictions)                   # [B]
+loss_fn((labels, sample_weight), predictions)     # [B]
 """
 
 import copy
@@ -15,12 +15,13 @@ def from_keras(loss, loss_weights=None):
     """A per-example loss from what `compile(loss=...)` takes.
 
     Args:
-        loss: a name, a function (y_true, y_pred) -> [B, ...], a `keras.losses.Loss` of any reduction, or for several outputs a
-            list or dict of these.
+        loss: a name, a function (y_true, y_pred) -> [B, ...], a `keras.losses.Loss` of any reduction, or for several
+            outputs a list or dict of these.
         loss_weights: for several outputs, numbers in the same structure. Defaults to 1 each.
 
     Returns:
-        A function ((y,), predictions) or ((y, sample_weight), predictions) -> losses [B]; the weight [B] multiplies the loss.
+        A function ((y,), predictions) or ((y, sample_weight), predictions) -> losses [B]; the weight [B] multiplies the
+        loss.
 
     Raises:
         ValueError: for a loss that cannot be resolved, or structures that differ.
@@ -53,7 +54,9 @@ def _per_example(loss):
     try:
         resolved = keras.losses.get(loss)
     except ValueError:
-        raise ValueError(f"`loss` must be the name of a Keras loss, a function or an object. Received: loss={loss!r}") from None
+        raise ValueError(
+            f"`loss` must be the name of a Keras loss, a function or an object. Received: loss={loss!r}"
+        ) from None
     if isinstance(resolved, keras.losses.Loss):
         resolved = copy.copy(resolved)
         resolved.reduction = "none"

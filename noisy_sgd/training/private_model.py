@@ -5,7 +5,8 @@
                   loss="sparse_categorical_crossentropy", metrics=["accuracy"], microbatch_size=32)
     model.fit(images, labels, epochs=3)
 
-`fit` slices each batch into microbatches (`train_step`); `noisy_sgd.training.loop` streams microbatches through the same two methods.
+`fit` slices each batch into microbatches (`train_step`); `noisy_sgd.training.loop` streams microbatches through the
+same two methods.
 """
 
 import keras
@@ -22,8 +23,8 @@ _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of 
 class PrivateModel(keras.Model):
     """A functional Keras model that trains on per-example gradients: `PrivateModel(inputs, outputs)`.
 
-    With `noisy_sgd.DPSGD` every example's gradient is clipped before it is summed; with `noisy_sgd.NoisySGD`, or any Keras optimizer, the
-    ordinary gradient is summed in the same microbatches, for comparison.
+    With `noisy_sgd.DPSGD` every example's gradient is clipped before it is summed; with `noisy_sgd.NoisySGD`, or any
+    Keras optimizer, the ordinary gradient is summed in the same microbatches, for comparison.
     """
 
     def compile(
@@ -52,8 +53,10 @@ class PrivateModel(keras.Model):
             run_eagerly: as in Keras. Defaults to False.
             steps_per_execution: as in Keras. Defaults to 1.
             jit_compile: whether XLA compiles the gradients of a microbatch. Defaults to False.
-            microbatch_size: examples on each replica at once; bounds memory and changes nothing else. Defaults to the whole batch.
-            batch_size: the divisor of the summed gradient. Defaults to `DPSGD`'s own, else to the number of examples in the batch.
+            microbatch_size: examples on each replica at once; bounds memory and changes nothing else. Defaults to the
+                whole batch.
+            batch_size: the divisor of the summed gradient. Defaults to `DPSGD`'s own, else to the number of examples in
+                the batch.
             engine: how clipped sums are computed: "auto" or "vectorized". Defaults to "auto".
 
         Raises:
@@ -71,7 +74,7 @@ class PrivateModel(keras.Model):
             batch_size = optimizer.batch_size
         if "float16" in (self.compute_dtype, *(layer.compute_dtype for layer in self.layers)):
             raise ValueError(
-                "`model` must not compute in float16, whose loss scaling clipping would see; use the mixed_bfloat16 policy. "
+                "`model` must not compute in float16, whose loss scaling clipping would see; use mixed_bfloat16. "
                 f"Received: compute_dtype={self.compute_dtype}"
             )
         clipped_sum.engine_named(engine)
@@ -155,14 +158,17 @@ class PrivateModel(keras.Model):
     def squared_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Squared L2 norms of the mean gradient before noise, and of the noise that `finish` will add to it (Figure 2).
 
-        Called on a replica after the last `accumulate` of a logical batch. The first is a fact about the data, without noise.
+        Called on a replica after the last `accumulate` of a logical batch. The first is a fact about the data, without
+        noise.
 
         Returns:
             Two scalars, the same on every replica; the second is 0 for optimizers without noise.
         """
         values, divisor = self._sum_and_divisor()
         context = tf.distribute.get_replica_context()
-        gradient = context.all_reduce(tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values])
+        gradient = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values]
+        )
         if not isinstance(self.optimizer, noisy_sgd.NoisySGD):
             return _squared_norm(gradient), tf.zeros([])
         weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
@@ -201,7 +207,9 @@ class PrivateModel(keras.Model):
                 f"`batch_size` must be at most the configured one, which the sum is divided by: {configured}. "
                 f"Received: batch_size={batch_size}"
             )
-        if batch_size is None and not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset):
+        if batch_size is None and not isinstance(
+            x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset
+        ):
             batch_size = configured
         try:
             return super().fit(x, y, batch_size=batch_size, **kwargs)
@@ -252,14 +260,18 @@ class PrivateModel(keras.Model):
             result = self.accumulate(*tf.nest.map_structure(lambda t: t[index], padded), mask=mask[index])
             return index + 1, tf.nest.map_structure(lambda array, t: array.write(index, t), outputs, result)
 
-        _, outputs = tf.while_loop(lambda index, _: index < count, body, (tf.constant(1), outputs), parallel_iterations=1)
+        _, outputs = tf.while_loop(
+            lambda index, _: index < count, body, (tf.constant(1), outputs), parallel_iterations=1
+        )
         return tf.nest.map_structure(lambda array: _joined(array.stack())[:size], outputs)
 
     def _check_batch(self, x):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         limit = -(-self._batch_size // replicas)
         if x.shape[0] is not None and x.shape[0] > limit:
-            raise ValueError(f"{_TOO_LARGE}: {self._batch_size}. Received: {x.shape[0]} examples on each of {replicas} replicas")
+            raise ValueError(
+                f"{_TOO_LARGE}: {self._batch_size}. Received: {x.shape[0]} examples on each of {replicas} replicas"
+            )
         return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, _TOO_LARGE)
 
     def get_compile_config(self):

@@ -1,14 +1,15 @@
 """A sum over the microbatches of a logical batch, kept apart on each replica until the one all-reduce.
 
-    total = running_sum.RunningSum(model.trainable_weights)    # in the strategy's scope
-    total.add(values, count); total.read(); total.reset()      # on a replica
+total = running_sum.RunningSum(model.trainable_weights)    # in the strategy's scope
+total.add(values, count); total.read(); total.reset()      # on a replica
 """
 
 import tensorflow as tf
 
 
 class RunningSum:
-    """One accumulator a weight, and the number of examples; invisible to Keras' saving, since a step never ends half-way.
+    """One accumulator a weight, and the number of examples; invisible to Keras' saving, since a step never ends
+    half-way.
 
     Args:
         weights: the Keras weights whose gradients are summed.
