@@ -38,8 +38,8 @@ _SUBMODULES = (
 __all__ = sorted((*_NAMES, *_SUBMODULES))
 
 
-def _refuse_python(version: tuple[int, int], received: str) -> None:
-    """Raises ImportError unless TensorFlow Privacy and TensorFlow both support this Python, 3.10 or 3.11."""
+def _refuse_python(version, received: str) -> None:
+    """Raises ImportError unless both TensorFlow and tensorflow-privacy support this Python: 3.10 and 3.11."""
     if not (3, 10) <= version < (3, 12):
         raise ImportError(
             f"noisy_sgd needs Python 3.10 or 3.11 (received Python {received}): prefix your command with "

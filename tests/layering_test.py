@@ -1,0 +1,279 @@
+"""Who may import whom, and who alone may touch what: read from the imports of every module, and from the BUILD files.
+
+`ALLOWED` is the diagram. Bazel says it a second time, as `visibility` and `deps`; the last tests keep the two the same.
+"""
+
+import ast
+import pathlib
+import re
+
+from absl.testing import absltest, parameterized
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# A layer is a package or a top-level module of noisy_sgd/, or a part of a package that has a rule of its own.
+# Everyone may import keys, and whoever may import a package may import its parts.
+ALLOWED = {
+    "keys": set(),
+    "config": set(),
+    "records": set(),
+    "mechanisms": set(),
+    "models": {"models/normalizer_free"},
+    "models/normalizer_free": set(),
+    "data": set(),
+    "privacy": set(),
+    "sde": set(),
+    "gradients": {"gradients/layer_rules"},
+    "gradients/layer_rules": {"models/normalizer_free"},
+    "optimizers": {"gradients", "mechanisms"},
+    "training": {"optimizers", "models", "data", "gradients", "mechanisms", "privacy", "records", "config"},
+    "figures": {"records"},
+    "experiments": {"training", "privacy", "sde", "data", "records", "config", "figures"},
+}
+
+OWNERS = {
+    "tensorflow_privacy": "mechanisms/tf_privacy.py",
+    "absl.flags": "experiments/flags.py",
+    "matplotlib": "figures/",
+}
+STRATEGY_OWNER = "training/distribution.py"
+STRATEGY = re.compile(
+    r"(^|\.)(CentralStorage|CollectiveAllReduce|Mirrored|MultiWorkerMirrored|OneDevice|ParameterServer|TPU)Strategy"
+)
+TENSORFLOW = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_privacy", "tensorflow_probability")
+WITHOUT_TENSORFLOW = ("config", "figures", "keys", "privacy", "records", "sde")
+MAY_PRINT = ("experiments",)
+
+_FRONT = "//:__pkg__"
+_TESTS = "//tests:__subpackages__"
+
+
+def layer_of(path: str) -> str | None:
+    """The layer of "gradients/layer_rules/dense": the longest entry of the diagram that it lies in, or None."""
+    parts = path.split("/")
+    candidates = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((candidate for candidate in candidates if candidate in ALLOWED), None)
+
+
+def parent(layer: str) -> str:
+    return layer.split("/")[0]
+
+
+def may_import(importer: str, imported: str) -> bool:
+    return imported in {importer, "keys"} or bool({imported, parent(imported)} & ALLOWED[importer])
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def imported_names(tree: ast.AST) -> set[str]:
+    """Every dotted name a module imports, at any depth; a relative import keeps its dots in front."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and _dotted(node.func) in {"importlib.import_module", "__import__"}:
+            names |= {argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)}
+    return names
+
+
+def _is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What a module breaks, one sentence each.
+
+    Args:
+        path: of the module, below noisy_sgd/.
+        source: its text.
+    """
+    tree = ast.parse(source)
+    imported = imported_names(tree)
+    used = imported | {_dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    layer = layer_of(path.removesuffix(".py"))
+    found = []
+
+    if layer is None and path != "__init__.py":
+        found.append(f"{path} is in no layer of the diagram")
+    for name in sorted(imported):
+        if name.startswith("."):
+            found.append(f"{path} imports {name}: only absolute imports")
+        elif _is_in(name, "noisy_sgd"):
+            target = layer_of(name.removeprefix("noisy_sgd").removeprefix(".").replace(".", "/"))
+            if target is None:
+                found.append(f"{path} imports {name}, which is in no layer of the diagram")
+            elif layer is None or not may_import(layer, target):
+                found.append(f"{path} imports {name}: {layer} may not import {target}")
+        elif layer in WITHOUT_TENSORFLOW and any(_is_in(name, package) for package in TENSORFLOW):
+            found.append(f"{path} imports {name}: {layer} does without TensorFlow")
+    for package, owner in OWNERS.items():
+        if not path.startswith(owner) and any(_is_in(name, package) for name in used):
+            found.append(f"{path} touches {package}, which belongs to {owner}")
+    if path != STRATEGY_OWNER and any(STRATEGY.search(name) for name in used):
+        found.append(f"{path} names a distribution strategy, which belongs to {STRATEGY_OWNER}")
+    if layer not in MAY_PRINT:
+        if used & {"os.environ", "os.environb", "os.getenv"}:
+            found.append(f"{path} reads the environment")
+        if any(isinstance(node, ast.Call) and _dotted(node.func) == "print" for node in ast.walk(tree)):
+            found.append(f"{path} prints")
+    return found
+
+
+def libraries(build: str, package: str) -> dict[str, dict[str, list[str]]]:
+    """The py_library rules of a BUILD file: layer -> its `visibility` and `deps`, labels written in full.
+
+    Args:
+        build: text of the BUILD file, whose rules are Python's syntax too.
+        package: the folder, below noisy_sgd/; "" for noisy_sgd/ itself.
+    """
+    home = f"//noisy_sgd/{package}".rstrip("/")
+    found = {}
+    for node in ast.walk(ast.parse(build)):
+        if isinstance(node, ast.Call) and _dotted(node.func) == "py_library":
+            rule = {keyword.arg: keyword.value for keyword in node.keywords}
+            name = ast.literal_eval(rule["name"])
+            labels = {
+                key: [f"{home}{label}" if label.startswith(":") else label for label in ast.literal_eval(rule[key])]
+                for key in ("visibility", "deps")
+                if key in rule
+            }
+            found[package if name == package.split("/")[-1] else f"{package}/{name}".lstrip("/")] = labels
+    return found
+
+
+def label_of(layer: str) -> str:
+    if (ROOT / "noisy_sgd" / layer).is_dir():
+        return f"//noisy_sgd/{layer}"
+    folder, _, name = layer.rpartition("/")
+    return f"//noisy_sgd/{folder}".rstrip("/") + f":{name}"
+
+
+def package_of(layer: str) -> str:
+    return label_of(layer).split(":")[0]
+
+
+def expected_visibility(layer: str) -> set[str]:
+    if layer == "keys":
+        return {_FRONT, _TESTS, "//noisy_sgd:__subpackages__"}
+    importers = {package_of(importer) for importer, allowed in ALLOWED.items() if layer in allowed}
+    return {_FRONT, _TESTS} | {f"{importer}:__pkg__" for importer in importers - {package_of(layer)}}
+
+
+def expected_deps(layer: str) -> set[str]:
+    shared = {"//noisy_sgd:init"} | ({label_of("keys")} - {label_of(layer)})
+    return shared | {label_of(imported) for imported in ALLOWED[layer]}
+
+
+def all_libraries() -> dict[str, dict[str, list[str]]]:
+    home = ROOT / "noisy_sgd"
+    found = {}
+    for build in sorted(home.rglob("BUILD")):
+        package = build.parent.relative_to(home).as_posix()
+        found |= libraries(build.read_text(), "" if package == "." else package)
+    found.pop("init")
+    return found
+
+
+class ImportsTest(parameterized.TestCase):
+    def test_every_module_keeps_to_the_diagram(self):
+        home = ROOT / "noisy_sgd"
+        modules = sorted(home.rglob("*.py"))
+        self.assertNotEmpty(modules)
+        found = [
+            violation
+            for module in modules
+            for violation in violations(module.relative_to(home).as_posix(), module.read_text())
+        ]
+        self.assertEmpty(found, "\n".join(found))
+
+    @parameterized.parameters(
+        ("sde/brownian.py", "from noisy_sgd.training import loop", "sde may not import training"),
+        ("data/images.py", "import noisy_sgd.models.nf_resnet", "data may not import models"),
+        ("gradients/clipping.py", "from noisy_sgd.models import normalizer_free", "may not import models/norm"),
+        ("gradients/layer_rules/dense.py", "from noisy_sgd.models import nf_resnet", "may not import models"),
+        ("mechanisms/gaussian.py", "def f():\n    from noisy_sgd import optimizers", "may not import optimizers"),
+        ("models/wide_resnet.py", "import importlib\nimportlib.import_module('noisy_sgd.data')", "may not import data"),
+        ("experiments/train.py", "from noisy_sgd import optimizers", "experiments may not import optimizers"),
+        ("optimizers/dp_sgd.py", "import noisy_sgd", "noisy_sgd, which is in no layer"),
+        ("optimizers/dp_sgd.py", "from noisy_sgd import NoisySGD", "in no layer"),
+        ("__init__.py", "from noisy_sgd.optimizers import dp_sgd", "may not import optimizers"),
+        ("figures/images.py", "from . import style", "only absolute imports"),
+        ("helpers/strings.py", "", "in no layer"),
+        ("privacy/tan.py", "import tensorflow as tf", "privacy does without TensorFlow"),
+        ("config.py", "import keras", "config does without TensorFlow"),
+        ("mechanisms/gaussian.py", "from tensorflow_privacy import privacy", "belongs to mechanisms/tf_privacy.py"),
+        ("training/loop.py", "from absl import flags", "belongs to experiments/flags.py"),
+        ("experiments/train.py", "import absl\nabsl.flags.FLAGS", "belongs to experiments/flags.py"),
+        ("experiments/reproduce.py", "from matplotlib import pyplot", "belongs to figures/"),
+        ("training/loop.py", "import tensorflow as tf\ntf.distribute.MirroredStrategy()", "belongs to training/dist"),
+        ("training/loop.py", "from tensorflow.distribute import TPUStrategy", "belongs to training/distribution.py"),
+        ("data/images.py", "import os\nos.environ['HOME']", "reads the environment"),
+        ("data/images.py", "from os import getenv", "reads the environment"),
+        ("training/loop.py", "print(1)", "prints"),
+    )
+    def test_a_planted_violation_is_found(self, path, source, expected):
+        self.assertRegex("\n".join(violations(path, source)), re.escape(expected))
+
+    @parameterized.parameters(
+        ("optimizers/dp_sgd.py", "from noisy_sgd import keys\nfrom noisy_sgd.gradients import clipping"),
+        ("gradients/book_keeping.py", "from noisy_sgd.gradients.layer_rules import dense"),
+        ("gradients/layer_rules/convolution.py", "from noisy_sgd.models import normalizer_free"),
+        ("training/builders.py", "from noisy_sgd.models import nf_resnet, normalizer_free"),
+        ("training/distribution.py", "import tensorflow as tf\ntf.distribute.MirroredStrategy()"),
+        ("training/loop.py", "import tensorflow as tf\ndef run(strategy: tf.distribute.Strategy): ..."),
+        ("privacy/accounting.py", "import dp_accounting\nimport numpy as np"),
+        ("experiments/train.py", "from absl import app\nfrom noisy_sgd.experiments import flags\nprint(1)"),
+        ("figures/images.py", "import matplotlib.figure"),
+    )
+    def test_what_is_allowed_is_not_found(self, path, source):
+        self.assertEmpty(violations(path, source))
+
+
+class BazelTest(parameterized.TestCase):
+    def test_every_layer_is_a_library_and_no_other(self):
+        self.assertCountEqual(all_libraries(), ALLOWED)
+
+    @parameterized.parameters(*ALLOWED)
+    def test_visibility_is_the_diagram(self, layer):
+        self.assertCountEqual(all_libraries()[layer]["visibility"], expected_visibility(layer))
+
+    @parameterized.parameters(*ALLOWED)
+    def test_deps_are_the_diagram(self, layer):
+        self.assertCountEqual(all_libraries()[layer]["deps"], expected_deps(layer))
+
+    def test_a_planted_visibility_is_read(self):
+        build = 'py_library(name = "data", visibility = ["//noisy_sgd/sde:__pkg__"], deps = [":files"])'
+        rule = libraries(build, "data")["data"]
+        self.assertEqual(rule, {"visibility": ["//noisy_sgd/sde:__pkg__"], "deps": ["//noisy_sgd/data:files"]})
+        self.assertNotIn("//noisy_sgd/sde:__pkg__", expected_visibility("data"))
+
+    def test_every_package_has_a_build_file(self):
+        packages = {module.parent for module in (ROOT / "noisy_sgd").rglob("*.py")}
+        self.assertEmpty([str(package) for package in packages if not (package / "BUILD").exists()])
+
+    def test_every_folder_of_tests_has_a_build_file(self):
+        tests = ROOT / "tests"
+        folders = {tests / module.relative_to(tests).parts[0] for module in tests.glob("*/**/*_test.py")}
+        self.assertEmpty([str(folder) for folder in folders if not (folder / "BUILD").exists()])
+
+    def test_every_binary_and_nothing_else_is_a_binary(self):
+        home = ROOT / "noisy_sgd" / "experiments"
+        shared = next(
+            ast.literal_eval(node.value)
+            for node in ast.parse((home / "BUILD").read_text()).body
+            if isinstance(node, ast.Assign) and _dotted(node.targets[0]) == "LIBRARIES"
+        )
+        binaries = {source.name for source in home.glob("*.py") if 'if __name__ == "__main__":' in source.read_text()}
+        others = {source.name for source in home.glob("*.py")} - binaries
+        self.assertEmpty(others - set(shared), "list these in LIBRARIES of experiments/BUILD, or give them a main")
+        self.assertEmpty(binaries & set(shared), "these have a main: take them out of LIBRARIES in experiments/BUILD")
+
+
+if __name__ == "__main__":
+    absltest.main()
