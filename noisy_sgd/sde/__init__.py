@@ -1,0 +1,8 @@
+"""The paper's stochastic differential equations and closed forms, in NumPy float64 and without TensorFlow.
+
+brownian            increments of Brownian motion that coarsen exactly
+euler_maruyama      equations as values, and two integrators
+least_squares       eqs. 12, 14, 15 (corrected), 16 and Theorem 1
+diagonal_linear     eqs. 18, 19, 21 and Propositions 2 and 3
+mirror_map          the hyperbolic entropy of eq. 8 and its constrained minimiser
+"""
