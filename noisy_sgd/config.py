@@ -13,7 +13,8 @@ from typing import Any
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 DATASETS = ("digits", "mnist")
-MODELS = ("nf_resnet_small", "nf_resnet_50", "wrn_16_4", "mlp", "mnist_cnn")
+MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn")
+WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small")
 STRATEGIES = ("default", "mirrored")
 
 _LARGEST_DEFAULT_MICROBATCH = 256
@@ -40,6 +41,13 @@ def require_at_least(name: str, value: int | None, smallest: int) -> None:
     require(value is None or value >= smallest, name, f"must be at least {smallest}", value, way_out)
 
 
+def require_distinct(name: str, values: tuple[Any, ...]) -> None:
+    """Refuses an empty list, or one that names something twice."""
+    distinct = bool(values) and len(set(values)) == len(values)
+    listed = ",".join(map(str, values))
+    require(distinct, name, "must list one or more different values", listed, "separate them by commas")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """Which images; `num_train_examples` keeps only that many of the training images, None all of them."""
@@ -57,7 +65,7 @@ class Data:
 class Model:
     """Which network: a name, or the path of a saved functional Keras model."""
 
-    model: str = "nf_resnet_small"
+    model: str = "nf_resnet_tiny"
 
     def __post_init__(self):
         if not self.model.endswith(".keras"):
@@ -213,26 +221,52 @@ class Config:
         return groups
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Runs by name; each is recorded in a folder of that name under `run_dir`."""
+
+    run_dir: str
+    runs: dict[str, Config]
+
+
 def sweep(
     algorithms: tuple[str, ...], batch_sizes: tuple[int, ...], num_seeds: int, *, base: Config, **options: Any
-) -> dict[str, Config]:
-    """Figure 1's protocol as runs: `options` (steps, learning rate, sigma / B, clip norm) fixed, the batch varies.
+) -> Sweep:
+    """Figure 1's protocol: `options` (steps, learning rate, sigma / B, clip norm) are fixed, the batch size varies.
 
-    SGD takes the options without the noise, Noisy-SGD without the clip norm. A run's name is the folder of its record.
+    SGD takes the options without the noise, Noisy-SGD without the clip norm.
     """
     require_at_least("num_seeds", num_seeds, 1)
-    for name, values in (("algorithm", algorithms), ("batch_size", batch_sizes)):
-        distinct = bool(values) and len(set(values)) == len(values)
-        listed = ",".join(map(str, values))
-        require(distinct, name, "must list one or more different values", listed, "separate them by commas")
+    require_distinct("algorithm", algorithms)
+    require_distinct("batch_size", batch_sizes)
     private = ("l2_norm_clip", "delta")
-    foreign = {"sgd": (*private, "effective_noise", "noise_seed"), "noisy_sgd": private}
+    foreign = {"sgd": (*private, "effective_noise"), "noisy_sgd": private}
     runs = {}
     for name in algorithms:
         kept = {option: value for option, value in options.items() if option not in foreign.get(name, ())}
         for batch_size in batch_sizes:
             algorithm = Algorithm(algorithm=name, batch_size=batch_size, **kept)
             for seed in range(base.run.seed, base.run.seed + num_seeds):
-                run = dataclasses.replace(base.run, seed=seed)
-                runs[f"{name}-batch_{batch_size}-seed_{seed}"] = dataclasses.replace(base, algorithm=algorithm, run=run)
-    return runs
+                folder = f"{name}-batch_{batch_size}-seed_{seed}"
+                run = dataclasses.replace(base.run, seed=seed, run_dir=f"{base.run.run_dir}/{folder}")
+                runs[folder] = dataclasses.replace(base, algorithm=algorithm, run=run)
+    return Sweep(run_dir=base.run.run_dir, runs=runs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Which step to time, for which algorithms, how often."""
+
+    workload: str = "wrn_16_4"
+    algorithms: tuple[str, ...] = ALGORITHMS
+    batch_size: int = 64
+    microbatch_size: int | None = None
+    num_rounds: int = 10
+
+    def __post_init__(self):
+        require_choice("workload", self.workload, WORKLOADS)
+        require_distinct("algorithm", self.algorithms)
+        for algorithm in self.algorithms:
+            require_choice("algorithm", algorithm, ALGORITHMS)
+        require_at_least("num_rounds", self.num_rounds, 1)
+        Algorithm(batch_size=self.batch_size, microbatch_size=self.microbatch_size)

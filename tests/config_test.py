@@ -79,7 +79,7 @@ class GroupsTest(parameterized.TestCase):
     @parameterized.parameters(
         (config.Data, {"dataset": "mnits"}, "--dataset.*digits, mnist.*dataset=mnits"),
         (config.Data, {"num_train_examples": 0}, "--num_train_examples"),
-        (config.Model, {"model": "resnet"}, "--model.*nf_resnet_small.*model=resnet"),
+        (config.Model, {"model": "resnet"}, "--model.*nf_resnet_tiny.*model=resnet"),
         (config.Run, {"strategy": "horovod"}, "--strategy"),
         (config.Run, {"logical_devices": 0}, "--logical_devices"),
         (config.Run, {"eval_every": 0}, "--eval_every"),
@@ -124,11 +124,11 @@ class ConfigTest(absltest.TestCase):
 class SweepTest(absltest.TestCase):
     def _sweep(self, algorithms=("sgd", "noisy_sgd", "dp_sgd"), batch_sizes=(8, 16), num_seeds=2):
         options = {"num_steps": 7, "learning_rate": 0.1, "effective_noise": 0.01, "l2_norm_clip": 2.0}
-        base = config.Config(run=config.Run(seed=10))
+        base = config.Config(run=config.Run(seed=10, run_dir="sweep"))
         return config.sweep(algorithms, batch_sizes, num_seeds, base=base, **options)
 
     def test_only_the_batch_size_varies(self):
-        runs = self._sweep()
+        runs = self._sweep().runs
         self.assertLen(runs, 3 * 2 * 2)
         self.assertEqual({c.algorithm.num_steps for c in runs.values()}, {7})
         self.assertEqual({c.run.seed for c in runs.values()}, {10, 11})
@@ -138,6 +138,7 @@ class SweepTest(absltest.TestCase):
             self.assertAlmostEqual(c.algorithm.noise_std, 0.01)
         for name, c in runs.items():
             self.assertEqual(name, f"{c.algorithm.algorithm}-batch_{c.algorithm.batch_size}-seed_{c.run.seed}")
+            self.assertEqual(c.run.run_dir, f"sweep/{name}")
 
     def test_refuses(self):
         for changes, message in (
@@ -148,6 +149,19 @@ class SweepTest(absltest.TestCase):
         ):
             with self.assertRaisesRegex(config.ConfigError, message):
                 self._sweep(**changes)
+
+
+class BenchmarkTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ({"workload": "bert"}, "--workload.*wrn_16_4.*workload=bert"),
+        ({"algorithms": ("sgd", "sgd")}, "--algorithm.*different"),
+        ({"algorithms": ("adam",)}, "--algorithm.*adam"),
+        ({"num_rounds": 0}, "--num_rounds"),
+        ({"batch_size": 64, "microbatch_size": 48}, "--batch_size.*multiple"),
+    )
+    def test_refuses(self, arguments, message):
+        with self.assertRaisesRegex(config.ConfigError, message):
+            config.Benchmark(**arguments)
 
 
 if __name__ == "__main__":
