@@ -42,8 +42,8 @@ def _refuse_python(version, received: str) -> None:
     """Raises ImportError unless both TensorFlow and tensorflow-privacy support this Python: 3.10 and 3.11."""
     if not (3, 10) <= version < (3, 12):
         raise ImportError(
-            f"noisy_sgd needs Python 3.10 or 3.11 (received Python {received}): prefix your command with "
-            "`uv run --python 3.11 --no-project --with-requirements requirements.txt` to run it on one that works."
+            f"noisy_sgd needs Python 3.10 or 3.11 (received Python {received}): to run it on one that works, put "
+            "`uv run --isolated --python 3.11 --no-project --with-requirements requirements.txt` in front of your command."
         )
 
 
