@@ -9,7 +9,7 @@ All gradients of a microbatch are in memory together, [B, number of weights]: th
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipping
+from noisy_sgd.gradients import clipping, example_seeds
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
@@ -33,18 +33,18 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     x, y = only_present((x, y), present)
 
     def one_example(example):
-        inputs, targets = example
+        index, inputs, targets = example
         if views == 1:
             inputs = tf.nest.map_structure(lambda t: t[None], inputs)
         targets = tf.nest.map_structure(lambda t: tf.repeat(t[None], views, axis=0), targets)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, example_seeds.folded_into_seeds(model, index):
             predictions = model(inputs, training=True)
             loss = tf.reduce_mean(loss_fn(targets, predictions))
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
-    losses, predictions, gradients = tf.vectorized_map(one_example, (x, y))
+    losses, predictions, gradients = tf.vectorized_map(one_example, (tf.range(tf.cast(size, tf.int64)), x, y))
     norms = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]))
     finite = present & tf.math.is_finite(norms)
     factors = tf.where(present, clip(norms), tf.zeros_like(norms))

@@ -19,7 +19,7 @@ REFUSED = {
     "clipvalue": _NOT_PER_EXAMPLE,
     "global_clipnorm": _NOT_PER_EXAMPLE,
     "gradient_accumulation_steps": "noise enters once per logical batch; use PrivateModel.compile(microbatch_size=...)",
-    "loss_scale_factor": "clipping and noise must see gradients as they are; use mixed_bfloat16, which needs no scaling",
+    "loss_scale_factor": "clipping and noise must see bare gradients; use mixed_bfloat16, which needs no scaling",
     "ema_overwrite_frequency": "it fails under tf.distribute; leave it out",
 }
 

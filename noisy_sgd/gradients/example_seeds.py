@@ -1,0 +1,50 @@
+"""An own seed for every example in layers that draw, such as Dropout.
+
+Keras' layers take a seed from a `keras.random.SeedGenerator`, once a call. Where a call sees one example at a time but is traced once
+for all, every example would get the same mask; inside this context each gets the seed folded with its index and its replica.
+
+    with example_seeds.folded_into_seeds(model, index):
+        predictions = model(one_example, training=True)
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+# Far apart, so that neighbouring examples, replicas and layers never meet on one seed.
+_EXAMPLE_STRIDE = 2_654_435_761
+_REPLICA_STRIDE = 11_400_714_819_323_198_485 % 2**62
+
+
+@contextlib.contextmanager
+def folded_into_seeds(model: keras.Model, index: tf.Tensor):
+    """For the length of a trace, makes the model's seed generators return seeds of the example's own.
+
+    Args:
+        model: a Keras model.
+        index: scalar int64, the example's place in the microbatch.
+    """
+    context = tf.distribute.get_replica_context()
+    replica = 0 if context is None else tf.cast(context.replica_id_in_sync_group, tf.int64)
+    offset = tf.stack([index * _EXAMPLE_STRIDE + replica * _REPLICA_STRIDE, tf.zeros([], tf.int64)])
+    generators = seed_generators(model)
+    for generator in generators:
+        generator.next = _folded(generator.next, offset)
+    try:
+        yield
+    finally:
+        for generator in generators:
+            del generator.next
+
+
+def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
+    """The distinct seed generators of all the model's layers."""
+    found = {}
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        found.update({id(generator): generator for generator in layer._seed_generators})
+    return list(found.values())
+
+
+def _folded(original_next, offset):
+    return lambda ordered=True: tf.cast(original_next(ordered), tf.int64) + offset

@@ -1,0 +1,151 @@
+"""Dense and EinsumDense: z = x W + b at every position of an example.
+
+    dL_i/dW = sum_t x_{i,t} dz_{i,t}^T          dL_i/db = sum_t dz_{i,t}
+
+MultiHeadAttention and GroupedQueryAttention are made of EinsumDense layers, so they need no rule of their own.
+"""
+
+import math
+import re
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from noisy_sgd.gradients.layer_rules import contributions, positions, registry
+
+
+def dense_forward(tape, layer, inputs, training=None):
+    outputs = ops.matmul(inputs, registry.constant(layer.kernel))
+    if layer.bias is not None:
+        outputs = ops.add(outputs, registry.constant(layer.bias))
+    activated = outputs if layer.activation is None else layer.activation(outputs)
+    return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
+
+
+def dense_gradients(layer, calls, setting):
+    gradient = _positions([call.tap_gradients[0] for call in calls], setting)
+    groups = []
+    if layer.kernel.trainable:
+        inputs = _positions([call.saved for call in calls], setting)
+        groups.append(positions.routes(layer.kernel, inputs, gradient, setting, lambda sums: sums[0]))
+    if layer.bias is not None and layer.bias.trainable:
+        per_example = gradient[:, 0] if gradient.shape[1] == 1 else tf.reduce_sum(gradient, axis=1)
+        groups.append(contributions.kept(layer.bias, per_example))
+    return groups
+
+
+def einsum_forward(tape, layer, inputs, training=None):
+    outputs = ops.einsum(layer.equation, inputs, registry.constant(layer.kernel))
+    if layer.bias is not None:
+        outputs = ops.add(outputs, registry.constant(layer.bias))
+    activated = outputs if layer.activation is None else layer.activation(outputs)
+    return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
+
+
+def einsum_gradients(layer, calls, setting):
+    groups = []
+    if layer.kernel.trainable:
+        x_axes, kernel_axes, z_axes = _axes(layer.equation, calls[0].saved.shape.rank)
+        shared = [axis for axis in kernel_axes if axis in x_axes and axis in z_axes]
+        contracted = [axis for axis in kernel_axes if axis in x_axes and axis not in z_axes]
+        produced = [axis for axis in kernel_axes if axis in z_axes and axis not in x_axes]
+        places = [axis for axis in x_axes[1:] if axis in z_axes and axis not in kernel_axes]
+        sizes = dict(zip(kernel_axes, layer.kernel.shape, strict=True))
+
+        def matrix(tensors, axes, last):
+            """[units, blocks, T, channels] in the order of the axes' names, all calls' positions behind one another."""
+            order = [0, *(axes.index(axis) for axis in [*shared, *places, *last])]
+            blocks, channels = (math.prod(sizes[axis] for axis in names) for names in (shared, last))
+            parts = []
+            for tensor in tensors:
+                tensor = setting.cast(tf.transpose(tensor, order))
+                count = _product([tensor.shape[1 + len(shared) + place] for place in range(len(places))])
+                count = -1 if count is None else count
+                tensor = tf.reshape(tensor, [*_units(tensor, count, setting), blocks, count, channels])
+                if setting.views > 1:
+                    tensor = tf.transpose(tensor, [0, 2, 1, 3, 4])
+                    tensor = tf.reshape(tensor, [tf.shape(tensor)[0], blocks, setting.views * count, channels])
+                parts.append(tensor)
+            joined = parts[0] if len(parts) == 1 else tf.concat(parts, axis=2)
+            return joined[:, 0] if blocks == 1 else joined
+
+        def arrange(sums):
+            named = [*shared, *contracted, *produced]
+            sums = tf.reshape(sums, [sizes[axis] for axis in named])
+            return tf.transpose(sums, [named.index(axis) for axis in kernel_axes])
+
+        a = matrix([call.saved for call in calls], x_axes, contracted)
+        b = matrix([call.tap_gradients[0] for call in calls], z_axes, produced)
+        groups.append(positions.routes(layer.kernel, a, b, setting, arrange))
+    if layer.bias is not None and layer.bias.trainable:
+        groups.append(contributions.kept(layer.bias, tf.add_n([_bias(layer.bias, call, setting) for call in calls])))
+    return groups
+
+
+def einsum_refusal(layer):
+    """A clause where the batch is not the first axis of input and output, or an axis is summed over on its own."""
+    left, right = layer.equation.replace(" ", "").split("->")
+    x_axes, kernel_axes = left.split(",")
+    if "..." in kernel_axes or not x_axes or x_axes[0] != right[:1] or x_axes[0] in kernel_axes:
+        return f"its equation {layer.equation!r} does not keep the examples on the first axis"
+    lone = [a for a in re.sub(r"\W", "", x_axes) if a not in kernel_axes and a not in right]
+    lone += [a for a in kernel_axes if a not in x_axes and a not in right]
+    if lone:
+        return f"its equation {layer.equation!r} sums over {lone[0]!r} in one operand alone"
+    return None
+
+
+def _axes(equation, rank):
+    """The names of the axes of input, kernel and output, with an ellipsis spelled out."""
+    left, right = equation.replace(" ", "").split("->")
+    x_axes, kernel_axes = left.split(",")
+    unnamed = [str(index) for index in range(rank - len(x_axes.replace("...", "")))]
+
+    def spelled(axes):
+        before, dots, after = axes.partition("...")
+        return [*before, *(unnamed if dots else []), *after]
+
+    return spelled(x_axes), spelled(kernel_axes), spelled(right)
+
+
+def _bias(bias, call, setting):
+    """The bias has the trailing axes of the output, of size 1 where it does not vary: sum over those and the rest."""
+    gradient = setting.cast(call.tap_gradients[0])
+    rank, offset = gradient.shape.rank, gradient.shape.rank - len(bias.shape)
+    constant_axes = [axis for axis in range(1, rank) if axis < offset or bias.shape[axis - offset] == 1]
+    return setting.sum_views(tf.reduce_sum(gradient, axis=constant_axes))
+
+
+def _product(sizes):
+    return None if None in sizes else math.prod(sizes)
+
+
+def _units(tensor, count, setting):
+    """The leading axes of the reshaped tensor; spelled out where the positions already take the -1."""
+    examples = tensor.shape[0] or (tf.shape(tensor)[0] if count == -1 else -1)
+    if setting.views == 1:
+        return [examples]
+    return [-1 if isinstance(examples, int) and examples == -1 else examples // setting.views, setting.views]
+
+
+def _positions(tensors, setting):
+    """[units * views, ..., channels] of every call -> [units, positions of all views and calls, channels]."""
+    parts = []
+    for tensor in tensors:
+        tensor = setting.cast(tensor)
+        count = _product(tensor.shape[1:-1])
+        if count is None:
+            units = tf.shape(tensor)[0] // setting.views
+            parts.append(tf.reshape(tensor, [units, tf.size(tensor) // tf.maximum(units * tensor.shape[-1], 1), tensor.shape[-1]]))
+        else:
+            units = -1 if tensor.shape[0] is None else tensor.shape[0] // setting.views
+            parts.append(tf.reshape(tensor, [units, setting.views * count, tensor.shape[-1]]))
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+
+
+registry.register(keras.layers.Dense, registry.Rule(forward=dense_forward, gradients=dense_gradients))
+registry.register(
+    keras.layers.EinsumDense,
+    registry.Rule(forward=einsum_forward, gradients=einsum_gradients, refusal=einsum_refusal),
+)

@@ -1,0 +1,130 @@
+"""The registry of rules: how one kind of layer runs during a trace, and what its per-example gradients are.
+
+A rule has two functions. `forward` is the layer's `call` with its trained weights behind `tf.stop_gradient`; it also
+says which tensors the one backward pass shall go to (`taps`, mostly the output before its activation) and what to keep
+until then (`saved`, mostly the input). `gradients` turns those into contributions (see `contributions`): squared norms
+now, clipped sums once the factors are known. A layer of one's own, y = x * gain:
+
+    def forward(tape, layer, inputs):
+        outputs = inputs * layer_rules.constant(layer.gain)
+        return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
+
+    def gradients(layer, calls, setting):
+        per_example = tf.add_n([setting.sum_views(call.tap_gradients[0] * call.saved) for call in calls])
+        return [layer_rules.kept(layer.gain, per_example)]
+
+    layer_rules.register(Gain, layer_rules.Rule(forward=forward, gradients=gradients))
+
+Where the weights are few, `scale.rule` does it in one line: the layer runs with a copy of its weights for each example.
+"""
+
+import collections.abc
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class NoRuleError(ValueError):
+    """A layer that the book-keeping engine cannot serve.
+
+    Attributes:
+        layer_name: the layer's name.
+        class_name: the name of its class.
+        reason: why, a clause.
+    """
+
+    def __init__(self, layer: keras.Layer, reason: str):
+        self.layer_name = layer.name
+        self.class_name = type(layer).__name__
+        self.reason = reason
+        super().__init__(
+            f"the book-keeping engine cannot serve layer {layer.name!r} ({self.class_name}): {reason}; register a rule "
+            f'for the class with `layer_rules.register`, or use engine="vectorized". Received: layer={layer.name}'
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traced:
+    """One call of a layer in the forward pass.
+
+    Attributes:
+        outputs: what the layer returns.
+        taps: tensors at which the gradient of the loss is wanted, each with a leading axis of examples.
+        saved: anything `gradients` needs beside it.
+    """
+
+    outputs: Any
+    taps: list[tf.Tensor]
+    saved: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a layer after the backward pass: what it saved, and the gradients at its taps (same order)."""
+
+    saved: Any
+    tap_gradients: list[tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How one kind of layer yields norms and sums.
+
+    Attributes:
+        forward: forward(tape, layer, *args, **kwargs) -> `Traced`, with the arguments of the layer's `call`. The
+            engine watches the taps that come back; a tap that the outputs are computed from needs `tape.watch` before.
+        gradients: gradients(layer, calls, setting) -> a list over groups of trained weights; of each either the one
+            `Contribution` or a list of `Route`s to choose from. A layer used more than once has several calls, whose
+            gradients add up before the norm.
+        refusal: refusal(layer) -> why this layer cannot be served, a clause, or None. Defaults to serving all.
+    """
+
+    forward: collections.abc.Callable[..., Traced]
+    gradients: collections.abc.Callable[..., list]
+    refusal: collections.abc.Callable[[keras.Layer], str | None] = lambda layer: None
+
+
+_RULES: dict[type, Rule] = {}
+
+
+def register(layer_class: type, rule: Rule) -> None:
+    """Makes `rule` the rule of `layer_class` itself, replacing an earlier one; not of subclasses, whose `call` may differ.
+
+    Args:
+        layer_class: a subclass of `keras.Layer`.
+        rule: the rule.
+
+    Raises:
+        ValueError: for something that is not a class of layers.
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise ValueError(f"`layer_class` must be a subclass of keras.Layer. Received: layer_class={layer_class!r}")
+    _RULES[layer_class] = rule
+
+
+def rule_for(layer: keras.Layer) -> Rule:
+    """The rule of a layer's class.
+
+    Raises:
+        NoRuleError: where there is none, or it refuses this layer.
+    """
+    rule = _RULES.get(type(layer))
+    if rule is None:
+        raise NoRuleError(layer, "its class has trainable weights of its own and no rule")
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise NoRuleError(layer, "it is quantized")
+    if getattr(layer, "lora_enabled", False):
+        raise NoRuleError(layer, "it has LoRA enabled")
+    if getattr(layer, "_remat_mode", None) is not None:
+        raise NoRuleError(layer, "it is rematerialized")
+    reason = rule.refusal(layer)
+    if reason is not None:
+        raise NoRuleError(layer, reason)
+    return rule
+
+
+def constant(weight) -> tf.Tensor:
+    """A weight's value in the compute dtype of the running call, through which no gradient flows."""
+    return tf.stop_gradient(keras.ops.convert_to_tensor(weight))

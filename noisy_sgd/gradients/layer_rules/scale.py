@@ -1,0 +1,59 @@
+"""Layers with few weights: each example runs with its own copy of them, and the backward pass goes to the copies.
+
+The gradient at example i's copy is example i's gradient, whatever the layer computes, as long as examples stay apart.
+So a rule is the layer's formula with weights [examples, ...] in place of weights [...]:
+
+    def forward(layer, inputs, weights):
+        return inputs * weights["gain"][:, None]
+
+    layer_rules.register(Gain, scale.rule(forward))
+"""
+
+import tensorflow as tf
+
+from noisy_sgd.gradients.layer_rules import contributions, registry
+from noisy_sgd.models import normalizer_free
+
+
+def rule(forward) -> registry.Rule:
+    """The rule of a layer whose weights are few: their copies are of the size of the weights times the examples.
+
+    Args:
+        forward: forward(layer, inputs, weights) -> outputs; `weights` maps the names of the layer's own weights to
+            tensors [examples, *shape of the weight], in the precision of the weights.
+
+    Returns:
+        The rule.
+    """
+
+    def traced(tape, layer, inputs):
+        copies, taps = {}, []
+        examples = tf.shape(inputs)[0]
+        for weight in layer._trainable_variables:
+            value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
+            copy = tf.broadcast_to(value, tf.concat([[examples], value.shape], axis=0))
+            copy = tf.ensure_shape(copy, [inputs.shape[0], *value.shape])
+            tape.watch(copy)
+            copies[weight.name] = copy
+            taps.append(copy)
+        return registry.Traced(outputs=forward(layer, inputs, copies), taps=taps)
+
+    return registry.Rule(forward=traced, gradients=gradients)
+
+
+def gradients(layer, calls, setting):
+    """The gradients at the copies, of each trained weight."""
+    groups = []
+    for index, weight in enumerate(layer._trainable_variables):
+        if weight.trainable:
+            per_call = [setting.sum_views(call.tap_gradients[index]) for call in calls]
+            groups.append(contributions.kept(weight, tf.add_n(per_call)))
+    return groups
+
+
+def _skip_gain(layer, inputs, weights):
+    gain = tf.reshape(layer.alpha * weights["gain"], [-1, *[1] * (inputs.shape.rank - 1)])
+    return inputs * tf.cast(gain, inputs.dtype)
+
+
+registry.register(normalizer_free.SkipGain, rule(_skip_gain))
