@@ -21,9 +21,7 @@ from noisy_sgd import records
 from noisy_sgd.figures import canvas, statistics
 
 
-def final_values(
-    runs: Sequence[records.Record], value: str = "test_accuracy"
-) -> dict[str, dict[int, dict[int, float]]]:
+def final_values(runs: Sequence[records.Record], value: str = "val_accuracy") -> dict[str, dict[int, dict[int, float]]]:
     """Last recorded value by algorithm, seed and batch size; a run that diverged (null) counts as NaN."""
     found: dict[str, dict[int, dict[int, float]]] = collections.defaultdict(lambda: collections.defaultdict(dict))
     for run in runs:
@@ -83,7 +81,7 @@ def draw_curves(
     for algorithm, axes in zip(algorithms, all_axes, strict=True):
         for size in sizes:
             if (algorithm, size) in groups:
-                curve = _curve(groups[algorithm, size], "test_accuracy", scale=100)
+                curve = _curve(groups[algorithm, size], "val_accuracy", scale=100)
                 _band(axes, curve, color=_shade(sizes, size), label=f"B = {size}")
                 rows += _rows(curve, algorithm, size, "test_accuracy_percent")
         axes.set_title(canvas.LABELS[algorithm], fontsize=9)
@@ -104,11 +102,11 @@ def draw_norms(
     figure, (axes,) = canvas.panels()
     rows = []
     for size in sorted(groups):
-        gradient = _curve(groups[size], "gradient_squared_norm")
-        noise = _curve(groups[size], "noise_squared_norm")
+        gradient = _curve(groups[size], "squared_gradient_norm")
+        noise = _curve(groups[size], "squared_noise_norm")
         _band(axes, gradient, color=_shade(sorted(groups), size), label=f"gradient, B = {size}")
-        rows += _rows(gradient, "noisy_sgd", size, "gradient_squared_norm")
-        rows += _rows(noise, "noisy_sgd", size, "noise_squared_norm")
+        rows += _rows(gradient, "noisy_sgd", size, "squared_gradient_norm")
+        rows += _rows(noise, "noisy_sgd", size, "squared_noise_norm")
     axes.plot(noise["step"], noise["mean"], "--", color="black", label=r"noise, $d\,(\sigma/B)^2$ on average")
     axes.set_yscale("log")
     axes.set_xlabel("step")

@@ -21,7 +21,7 @@ def _run(algorithm="noisy_sgd", size=8, seed=0, accuracy=0.9):
         "run": {"seed": seed},
     }
     metrics = [
-        {"step": step, "test_accuracy": accuracy * step / 20, "gradient_squared_norm": 2.0, "noise_squared_norm": 3.0}
+        {"step": step, "val_accuracy": accuracy * step / 20, "squared_gradient_norm": 2.0, "squared_noise_norm": 3.0}
         for step in (10, 20)
     ]
     return records.Record(
@@ -60,7 +60,7 @@ class ImagesTest(absltest.TestCase):
 
     def test_a_diverged_run_is_nan_not_absent(self):
         run = _run("sgd")
-        run.metrics[-1]["test_accuracy"] = None
+        run.metrics[-1]["val_accuracy"] = None
         self.assertTrue(math.isnan(images.final_values([run])["sgd"][0][8]))
 
     def test_sweep(self):
@@ -78,7 +78,7 @@ class ImagesTest(absltest.TestCase):
 
     def test_norms(self):
         rows = self._check(images.draw_norms(_runs(), self.directory))
-        self.assertEqual({row["quantity"] for row in rows}, {"gradient_squared_norm", "noise_squared_norm"})
+        self.assertEqual({row["quantity"] for row in rows}, {"squared_gradient_norm", "squared_noise_norm"})
         self.assertEqual({row["algorithm"] for row in rows}, {"noisy_sgd"})
         with self.assertRaisesRegex(ValueError, "noisy_sgd"):
             images.draw_norms([_run("sgd")], self.directory)

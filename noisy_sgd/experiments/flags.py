@@ -1,0 +1,225 @@
+"""Every flag of every binary, and how a command line becomes a configuration.
+
+Each binary has a flag set of its own: a flag it does not read is an error, and several binaries fit in one process.
+
+    if __name__ == "__main__":
+        flags.run(flags.train, main)    # main(config: noisy_sgd.config.Config)
+
+Bad input, found while parsing or in a `with flags.refusals():` block before training, ends in one sentence on stderr,
+with exit status 2. Flags can come from a file by `--flagfile`; one that stands after it on the command line wins.
+"""
+
+import contextlib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import app
+from absl import flags as absl_flags
+
+from noisy_sgd import config
+
+BAD_INPUT = 2
+
+
+def train(argv: Sequence[str]) -> config.Config:
+    """One training run."""
+    values = absl_flags.FlagValues()
+    _define_run(values, "where the run is recorded; by default runs/ and a name made of the settings")
+    _define_data_and_model(values)
+    _define_training(values)
+    absl_flags.DEFINE_string("algorithm", "sgd", _one_of("the optimizer", config.ALGORITHMS), flag_values=values)
+    absl_flags.DEFINE_integer("batch_size", 64, "B, examples in a logical batch", flag_values=values)
+    absl_flags.DEFINE_float(
+        "noise_multiplier", None, "sigma, noise on the summed gradient (dp_sgd: in units of C)", flag_values=values
+    )
+    absl_flags.DEFINE_integer(
+        "noise_seed",
+        None,
+        "seed of the noise; by default --seed for noisy_sgd, and for dp_sgd a key from the operating system (with a "
+        "seed, for tests only, DP-SGD guarantees nothing)",
+        flag_values=values,
+    )
+    _parse(values, argv, train)
+    algorithm = {name: values[name].value for name in ("algorithm", "batch_size", "noise_multiplier", "noise_seed")}
+    made = _config(values, config.Algorithm(**algorithm, **_training_options(values)))
+    if made.run.run_dir:
+        return made
+    images, network, settings = made.data.dataset, pathlib.Path(made.model.model).stem, made.algorithm
+    name = f"{images}-{network}-{settings.algorithm}-batch_{settings.batch_size}-seed_{made.run.seed}"
+    return _config(values, settings, run_dir=f"runs/{name}")
+
+
+def batch_size_sweep(argv: Sequence[str]) -> config.Sweep:
+    """Figure 1's protocol: one learning rate, one sigma / B and one number of steps, for every batch size."""
+    values = absl_flags.FlagValues()
+    _define_run(values, "where the runs, a folder each, are recorded", "runs/batch_size_sweep")
+    return _sweep(values, argv, batch_size_sweep)
+
+
+def reproduce(argv: Sequence[str]) -> config.Sweep:
+    """Everything that the report compares with the paper."""
+    values = absl_flags.FlagValues()
+    _define_run(values, "where runs, figures and the report are written", "results")
+    return _sweep(values, argv, reproduce)
+
+
+def benchmark(argv: Sequence[str]) -> config.Benchmark:
+    """One step of each algorithm, timed in turns."""
+    values = absl_flags.FlagValues()
+    default = config.Benchmark()
+    absl_flags.DEFINE_string("workload", default.workload, _one_of("the network", config.WORKLOADS), flag_values=values)
+    absl_flags.DEFINE_list("algorithm", list(default.algorithms), "comma-separated algorithms", flag_values=values)
+    absl_flags.DEFINE_integer("batch_size", default.batch_size, "B, examples in a logical batch", flag_values=values)
+    _define_microbatch(values)
+    absl_flags.DEFINE_integer(
+        "num_rounds", default.num_rounds, "timed steps of each algorithm, in turns", flag_values=values
+    )
+    _parse(values, argv, benchmark)
+    return config.Benchmark(
+        workload=values["workload"].value,
+        algorithms=tuple(values["algorithm"].value),
+        batch_size=values["batch_size"].value,
+        microbatch_size=values["microbatch_size"].value,
+        num_rounds=values["num_rounds"].value,
+    )
+
+
+def run(parse: Callable[[Sequence[str]], Any], main: Callable[[Any], None], argv: Sequence[str] | None = None) -> None:
+    """Parses the command line and runs a binary; bad input ends in one sentence and exit status 2.
+
+    Args:
+        parse: one of this module's functions, from a command line to a configuration.
+        main: called with the configuration.
+        argv: the command line. Defaults to `sys.argv`.
+    """
+    # TensorFlow's start-up notes would drown the one sentence that matters.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def parser(argv):
+        absl_flags.FLAGS(list(argv[:1]))
+        with refusals():
+            return parse(argv)
+
+    app.run(main, argv=None if argv is None else list(argv), flags_parser=parser)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turns a ValueError or OSError into one sentence on stderr and exit status 2; for everything before training."""
+    try:
+        yield
+    except (absl_flags.Error, ValueError, OSError) as error:
+        print(f"{pathlib.Path(sys.argv[0]).stem}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def _parse(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) -> None:
+    absl_flags.DEFINE_boolean("help", False, "show this help", flag_values=values)
+    positional = values(list(argv))[1:]
+    if values["help"].value:
+        print(f"{binary.__name__}: {binary.__doc__}\n\n{values.get_help()}")
+        sys.exit(0)
+    if positional:
+        raise config.ConfigError(f"Flags start with two dashes (Received: {positional[0]}); write --name=value")
+
+
+def _define_run(values: absl_flags.FlagValues, run_dir_help: str, run_dir: str | None = None) -> None:
+    absl_flags.DEFINE_string("run_dir", run_dir, run_dir_help, flag_values=values)
+    absl_flags.DEFINE_integer("seed", 0, "seed of initialisation and data order", flag_values=values)
+    absl_flags.DEFINE_string(
+        "strategy", "default", _one_of("devices of one run", config.STRATEGIES), flag_values=values
+    )
+    absl_flags.DEFINE_integer(
+        "logical_devices", None, "splits the CPU into so many devices, to try --strategy=mirrored", flag_values=values
+    )
+    absl_flags.DEFINE_integer(
+        "eval_every", None, "steps between evaluations on the test images; by default 20 in a run", flag_values=values
+    )
+
+
+def _define_data_and_model(values: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_string("dataset", config.Data.dataset, _one_of("the images", config.DATASETS), flag_values=values)
+    absl_flags.DEFINE_string("data_dir", None, "folder of downloaded data, such as mnist.npz", flag_values=values)
+    absl_flags.DEFINE_integer(
+        "num_train_examples", None, "trains on the first so many; by default on all", flag_values=values
+    )
+    networks = _one_of("the network", (*config.MODELS, "the path of a saved functional .keras model"))
+    absl_flags.DEFINE_string("model", config.Model.model, networks, flag_values=values)
+
+
+def _define_microbatch(values: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_integer(
+        "microbatch_size",
+        None,
+        "examples on each device at once, a divisor of B; bounds memory, changes nothing else; by default up to 256",
+        flag_values=values,
+    )
+
+
+def _define_training(values: absl_flags.FlagValues) -> None:
+    default = config.Algorithm()
+    _define_microbatch(values)
+    absl_flags.DEFINE_integer(
+        "num_steps", default.num_steps, "S, optimizer steps (logical batches)", flag_values=values
+    )
+    absl_flags.DEFINE_float("learning_rate", default.learning_rate, "constant learning rate", flag_values=values)
+    absl_flags.DEFINE_float("momentum", default.momentum, "momentum of SGD, in [0, 1)", flag_values=values)
+    absl_flags.DEFINE_float(
+        "effective_noise", None, "sigma / B, noise on the mean gradient (dp_sgd: in units of C)", flag_values=values
+    )
+    absl_flags.DEFINE_float(
+        "l2_norm_clip", None, "C, bound on every example's gradient norm (dp_sgd)", flag_values=values
+    )
+    absl_flags.DEFINE_float(
+        "delta", None, "delta of the privacy statement; by default 1 / training examples", flag_values=values
+    )
+
+
+def _training_options(values: absl_flags.FlagValues) -> dict[str, Any]:
+    names = ("microbatch_size", "num_steps", "learning_rate", "momentum", "effective_noise", "l2_norm_clip", "delta")
+    return {name: values[name].value for name in names}
+
+
+def _config(values: absl_flags.FlagValues, algorithm: config.Algorithm, **changes: Any) -> config.Config:
+    def group(cls, *names):
+        return cls(**{name: changes.get(name, values[name].value) for name in names})
+
+    return config.Config(
+        data=group(config.Data, "dataset", "data_dir", "num_train_examples"),
+        model=group(config.Model, "model"),
+        algorithm=algorithm,
+        run=group(config.Run, "run_dir", "seed", "strategy", "logical_devices", "eval_every"),
+    )
+
+
+def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) -> config.Sweep:
+    _define_data_and_model(values)
+    _define_training(values)
+    absl_flags.DEFINE_list("algorithm", list(config.ALGORITHMS), "comma-separated algorithms", flag_values=values)
+    absl_flags.DEFINE_list(
+        "batch_size", ["16", "32", "64", "128", "256"], "comma-separated batch sizes", flag_values=values
+    )
+    absl_flags.DEFINE_integer("num_seeds", 5, "runs of each case, with seeds from --seed up", flag_values=values)
+    _parse(values, argv, binary)
+    sizes = values["batch_size"].value
+    config.require(
+        all(size.isdecimal() for size in sizes),
+        "batch_size",
+        "must list whole numbers",
+        ",".join(sizes),
+        "such as 16,32",
+    )
+    return config.sweep(
+        tuple(values["algorithm"].value),
+        tuple(map(int, sizes)),
+        values["num_seeds"].value,
+        base=_config(values, config.Algorithm()),
+        **_training_options(values),
+    )
+
+
+def _one_of(what: str, choices: Sequence[str]) -> str:
+    return f"{what}: {', '.join(choices)}"
