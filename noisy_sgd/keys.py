@@ -10,7 +10,7 @@ Every consumer therefore derives its own 128 bits from the seed by SHA-256.
 import hashlib
 import os
 
-PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data")
+PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data", "subset")
 
 
 def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:

@@ -135,7 +135,7 @@ def nf_resnet(
     *,
     input_shape: tuple[int, int, int] | None = None,
     pixel_range: tuple[float, float] | None = (0.0, 255.0),
-    convention: str = "timm",
+    convention: str = "deepmind",
     gamma: float | None = None,
     skip_init: float = 1.0,
     alpha: float = 0.2,
@@ -152,7 +152,8 @@ def nf_resnet(
         input_shape: height, width and channels. Defaults to the variant's.
         pixel_range: lowest and highest pixel value, mapped to [-1, 1]; None takes the inputs as they are. Defaults to
             (0, 255).
-        convention: one of `CONVENTIONS`: "timm", "deepmind", or "tan", what the paper used. Defaults to "timm".
+        convention: one of `CONVENTIONS`: "deepmind", with which the expected variance is the real one; "timm", whose
+            averaging shortcuts lose some of it; "tan", what the paper used, which loses most. Defaults to "deepmind".
         gamma: the kernels' constant factor instead of the convention's; `normalizer_free.RELU_GAMMA` or 1.0, say.
         skip_init: initial skip gain, 0 or 1. Defaults to 1.0.
         alpha: factor of the residual branches. Defaults to 0.2.

@@ -1,0 +1,124 @@
+"""Image sets that need no preparation: scikit-learn's digits, which come with it, and MNIST, which Keras downloads.
+
+digits = bundled.load("digits", train_size=500)
+digits.train_images.shape      # (500, 8, 8, 1), uint8, values in digits.pixel_range = (0.0, 16.0)
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from noisy_sgd import keys
+
+DIGITS_TRAIN_SIZE = 1437
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images in memory, split for training and test.
+
+    Attributes:
+        name: what `load` was asked for.
+        train_images: uint8 [examples, height, width, channels].
+        train_labels: int32 [examples], in [0, num_classes).
+        test_images: uint8 [examples, height, width, channels].
+        test_labels: int32 [examples].
+        num_classes: number of classes.
+        pixel_range: lowest and highest value that a pixel of this format can have.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+    pixel_range: tuple[float, float]
+
+
+def load(
+    name: str, data_dir: str | pathlib.Path | None = None, *, train_size: int | None = None, subset_seed: int = 0
+) -> ImageSet:
+    """Loads an image set with its public split.
+
+    Args:
+        name: "digits" (1,797 images of 8x8, the last 360 for test, by other writers than most of the first 1,437) or
+            "mnist" (60,000 and 10,000 of 28x28).
+        data_dir: folder that may hold `mnist.npz`. Defaults to None: Keras' own cache or download.
+        train_size: keeps so many training images, the first of a permutation drawn from `subset_seed`; the test
+            images stay. Defaults to None, all of them.
+        subset_seed: which images are kept. A smaller `train_size` keeps a subset of what a larger one keeps. Defaults
+            to 0.
+
+    Returns:
+        The image set.
+
+    Raises:
+        ValueError: for an unknown name, a set that cannot be had, or a `train_size` that the set does not have.
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"`dataset` must be one of {', '.join(_LOADERS)}. Received: dataset={name!r}")
+    images = _LOADERS[name](data_dir)
+    return images if train_size is None else subset(images, train_size, subset_seed)
+
+
+def subset(images: ImageSet, train_size: int, seed: int = 0) -> ImageSet:
+    """The same set with the first `train_size` training images of a permutation that depends on the seed alone."""
+    available = len(images.train_labels)
+    if not 1 <= train_size <= available:
+        raise ValueError(
+            f"`train_size` must be between 1 and the {available} training images of {images.name}. "
+            f"Received: train_size={train_size}"
+        )
+    key = [word % 2**64 for word in keys.derive(seed, "subset")]
+    kept = np.random.Generator(np.random.Philox(key=key)).permutation(available)[:train_size]
+    return dataclasses.replace(images, train_images=images.train_images[kept], train_labels=images.train_labels[kept])
+
+
+def _digits(data_dir) -> ImageSet:
+    """scikit-learn's copy of the UCI digits, in its own order."""
+    from sklearn import datasets  # Takes seconds to import; only this set needs it.
+
+    digits = datasets.load_digits()
+    images, labels = digits.images.astype(np.uint8)[..., np.newaxis], digits.target.astype(np.int32)
+    return ImageSet(
+        name="digits",
+        train_images=images[:DIGITS_TRAIN_SIZE],
+        train_labels=labels[:DIGITS_TRAIN_SIZE],
+        test_images=images[DIGITS_TRAIN_SIZE:],
+        test_labels=labels[DIGITS_TRAIN_SIZE:],
+        num_classes=10,
+        pixel_range=(0.0, 16.0),
+    )
+
+
+def _mnist(data_dir) -> ImageSet:
+    """Keras' `mnist.npz`, from `data_dir` or by Keras' own download."""
+    path = None if data_dir is None else pathlib.Path(data_dir) / "mnist.npz"
+    try:
+        if path is not None and path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                train, test = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+        else:
+            import keras  # Takes seconds to import; a file at hand does not need it.
+
+            train, test = keras.datasets.mnist.load_data()
+    except Exception as error:  # Keras raises a bare Exception when a download fails, NumPy four kinds for a bad file.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            "MNIST could not be had: point `data_dir` at a folder that holds Keras' mnist.npz. "
+            f"Received: data_dir={None if data_dir is None else str(data_dir)!r} ({reason})"
+        ) from error
+    return ImageSet(
+        name="mnist",
+        train_images=train[0][..., np.newaxis],
+        train_labels=train[1].astype(np.int32),
+        test_images=test[0][..., np.newaxis],
+        test_labels=test[1].astype(np.int32),
+        num_classes=10,
+        pixel_range=(0.0, 255.0),
+    )
+
+
+_LOADERS = {"digits": _digits, "mnist": _mnist}
