@@ -1,0 +1,138 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from noisy_sgd.gradients import clipped_sum, plain
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(6, 8, 8, 2)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 6)
+
+
+def cross_entropy(y, y_pred):
+    return keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
+
+
+def small_network(dtype="float32", dropout=0.0):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8, 2), dtype=dtype)
+    hidden = keras.layers.Conv2D(4, 3, activation="tanh", dtype=dtype)(inputs)
+    hidden = keras.layers.GroupNormalization(2, dtype=dtype)(hidden)
+    hidden = keras.layers.Flatten(dtype=dtype)(hidden)
+    if dropout:
+        hidden = keras.layers.Dropout(dropout, seed=5)(hidden)
+    return keras.Model(inputs, keras.layers.Dense(3, dtype=dtype)(hidden))
+
+
+def loop_over_examples(model, x, y, l2_norm_clip):
+    """The definition, in float64: one backward pass an example."""
+    double = small_network("float64")
+    double.set_weights(model.get_weights())
+    total, norms = None, []
+    for index in range(len(x)):
+        _, _, gradients = plain.gradient_sum(double, cross_entropy, x[index : index + 1], y[index : index + 1])
+        norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
+        clipped = [np.asarray(gradient) * min(1.0, l2_norm_clip / norm) for gradient in gradients]
+        total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
+        norms.append(norm)
+    return total, np.asarray(norms)
+
+
+class ClippedGradientSumTest(parameterized.TestCase):
+    def test_equals_a_loop_over_examples(self):
+        model = small_network()
+        norms = loop_over_examples(model, IMAGES, LABELS, np.inf)[1]
+        bound = float(np.median(norms))  # half of the examples are clipped
+        expected, norms = loop_over_examples(model, IMAGES, LABELS, bound)
+        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound)
+        np.testing.assert_allclose(actual.norms, norms, rtol=1e-5)
+        for value, reference in zip(actual.values, expected, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5 * np.abs(reference).max())
+        self.assertEqual(actual.l2_sensitivity, bound)
+
+    def test_one_example_moves_the_sum_by_at_most_the_bound(self):
+        model = small_network()
+        outlier = np.concatenate([IMAGES, 1e4 * IMAGES[:1]])
+        labels = np.concatenate([LABELS, LABELS[:1]])
+        with_it = clipped_sum.clipped_gradient_sum(model, cross_entropy, outlier, labels, l2_norm_clip=0.1)
+        without = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=0.1)
+        moved = np.sqrt(sum(np.sum(np.square(a - b)) for a, b in zip(with_it.values, without.values, strict=True)))
+        self.assertLessEqual(moved, 0.1 * (1 + 1e-5))
+        self.assertGreater(moved, 0.099)
+
+    def test_without_a_bound_it_is_the_plain_gradient(self):
+        model = small_network()
+        _, _, expected = plain.gradient_sum(model, cross_entropy, IMAGES, LABELS)
+        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=float("inf"))
+        for value, reference in zip(actual.values, expected, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-4, atol=2e-6)
+
+    def test_padding_and_what_is_not_finite_contribute_nothing(self):
+        model = small_network()
+        expected = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES[:4], LABELS[:4], l2_norm_clip=1.0)
+        spoiled = IMAGES.copy()
+        spoiled[4], spoiled[5] = np.nan, np.inf
+        mask = np.array([1, 1, 1, 1, 1, 0])  # example 4 is a real one whose gradient is not finite
+        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, spoiled, LABELS, l2_norm_clip=1.0, mask=mask)
+        for value, reference in zip(actual.values, expected.values, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-6, atol=1e-7)
+        self.assertFalse(np.isfinite(actual.norms[4]))
+        self.assertEqual(actual.norms[5], 0.0)
+
+    def test_a_batch_of_padding_sums_to_zero(self):
+        actual = clipped_sum.clipped_gradient_sum(
+            small_network(), cross_entropy, IMAGES * np.nan, LABELS, l2_norm_clip=1.0, mask=np.zeros(6)
+        )
+        for value in actual.values:
+            np.testing.assert_array_equal(value, np.zeros(value.shape))
+
+    def test_views_are_averaged_before_they_are_clipped_once(self):
+        model = small_network()
+        views = np.stack([IMAGES, IMAGES[:, ::-1]], axis=1)
+        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, views, LABELS, l2_norm_clip=1e9, views=2)
+        halves = [plain.gradient_sum(model, cross_entropy, views[:, k], LABELS)[2] for k in range(2)]
+        for value, first, second in zip(actual.values, *halves, strict=True):
+            np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-4, atol=2e-6)
+        self.assertEqual(actual.norms.shape, (6,))
+
+    def test_dropout_masks_differ_between_examples(self):
+        model = small_network(dropout=0.5)
+        same = np.repeat(IMAGES[:1], 6, axis=0)
+        norms = clipped_sum.clipped_gradient_sum(model, cross_entropy, same, LABELS * 0, l2_norm_clip=1.0).norms
+        self.assertLen(np.unique(np.asarray(norms)), 6)
+
+    def test_two_inputs_and_a_subclassed_model(self):
+        class Bilinear(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.left, self.right = keras.layers.Dense(4), keras.layers.Dense(4)
+
+            def call(self, inputs):
+                return tf.reduce_sum(self.left(inputs["a"]) * self.right(inputs["b"]), axis=-1)
+
+        model = Bilinear()
+        inputs = {"a": IMAGES[:, 0, :, 0], "b": IMAGES[:, 1, :, 1]}
+        model(inputs)
+        actual = clipped_sum.clipped_gradient_sum(
+            model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0], l2_norm_clip=float("inf")
+        )
+        _, _, expected = plain.gradient_sum(model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0])
+        for value, reference in zip(actual.values, expected, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-5)
+
+    @parameterized.parameters(
+        ({"engine": "fast"}, "`engine` must be one of .*Received: engine='fast'"),
+        ({"clipping": "soft"}, "`clipping` must be one of .*Received: clipping='soft'"),
+        ({"views": 0}, "`views` must be a positive integer.*Received: views=0"),
+        ({"l2_norm_clip": 0.0}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip=0.0"),
+    )
+    def test_bad_arguments_are_refused(self, arguments, message):
+        with self.assertRaisesRegex(ValueError, message):
+            clipped_sum.clipped_gradient_sum(
+                small_network(), cross_entropy, IMAGES, LABELS, **{"l2_norm_clip": 1.0, **arguments}
+            )
+
+
+if __name__ == "__main__":
+    absltest.main()

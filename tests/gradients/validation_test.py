@@ -1,0 +1,51 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest
+
+from noisy_sgd.gradients import clipped_sum, validation
+
+
+def model_with(*layers):
+    inputs = outputs = keras.Input((4,))
+    for layer in layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+@keras.saving.register_keras_serializable(package="noisy_sgd_tests")
+class AddsLoss(keras.layers.Layer):
+    def call(self, inputs):
+        self.add_loss(tf.reduce_mean(inputs))
+        return inputs
+
+
+class ValidationTest(absltest.TestCase):
+    def test_batch_normalization_is_refused_even_when_nested(self):
+        inner = model_with(keras.layers.Dense(3), keras.layers.BatchNormalization(name="mixes"))
+        with self.assertRaisesRegex(ValueError, "layer 'mixes' .*GroupNormalization instead.*Received: layer=mixes"):
+            validation.check_model(model_with(inner))
+
+    def test_activity_regularizer_is_refused(self):
+        model = model_with(keras.layers.Dense(3, activity_regularizer="l2", name="regularized"))
+        with self.assertRaisesRegex(ValueError, "layer 'regularized' has an `activity_regularizer`"):
+            validation.check_model(model)
+
+    def test_added_losses_are_refused_and_weight_regularizers_are_not(self):
+        x, y = np.ones((2, 4), np.float32), np.ones(2, np.float32)
+
+        def compute(model):
+            return clipped_sum.clipped_gradient_sum(model, lambda y, p: p[:, 0] - y, x, y, l2_norm_clip=1.0)
+
+        with self.assertRaisesRegex(ValueError, "layer 'adds' calls `add_loss`"):
+            compute(model_with(AddsLoss(name="adds"), keras.layers.Dense(1)))
+        compute(model_with(keras.layers.Dense(1, kernel_regularizer="l2", bias_regularizer="l1")))
+
+    def test_other_normalizations_pass(self):
+        validation.check_model(
+            model_with(keras.layers.Dense(4), keras.layers.LayerNormalization(), keras.layers.GroupNormalization(2))
+        )
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,99 @@
+import dp_accounting
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from scipy import stats
+
+from noisy_sgd import keys
+from noisy_sgd.mechanisms import gaussian, tf_privacy
+
+KEY = tf.constant(keys.derive(11, "noise"), tf.int64)
+
+
+def draw(key=KEY, step=0, size=300_000):
+    return gaussian.flat_normal([(size,)], tf.float32, key, step)[0].numpy()
+
+
+class FlatNormalTest(parameterized.TestCase):
+    def test_it_is_a_standard_normal(self):
+        sample = draw()  # 300,000 draws: one percent of the scale is 7.7 standard errors
+        self.assertAlmostEqual(sample.std(), 1.0, delta=0.01)
+        self.assertGreater(stats.kstest(sample, stats.norm.cdf).pvalue, 1e-4)
+        for wrong_scale in (2 / 3, 3 / 2):
+            self.assertLess(stats.kstest(sample, stats.norm(scale=wrong_scale).cdf).pvalue, 1e-10)
+
+    def test_steps_and_keys_are_independent(self):
+        first = draw()
+        other_key = tf.constant(keys.derive(12, "noise"), tf.int64)
+        for second in (draw(step=1), draw(step=2**31), draw(key=other_key)):
+            self.assertLess(abs(np.corrcoef(first, second)[0, 1]), 5 / np.sqrt(first.size))
+        np.testing.assert_array_equal(first, draw())
+
+    def test_tensors_of_one_draw_are_independent(self):
+        first, second = gaussian.flat_normal([(100, 1000), (1000, 100)], tf.float64, KEY, 5)
+        self.assertEqual(first.dtype, tf.float64)
+        correlation = np.corrcoef(first.numpy().ravel(), second.numpy().ravel())[0, 1]
+        self.assertLess(abs(correlation), 5 / np.sqrt(100_000))
+
+    def test_one_draw_whatever_the_number_of_tensors(self):
+        traced = tf.function(lambda step: gaussian.flat_normal([(3,), (2, 2), ()], tf.float32, KEY, step))
+        operations = [op.type for op in traced.get_concrete_function(tf.constant(0)).graph.get_operations()]
+        self.assertEqual(operations.count("StatelessRandomNormalV2"), 1)
+
+
+class QueryTest(parameterized.TestCase):
+    def test_clipped_query_follows_tensorflow_privacy(self):
+        query = gaussian.GaussianSumQuery(l2_norm_clip=1.0, stddev=0.0, key=KEY)
+        self.assertIsInstance(query, tf_privacy.gaussian_query.GaussianSumQuery)
+        state = query.initial_global_state()
+        sample = query.initial_sample_state([tf.zeros([2])])
+        for record in ([tf.constant([3.0, 4.0])], [tf.constant([0.3, 0.4])]):
+            sample = query.accumulate_record(query.derive_sample_params(state), sample, record)
+        result, state, _ = query.get_noised_result(sample, state)
+        np.testing.assert_allclose(result[0], [0.6 + 0.3, 0.8 + 0.4], rtol=1e-6)
+        self.assertEqual(state.step, 1)
+
+    def test_the_event_is_what_was_added(self):
+        query = gaussian.GaussianSumQuery(l2_norm_clip=2.0, stddev=3.0, key=KEY)
+        zeros = [tf.zeros([200_000]), tf.zeros([100, 1000])]
+        noised, _, event = query.get_noised_result(zeros, query.initial_global_state())
+        self.assertEqual(event, dp_accounting.GaussianDpEvent(1.5))
+        for noise in noised:
+            self.assertAlmostEqual(noise.numpy().std() / 3.0, 1.0, delta=0.01)
+
+    def test_shares_sum_to_one_noise(self):
+        query = gaussian.GaussianSumQuery(l2_norm_clip=1.0, stddev=2.0, key=KEY)
+        whole, _, _ = query.get_noised_result([tf.zeros([50])], gaussian.GlobalState(step=4))
+        share, _, _ = query.get_noised_result([tf.zeros([50])], gaussian.GlobalState(step=4, share=0.25))
+        np.testing.assert_allclose(4 * share[0], whole[0], rtol=1e-6)
+
+    def test_no_noise_is_not_private(self):
+        query = gaussian.GaussianSumQuery(l2_norm_clip=float("inf"), stddev=0.0, key=KEY)
+        result, _, event = query.get_noised_result([tf.ones([3])], query.initial_global_state())
+        np.testing.assert_array_equal(result[0], np.ones(3))
+        self.assertEqual(event, dp_accounting.NonPrivateDpEvent())
+
+    def test_unclipped_query_leaves_records_alone_and_says_so(self):
+        query = gaussian.UnclippedGaussianSumQuery(0.0, KEY)
+        record = query.preprocess_record(query.derive_sample_params(None), [tf.constant([30.0, 40.0])])
+        result, _, event = query.get_noised_result(record, query.initial_global_state())
+        np.testing.assert_array_equal(result[0], [30.0, 40.0])
+        self.assertEqual(event, dp_accounting.NonPrivateDpEvent())
+
+
+class GeometryTest(absltest.TestCase):
+    def test_mirrored_noise_is_one_draw_with_opposite_signs(self):
+        weights = tf.constant(np.random.default_rng(0).normal(size=(4, 2, 25_000)))
+        noise = gaussian.draw("mirrored", [weights], KEY, 0)[0] / weights
+        np.testing.assert_allclose(noise[:, 0], -noise[:, 1], rtol=1e-12)
+        self.assertGreater(stats.kstest(noise[:, 0].numpy().ravel(), stats.norm.cdf).pvalue, 1e-4)
+
+    def test_multiplicative_noise_is_a_draw_a_weight(self):
+        weights = tf.constant(np.full((2, 2, 25_000), 3.0))
+        noise = gaussian.draw("multiplicative", [weights], KEY, 0)[0].numpy() / 3.0
+        self.assertGreater(stats.kstest(noise.ravel(), stats.norm.cdf).pvalue, 1e-4)
+        self.assertLess(abs(np.corrcoef(noise[0, 0], noise[0, 1])[0, 1]), 5 / np.sqrt(25_000))
+
+
+if __name__ == "__main__":
+    absltest.main()
