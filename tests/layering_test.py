@@ -180,6 +180,10 @@ def all_libraries() -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def has_main(source: str) -> bool:
+    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in ast.parse(source).body)
+
+
 class ImportsTest(parameterized.TestCase):
     def test_every_module_keeps_to_the_diagram(self):
         home = ROOT / "noisy_sgd"
@@ -269,7 +273,7 @@ class BazelTest(parameterized.TestCase):
             for node in ast.parse((home / "BUILD").read_text()).body
             if isinstance(node, ast.Assign) and _dotted(node.targets[0]) == "LIBRARIES"
         )
-        binaries = {source.name for source in home.glob("*.py") if 'if __name__ == "__main__":' in source.read_text()}
+        binaries = {source.name for source in home.glob("*.py") if has_main(source.read_text())}
         others = {source.name for source in home.glob("*.py")} - binaries
         self.assertEmpty(others - set(shared), "list these in LIBRARIES of experiments/BUILD, or give them a main")
         self.assertEmpty(binaries & set(shared), "these have a main: take them out of LIBRARIES in experiments/BUILD")
