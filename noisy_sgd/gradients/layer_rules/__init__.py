@@ -1,1 +1,32 @@
-"""How a kind of layer yields the norms and sums of its per-example gradients."""
+"""How a kind of layer yields the norms and sums of its per-example gradients.
+
+`registry` explains how to write a rule for a layer of one's own; importing this package registers the rules for Keras'
+layers and for those of `noisy_sgd.models`.
+"""
+
+from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module of rules registers them
+    convolution,
+    dense,
+    embedding,
+    normalization,
+    scale,
+    weight_standardized,
+)
+from noisy_sgd.gradients.layer_rules.contributions import Contribution, Route, Setting, choose, kept
+from noisy_sgd.gradients.layer_rules.registry import Call, NoRuleError, Rule, Traced, constant, register, rule_for
+
+__all__ = [
+    "Call",
+    "Contribution",
+    "NoRuleError",
+    "Route",
+    "Rule",
+    "Setting",
+    "Traced",
+    "choose",
+    "constant",
+    "kept",
+    "register",
+    "rule_for",
+    "scale",
+]

@@ -19,6 +19,7 @@ def dense_forward(tape, layer, inputs, training=None):
     outputs = ops.matmul(inputs, registry.constant(layer.kernel))
     if layer.bias is not None:
         outputs = ops.add(outputs, registry.constant(layer.bias))
+    tape.watch(outputs)
     activated = outputs if layer.activation is None else layer.activation(outputs)
     return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
 
@@ -39,6 +40,7 @@ def einsum_forward(tape, layer, inputs, training=None):
     outputs = ops.einsum(layer.equation, inputs, registry.constant(layer.kernel))
     if layer.bias is not None:
         outputs = ops.add(outputs, registry.constant(layer.bias))
+    tape.watch(outputs)
     activated = outputs if layer.activation is None else layer.activation(outputs)
     return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
 
@@ -60,12 +62,16 @@ def einsum_gradients(layer, calls, setting):
             parts = []
             for tensor in tensors:
                 tensor = setting.cast(tf.transpose(tensor, order))
-                count = _product([tensor.shape[1 + len(shared) + place] for place in range(len(places))])
-                count = -1 if count is None else count
-                tensor = tf.reshape(tensor, [*_units(tensor, count, setting), blocks, count, channels])
+                examples = _size(tensor, 0)
+                first = 1 + len(shared)
+                count = math.prod(_size(tensor, axis) for axis in range(first, first + len(places)))
                 if setting.views > 1:
+                    units = examples // setting.views
+                    tensor = tf.reshape(tensor, [units, setting.views, blocks, count, channels])
                     tensor = tf.transpose(tensor, [0, 2, 1, 3, 4])
-                    tensor = tf.reshape(tensor, [tf.shape(tensor)[0], blocks, setting.views * count, channels])
+                    tensor = tf.reshape(tensor, [units, blocks, setting.views * count, channels])
+                else:
+                    tensor = tf.reshape(tensor, [examples, blocks, count, channels])
                 parts.append(tensor)
             joined = parts[0] if len(parts) == 1 else tf.concat(parts, axis=2)
             return joined[:, 0] if blocks == 1 else joined
@@ -117,16 +123,9 @@ def _bias(bias, call, setting):
     return setting.sum_views(tf.reduce_sum(gradient, axis=constant_axes))
 
 
-def _product(sizes):
-    return None if None in sizes else math.prod(sizes)
-
-
-def _units(tensor, count, setting):
-    """The leading axes of the reshaped tensor; spelled out where the positions already take the -1."""
-    examples = tensor.shape[0] or (tf.shape(tensor)[0] if count == -1 else -1)
-    if setting.views == 1:
-        return [examples]
-    return [-1 if isinstance(examples, int) and examples == -1 else examples // setting.views, setting.views]
+def _size(tensor, axis):
+    """The size of an axis, as a number where it is known."""
+    return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]
 
 
 def _positions(tensors, setting):
@@ -134,13 +133,8 @@ def _positions(tensors, setting):
     parts = []
     for tensor in tensors:
         tensor = setting.cast(tensor)
-        count = _product(tensor.shape[1:-1])
-        if count is None:
-            units = tf.shape(tensor)[0] // setting.views
-            parts.append(tf.reshape(tensor, [units, tf.size(tensor) // tf.maximum(units * tensor.shape[-1], 1), tensor.shape[-1]]))
-        else:
-            units = -1 if tensor.shape[0] is None else tensor.shape[0] // setting.views
-            parts.append(tf.reshape(tensor, [units, setting.views * count, tensor.shape[-1]]))
+        count = setting.views * math.prod(_size(tensor, axis) for axis in range(1, tensor.shape.rank - 1))
+        parts.append(tf.reshape(tensor, [_size(tensor, 0) // setting.views, count, tensor.shape[-1]]))
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 

@@ -74,7 +74,8 @@ class Rule:
 
     Attributes:
         forward: forward(tape, layer, *args, **kwargs) -> `Traced`, with the arguments of the layer's `call`. The
-            engine watches the taps that come back; a tap that the outputs are computed from needs `tape.watch` before.
+            engine watches the taps that come back, which is too late for a tap that the outputs are computed from: call
+            `tape.watch` on such a one.
         gradients: gradients(layer, calls, setting) -> a list over groups of trained weights; of each either the one
             `Contribution` or a list of `Route`s to choose from. A layer used more than once has several calls, whose
             gradients add up before the norm.

@@ -15,12 +15,13 @@ from noisy_sgd.gradients.layer_rules import contributions, registry
 from noisy_sgd.models import normalizer_free
 
 
-def rule(forward) -> registry.Rule:
+def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
     """The rule of a layer whose weights are few: their copies are of the size of the weights times the examples.
 
     Args:
         forward: forward(layer, inputs, weights) -> outputs; `weights` maps the names of the layer's own weights to
             tensors [examples, *shape of the weight], in the precision of the weights.
+        refusal: as in `registry.Rule`. Defaults to serving all.
 
     Returns:
         The rule.
@@ -38,7 +39,7 @@ def rule(forward) -> registry.Rule:
             taps.append(copy)
         return registry.Traced(outputs=forward(layer, inputs, copies), taps=taps)
 
-    return registry.Rule(forward=traced, gradients=gradients)
+    return registry.Rule(forward=traced, gradients=gradients, refusal=refusal)
 
 
 def gradients(layer, calls, setting):

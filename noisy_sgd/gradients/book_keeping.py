@@ -1,0 +1,248 @@
+"""The fast engine: one forward pass, one backward pass to the layers' outputs, then every norm and the clipped sums.
+
+The gradient of example i for a layer's weights is a product of the layer's input and the gradient at its output, both
+of which an ordinary backward pass has (Goodfellow 2015; Bu et al. 2023, "book-keeping"). So during the trace every
+layer with weights runs through its rule (`layer_rules`), which keeps the two, and
+
+    ||g_i||^2 = sum over layers of the rule's norm       sum_i c_i g_i = the rule's sum, c_i = clip(||g_i||)
+
+need neither a second backward pass nor, for most layers, any example's gradient.
+
+    result = book_keeping.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
+"""
+
+import contextlib
+import math
+import threading
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from noisy_sgd.gradients import clipping, layer_rules, vectorized
+
+
+def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
+    """Sum over a microbatch of clip(norm) * gradient, from one backward pass.
+
+    Args:
+        model: a built Keras model of layers that have a rule.
+        loss_fn: loss_fn(y, predictions) -> losses [B].
+        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        y: targets, any nest of [B, ...].
+        clip: norms [B] -> factors [B] (see `clipping.flat`).
+        mask: [B], 0 for padding, which contributes nothing at all. Defaults to no padding.
+        views: augmented views of an example; its gradient is the mean over them, clipped once. Defaults to 1.
+
+    Returns:
+        A `clipping.Result`.
+
+    Raises:
+        layer_rules.NoRuleError: naming a layer that has no rule, or is used in a way that its rule does not cover.
+    """
+    layers = _layers_with_weights(model)
+    size = tf.nest.flatten(x)[0].shape[0]
+    present = None if mask is None else tf.cast(mask, tf.bool)
+    if present is not None:
+        x, y = vectorized.only_present((x, y), present)
+    if views > 1:
+        x = tf.nest.map_structure(_flat_views, x)
+        y = tf.nest.map_structure(lambda t: tf.repeat(t, views, axis=0), y)
+    setting = layer_rules.Setting(units=size, views=views, device=_device(), dtype=_precision(model))
+
+    with tf.GradientTape() as tape, _recording(layers, tape) as records:
+        predictions = model(x, training=True)
+        losses = loss_fn(y, predictions)
+        if views > 1:
+            losses = tf.reduce_mean(tf.reshape(losses, [-1, views]), axis=1)
+        total = tf.reduce_sum(losses if present is None else tf.where(present, losses, tf.zeros_like(losses)))
+    calls = _backward(tape, total, layers, records, size, views)
+    groups = _groups(layers, calls, setting)
+
+    squares = [setting.cast(group.squared_norms) for group in groups]
+    count = tf.shape(losses)[0]
+    norms = tf.sqrt(tf.add_n(squares)) if squares else tf.zeros([count], setting.dtype)
+    factors = clip(norms)
+    shown = norms
+    if present is not None:
+        factors = tf.where(present, factors, tf.zeros_like(factors))
+        shown = tf.where(present, norms, tf.zeros_like(norms))
+        losses = tf.where(present, losses, tf.zeros_like(losses))
+    sums = _sums(groups, tf.cast(factors, setting.dtype), tf.math.is_finite(norms), setting)
+    if views > 1:
+        predictions = tf.nest.map_structure(
+            lambda t: tf.reduce_mean(tf.reshape(t, tf.concat([[-1, views], tf.shape(t)[1:]], axis=0)), axis=1), predictions
+        )
+    values = [sums.get(id(weight)) for weight in model.trainable_weights]
+    values = [
+        tf.zeros(weight.shape, setting.dtype) if value is None else tf.ensure_shape(value, weight.shape)
+        for weight, value in zip(model.trainable_weights, values, strict=True)
+    ]
+    return clipping.Result(losses=losses, predictions=predictions, norms=shown, values=values)
+
+
+def _layers_with_weights(model):
+    """(layer, rule) of every layer that has trainable weights of its own."""
+    trained = {id(weight) for weight in model.trainable_weights}
+    owners = {}
+    found = []
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        own = [weight for weight in layer._trainable_variables if id(weight) in trained]
+        if not own:
+            continue
+        rule = layer_rules.rule_for(layer)
+        if "call" in vars(layer):
+            raise layer_rules.NoRuleError(layer, "its `call` is replaced on the object")
+        for weight in own:
+            other = owners.setdefault(id(weight), layer)
+            if other is not layer:
+                raise layer_rules.NoRuleError(layer, f"it shares the weight {weight.name!r} with layer {other.name!r}")
+        found.append((layer, rule))
+    for weight in model.trainable_weights:
+        if id(weight) not in owners:
+            raise layer_rules.NoRuleError(model, f"no layer owns its weight {weight.path!r}")
+    return found
+
+
+# While any thread traces, a traced layer's `call` looks up its own thread's record here; other threads get the layer's
+# usual `call`. Replicas of one strategy trace in threads of their own.
+_LOCAL = threading.local()
+_LOCK = threading.Lock()
+_TRACES: dict[int, int] = {}
+
+
+@contextlib.contextmanager
+def _recording(layers, tape):
+    """Routes calls of the layers through their rules; yields {id(layer): [Traced]}. Restores the layers in any case."""
+    records = {id(layer): [] for layer, _ in layers}
+    rules = {id(layer): rule for layer, rule in layers}
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    def record(layer, args, kwargs):
+        here = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        if here is not graph:
+            raise layer_rules.NoRuleError(layer, "it is called inside a loop, a branch or a tf.function of the model")
+        traced = rules[id(layer)].forward(tape, layer, *args, **kwargs)
+        for tap in traced.taps:
+            tape.watch(tap)
+        records[id(layer)].append(traced)
+        return traced.outputs
+
+    outer = getattr(_LOCAL, "record", None)
+    with _LOCK:
+        for layer, _ in layers:
+            _TRACES[id(layer)] = _TRACES.get(id(layer), 0) + 1
+            if _TRACES[id(layer)] == 1:
+                object.__setattr__(layer, "call", _dispatching(layer, layer.call))
+    _LOCAL.record = {id(layer): record for layer, _ in layers}
+    try:
+        yield records
+    finally:
+        _LOCAL.record = outer
+        with _LOCK:
+            for layer, _ in layers:
+                _TRACES[id(layer)] -= 1
+                if _TRACES[id(layer)] == 0:
+                    del _TRACES[id(layer)]
+                    object.__delattr__(layer, "call")
+
+
+def _dispatching(layer, usual):
+    def call(*args, **kwargs):
+        record = (getattr(_LOCAL, "record", None) or {}).get(id(layer))
+        return usual(*args, **kwargs) if record is None else record(layer, args, kwargs)
+
+    return call
+
+
+def _backward(tape, total, layers, records, size, views):
+    """{id(layer): [Call]} from one backward pass; refuses weights and taps that the norms would miss or mix."""
+    examples = None if size is None else size * views
+    taps = {id(layer): [traced.taps for traced in records[id(layer)]] for layer, _ in layers}
+    weights = {id(layer): [w.value for w in layer._trainable_variables if w.trainable] for layer, _ in layers}
+    slopes, direct = tape.gradient(total, (taps, weights))
+    calls = {}
+    for layer, _ in layers:
+        for weight, slope in zip(weights[id(layer)], direct[id(layer)], strict=True):
+            if slope is not None:
+                raise layer_rules.NoRuleError(layer, f"its weight {weight.name!r} is also used outside the layer's call")
+        found = []
+        for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):
+            for tap in traced.taps:
+                if tap.shape.rank == 0 or (None not in (examples, tap.shape[0]) and tap.shape[0] != examples):
+                    raise layer_rules.NoRuleError(
+                        layer, f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for {examples} examples"
+                    )
+            if any(gradient is not None for gradient in gradients):
+                pairs = zip(traced.taps, gradients, strict=True)
+                found.append([tf.zeros_like(t) if g is None else tf.convert_to_tensor(g) for t, g in pairs])
+                found[-1] = layer_rules.Call(saved=traced.saved, tap_gradients=found[-1])
+        calls[id(layer)] = found
+    return calls
+
+
+def _groups(layers, calls, setting):
+    """The contributions of all groups of weights, each by its chosen route."""
+    fixed, choices, activation_bytes = [], [], 0
+    for layer, rule in layers:
+        if not calls[id(layer)]:
+            continue
+        for call in calls[id(layer)]:
+            for tensor in [*call.tap_gradients, *(t for t in tf.nest.flatten(call.saved) if tf.is_tensor(t))]:
+                inner = math.prod(1 if size is None else size for size in tensor.shape[1:])
+                activation_bytes += setting.assumed_units * setting.views * inner * tensor.dtype.size
+        for group in rule.gradients(layer, calls[id(layer)], setting):
+            if isinstance(group, layer_rules.Contribution):
+                fixed.append(group)
+            else:
+                choices.append(group)
+    return fixed + [route.build() for route in layer_rules.choose(choices, activation_bytes)]
+
+
+def _sums(groups, factors, finite, setting):
+    """{id(weight): clipped sum}, with the rows of examples whose norm is not finite cut out of all that enters."""
+    tensors = [group.tensors for group in groups]
+
+    def cut():
+        def safe(tensor):
+            views = setting.views if _per_view(tensor, finite, setting) else 1
+            rows = tf.repeat(finite, views) if views > 1 else finite
+            return tf.where(tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)]), tensor, tf.zeros([], tensor.dtype))
+
+        return tf.nest.map_structure(safe, tensors)
+
+    if setting.device == "cpu":
+        # Nearly always there is nothing to cut, and selecting costs a pass over everything.
+        tensors = tf.cond(tf.reduce_all(finite), lambda: tensors, cut)
+    else:
+        tensors = cut()
+    sums = {}
+    for group, own in zip(groups, tensors, strict=True):
+        for weight, value in zip(group.weights, group.sums(factors, own), strict=True):
+            sums[id(weight)] = value
+    return sums
+
+
+def _per_view(tensor, finite, setting):
+    """Whether a tensor's leading axis is units * views."""
+    return setting.views > 1 and tensor.shape[0] != finite.shape[0]
+
+
+def _flat_views(tensor):
+    tensor = tf.convert_to_tensor(tensor)
+    shape = tf.concat([[-1], tf.shape(tensor)[2:]], axis=0)
+    flat = tf.reshape(tensor, shape)
+    known = None if None in tensor.shape[:2] else tensor.shape[0] * tensor.shape[1]
+    return tf.ensure_shape(flat, [known, *tensor.shape[2:]])
+
+
+def _precision(model):
+    """float64 where a weight is, else float32."""
+    return tf.float64 if any(weight.dtype == "float64" for weight in model.trainable_weights) else tf.float32
+
+
+def _device():
+    """ "cpu" or "accelerator"; what XLA compiles counts as an accelerator."""
+    if not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        return "accelerator"
+    found = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+    return "accelerator" if found else "cpu"

@@ -1,0 +1,278 @@
+"""Conv1D, Conv2D, Conv3D and DepthwiseConv1D, DepthwiseConv2D with every option of theirs.
+
+    dL_i/dW[o] = sum_t x_i[stride * t + dilation * o] dz_i[t]^T          dL_i/db = sum_t dz_i[t]
+
+On a CPU the fastest way to a large layer's per-example gradient is the library's own kernel for the filter's gradient, called
+once an example; small ones, and all on accelerators, where no loop over examples may be, are batched matrix products of
+`windows` and output gradients. Where even one gradient is large for the positions there are, Gram matrices over
+positions (see `positions`) give the norm, and the library's kernel the sum.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from noisy_sgd.gradients.layer_rules import contributions, registry, windows
+
+# One call of the library's kernel for the filter's gradient beside its arithmetic; more examples than this would make graphs
+# that take long to trace.
+SECONDS_PER_CALL = 3e-5
+MOST_CALLS = 512
+
+
+def forward(tape, layer, inputs):
+    outputs = convolve(layer, inputs, registry.constant(layer.kernel))
+    return finish(tape, layer, inputs, outputs)
+
+
+def finish(tape, layer, inputs, outputs, **saved):
+    """Bias and activation behind a convolution; taps the gradient between them."""
+    if layer.use_bias:
+        shape = [1, -1, *[1] * layer.rank] if layer.data_format == "channels_first" else [-1]
+        outputs = outputs + tf.reshape(tf.cast(registry.constant(layer.bias), outputs.dtype), shape)
+    tape.watch(outputs)
+    activated = outputs if layer.activation is None else layer.activation(outputs)
+    return registry.Traced(outputs=activated, taps=[outputs], saved={"inputs": inputs, **saved})
+
+
+def convolve(layer, inputs, kernel):
+    """The layer's convolution alone, with a given kernel."""
+    padding = layer.padding
+    if padding == "causal":
+        inputs = ops.pad(inputs, layer._compute_causal_padding())
+        padding = "valid"
+    options = {"padding": padding, "dilation_rate": layer.dilation_rate, "data_format": layer.data_format}
+    if is_depthwise(layer):
+        return ops.depthwise_conv(inputs, kernel, strides=layer.strides, **options)
+    return ops.conv(inputs, kernel, strides=list(layer.strides), **options)
+
+
+def is_depthwise(layer) -> bool:
+    return hasattr(layer, "depth_multiplier")
+
+
+def gradients(layer, calls, setting):
+    groups = []
+    if layer.kernel.trainable:
+        groups.append(kernel_routes(layer, [Site(layer, call, setting) for call in calls], setting))
+    groups.extend(bias_contribution(layer, calls, setting))
+    return groups
+
+
+def bias_contribution(layer, calls, setting):
+    """The contribution of the bias, where there is one to train."""
+    if not (layer.use_bias and layer.bias.trainable):
+        return []
+    per_call = []
+    for call in calls:
+        gradient = setting.cast(channels_last(layer, call.tap_gradients[0]))
+        flat = tf.reshape(gradient, [-1, math.prod(gradient.shape[1:-1]), gradient.shape[-1]])
+        per_call.append(setting.sum_views(tf.reduce_sum(flat, axis=1)))
+    return [contributions.kept(layer.bias, tf.add_n(per_call))]
+
+
+def kernel_routes(layer, sites, setting):
+    """The routes to the contribution of the kernel, from all calls of the layer."""
+    kernel = layer.kernel
+    form_seconds, form = forming(layer, sites, setting)
+    full = sum(site.flops for site in sites) * contributions.SECONDS_PER_FLOP[setting.device]
+    full += sum(site.output_bytes for site in sites) * contributions.SECONDS_PER_BYTE[setting.device]
+    size = math.prod(kernel.shape)
+    gradient_bytes = setting.assumed_units * size * setting.dtype.size
+    once = gradient_bytes * contributions.SECONDS_PER_BYTE[setting.device]
+
+    def from_both(squared_norms):
+        def sums(factors, tensors):
+            scaled = [scale_examples(factors, tensor, setting) for tensor in tensors[1::2]]
+            parts = [site.full(x, z) for site, x, z in zip(sites, tensors[::2], scaled, strict=True)]
+            return [tf.add_n(parts)]
+
+        tensors = [tensor for site in sites for tensor in (site.x, site.z)]
+        return contributions.Contribution(weights=[kernel], squared_norms=squared_norms, tensors=tensors, sums=sums)
+
+    routes = [
+        contributions.Route(
+            name="per_example",
+            seconds=form_seconds + once,
+            kept_bytes=gradient_bytes,
+            build=lambda: contributions.kept(kernel, form()),
+        ),
+        contributions.Route(
+            name="formed_twice",
+            seconds=form_seconds + full,
+            kept_bytes=0.0,
+            build=lambda: from_both(contributions.row_squares(tf.reshape(form(), [-1, size]))),
+        ),
+    ]
+    if len(sites) == 1 and sites[0].blocks == 1:
+        site = sites[0]
+        routes.append(
+            contributions.Route(
+                name="gram",
+                seconds=site.gram_seconds + full,
+                kept_bytes=0.0,
+                build=lambda: from_both(site.gram_norms(site.z)),
+            )
+        )
+    return routes
+
+
+def forming(layer, sites, setting):
+    """(seconds, function) of the cheaper way to form the kernel's per-example gradients [units, *kernel shape]."""
+    by_products = sum(site.product_seconds for site in sites)
+    by_calls = sum(site.call_seconds for site in sites)
+    if by_calls < by_products:
+        return by_calls, lambda: tf.add_n([site.by_calls() for site in sites])
+    return by_products, lambda: tf.add_n([site.by_products() for site in sites])
+
+
+def scale_examples(factors, tensor, setting):
+    """[units] times [units * views, ...], example by example."""
+    per_view = tf.repeat(factors, setting.views) if setting.views > 1 else factors
+    return tensor * tf.reshape(per_view, [-1, *[1] * (tensor.shape.rank - 1)])
+
+
+def channels_last(layer, tensor):
+    if layer.data_format == "channels_first":
+        return tf.transpose(tensor, [0, *range(2, tensor.shape.rank), 1])
+    return tensor
+
+
+class Site:
+    """One call of a convolution: its input x, the gradient z at its output, and the ways to the kernel's gradient.
+
+    `channel_scale` multiplies z channel by channel, and so the kernel's gradient.
+    """
+
+    def __init__(self, layer, call, setting, channel_scale=None):
+        self.layer, self.setting = layer, setting
+        self.x = setting.cast(channels_last(layer, call.saved["inputs"]))
+        self.z = setting.cast(channels_last(layer, call.tap_gradients[0]))
+        if channel_scale is not None:
+            self.z = self.z * channel_scale
+        self.padding = layer.padding
+        if layer.padding == "causal":
+            self.x = tf.pad(self.x, [[0, 0], [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0], [0, 0]])
+            self.padding = "valid"
+        self.strides, self.dilations = layer.strides, layer.dilation_rate
+        self.geometry = windows.geometry(
+            layer.kernel_size, self.strides, self.dilations, self.padding, self.x.shape[1:-1], self.z.shape[1:-1]
+        )
+        self.blocks = self.x.shape[-1] if is_depthwise(layer) else layer.groups
+        self.positions = setting.views * math.prod(self.z.shape[1:-1])
+        self.inputs_a_block = self.x.shape[-1] // self.blocks
+        self.outputs_a_block = self.z.shape[-1] // self.blocks
+        self.taps = math.prod(layer.kernel_size)
+
+    @property
+    def flops(self):
+        one = 2 * self.positions * self.taps * self.blocks * self.inputs_a_block * self.outputs_a_block
+        return self.setting.assumed_units * one
+
+    @property
+    def output_bytes(self):
+        return self.setting.assumed_units * self.positions * self.z.shape[-1] * self.setting.dtype.size
+
+    @property
+    def window_bytes(self):
+        return self.setting.assumed_units * self.positions * self.taps * self.x.shape[-1] * self.setting.dtype.size
+
+    @property
+    def product_seconds(self):
+        return (
+            self.flops * contributions.SECONDS_PER_SMALL_MATMUL_FLOP[self.setting.device]
+            + 3 * self.window_bytes * contributions.SECONDS_PER_BYTE[self.setting.device]
+        )
+
+    @property
+    def call_seconds(self):
+        units = self.setting.units
+        possible = self.setting.device == "cpu" and self.library_kernel and units is not None and 0 < units <= MOST_CALLS
+        return units * SECONDS_PER_CALL + self.flops * contributions.SECONDS_PER_FLOP["cpu"] if possible else math.inf
+
+    @property
+    def gram_seconds(self):
+        pairs = self.setting.assumed_units * self.positions**2
+        device = self.setting.device
+        flops = 2 * pairs * (self.taps * self.inputs_a_block + self.outputs_a_block)
+        moved = self.window_bytes * 3 + pairs * (self.geometry.kernel[0] + 2) * self.setting.dtype.size
+        per_flop, per_byte = contributions.SECONDS_PER_SMALL_MATMUL_FLOP[device], contributions.SECONDS_PER_BYTE[device]
+        return flops * per_flop + moved * per_byte
+
+    @property
+    def library_kernel(self):
+        """Whether TensorFlow's kernel for the filter's gradient of a 2-D convolution serves as it is."""
+        plain = self.layer.rank == 2 and self.blocks == 1 and set(self.dilations) == {1}
+        return plain and not is_depthwise(self.layer)
+
+    def full(self, x, z):
+        """The kernel's gradient summed over a batch of inputs x and output gradients z."""
+        layer = self.layer
+        shape = tuple(layer.kernel.shape)
+        if self.library_kernel:
+            return tf.raw_ops.Conv2DBackpropFilter(
+                input=x, filter_sizes=shape, out_backprop=z, strides=[1, *self.strides, 1], padding=self.padding.upper()
+            )
+        kernel = tf.zeros(shape, self.setting.dtype)
+        options = {"padding": self.padding, "dilation_rate": self.dilations, "data_format": "channels_last"}
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            if is_depthwise(layer):
+                outputs = ops.depthwise_conv(x, kernel, strides=layer.strides, **options)
+            else:
+                outputs = ops.conv(x, kernel, strides=list(self.strides), **options)
+        return tape.gradient(outputs, kernel, z)
+
+    def by_calls(self):
+        """[units, *kernel shape], one call of the library's kernel an example."""
+        units = self.setting.units
+        pairs = zip(tf.split(self.x, units), tf.split(self.z, units), strict=True)
+        return tf.stack([self.full(x, z) for x, z in pairs])
+
+    def rows(self):
+        """Windows as matrices: for each offset along the first axis [units, T, rest of the kernel * channels]."""
+        found = windows.rows(self.x, self.geometry, self.setting.device)
+        width = self.taps // self.geometry.kernel[0]
+        return [tf.reshape(one, [-1, self.positions, width * self.x.shape[-1]]) for one in found]
+
+    def by_products(self):
+        """[units, *kernel shape] by matrix products."""
+        z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
+        if self.blocks == 1:
+            formed = [tf.matmul(rows, z, transpose_a=True) for rows in self.rows()]
+        else:
+            z = tf.reshape(z, [-1, self.positions, self.blocks, self.outputs_a_block])
+            formed = [self._block_products(rows, z) for rows in self.rows()]
+        return tf.reshape(tf.stack(formed, axis=1), [-1, *self.layer.kernel.shape])
+
+    def _block_products(self, rows, z):
+        rows = tf.reshape(rows, [-1, self.positions, self.taps // self.geometry.kernel[0], self.blocks, self.inputs_a_block])
+        if is_depthwise(self.layer):
+            return tf.einsum("utobp,utbq->uobq", rows, z)
+        return tf.einsum("utobp,utbq->uopbq", rows, z)
+
+    def gram_norms(self, z):
+        """Squared norms from inner products between positions, for a convolution in one block."""
+        z = tf.reshape(z, [-1, self.positions, z.shape[-1]])
+        inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
+        products = inputs * tf.matmul(z, z, transpose_b=True)
+        # Rounding can take a sum of squares, formed from products of both signs, below zero.
+        return tf.maximum(tf.reduce_sum(tf.reshape(products, [-1, self.positions**2]), axis=1), 0.0)
+
+
+def refusal(layer):
+    if layer.padding not in ("valid", "same", "causal"):
+        return f"its padding is {layer.padding!r}"
+    return None
+
+
+for layer_class in (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+):
+    registry.register(layer_class, registry.Rule(forward=forward, gradients=gradients, refusal=refusal))

@@ -1,0 +1,57 @@
+"""Embedding: z_t = E[id_t]. An example's gradient has the rows sum_{t: id_t = v} dz_t, for the ids v it contains.
+
+Its squared norm is formed from those rows alone, never from the whole table.
+"""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from noisy_sgd.gradients.layer_rules import contributions, registry
+
+
+def forward(tape, layer, inputs):
+    ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
+    outputs = ops.cast(ops.take(registry.constant(layer.embeddings), ids, axis=0), layer.compute_dtype)
+    return registry.Traced(outputs=outputs, taps=[outputs], saved=tf.where(ids < 0, ids + layer.input_dim, ids))
+
+
+def gradients(layer, calls, setting):
+    table = layer.embeddings
+    width = table.shape[-1]
+    ids = tf.concat([_by_unit(call.saved, [], setting) for call in calls], axis=1)
+    rows = tf.concat([_by_unit(setting.cast(call.tap_gradients[0]), [width], setting) for call in calls], axis=1)
+
+    def sums(factors, tensors):
+        scaled = tensors[0] * factors[:, None, None]
+        return [tf.math.unsorted_segment_sum(tf.reshape(scaled, [-1, width]), tf.reshape(ids, [-1]), table.shape[0])]
+
+    return [
+        contributions.Contribution(
+            weights=[table], squared_norms=_squared_norms(ids, rows), tensors=[rows], sums=sums
+        )
+    ]
+
+
+def _by_unit(tensor, trailing, setting):
+    """[units * views, ..., trailing] -> [units, positions, trailing]."""
+    units = tf.shape(tensor)[0] // setting.views
+    positions = tf.reduce_prod(tf.shape(tensor)[1 : tensor.shape.rank - len(trailing)]) * setting.views
+    return tf.reshape(tensor, tf.concat([[units, positions], tf.constant(trailing, tf.int32)], axis=0))
+
+
+def _squared_norms(ids, rows):
+    """Sums the rows of equal ids within each example: sorted, equal ids lie together and get one number."""
+    units, positions = tf.shape(ids)[0], tf.shape(ids)[1]
+    order = tf.argsort(ids, axis=1)
+    ids = tf.gather(ids, order, batch_dims=1)
+    rows = tf.gather(rows, order, batch_dims=1)
+    starts = tf.concat([tf.zeros_like(ids[:, :1]), tf.cast(ids[:, 1:] != ids[:, :-1], ids.dtype)], axis=1)
+    number = tf.cast(tf.cumsum(starts, axis=1), tf.int32) + positions * tf.range(units)[:, None]
+    summed = tf.math.unsorted_segment_sum(
+        tf.reshape(rows, [-1, tf.shape(rows)[-1]]), tf.reshape(number, [-1]), units * positions
+    )
+    return tf.reduce_sum(tf.reshape(tf.reduce_sum(tf.square(summed), axis=1), [units, positions]), axis=1)
+
+
+registry.register(keras.layers.Embedding, registry.Rule(forward=forward, gradients=gradients))
