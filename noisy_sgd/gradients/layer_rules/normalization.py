@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd.gradients.layer_rules import registry, scale
+from noisy_sgd.models import group_normalization
 
 
 def group_forward(layer, inputs, weights):
@@ -103,5 +104,6 @@ def over_examples(layer):
 
 
 registry.register(keras.layers.GroupNormalization, scale.rule(group_forward))
+registry.register(group_normalization.GroupNormalization, scale.rule(group_forward))
 registry.register(keras.layers.LayerNormalization, scale.rule(layer_forward, refusal=over_examples))
 registry.register(keras.layers.RMSNormalization, scale.rule(rms_forward, refusal=over_examples))
