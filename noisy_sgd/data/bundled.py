@@ -98,7 +98,7 @@ def _mnist(data_dir) -> ImageSet:
     path = None if data_dir is None else pathlib.Path(data_dir) / "mnist.npz"
     try:
         if path is not None and path.is_file():
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 train, test = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
         else:
             import keras  # Takes seconds to import; a file at hand does not need it.

@@ -121,7 +121,8 @@ def stream(
 
     Args:
         image_set: images and labels; its training set is read.
-        sampler: `ShuffledBatches`, or what else has `batch_size`, `indices(step)` and `size(step)`.
+        sampler: `ShuffledBatches`, or what else has `num_examples`, `batch_size`, `indices(step)` and
+            `size(step)`.
         microbatch_size: m, examples of a microbatch.
         first_step: Defaults to 0.
         num_steps: how many steps to stream.
@@ -132,9 +133,14 @@ def stream(
         `num_microbatches(sampler, t, microbatch_size, multiple_of)` of them.
 
     Raises:
-        ValueError: for a size or a multiple below 1.
+        ValueError: for a size or a multiple below 1, or a sampler for another number of examples.
     """
     _check(microbatch_size, multiple_of)
+    if sampler.num_examples != len(image_set.train_labels):
+        raise ValueError(
+            f"`sampler` must draw from the {len(image_set.train_labels)} training images of {image_set.name}. "
+            f"Received: num_examples={sampler.num_examples}"
+        )
     steps_a_call = max(
         1, _INDICES_A_CALL // (_whole(sampler.batch_size, microbatch_size, multiple_of) * microbatch_size)
     )

@@ -141,6 +141,17 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
             outputs = outputs + (bias if channels_last else ops.reshape(bias, (1, self.filters, 1, 1)))
         return self.activation(outputs)
 
+    def save_own_variables(self, store):
+        # Keras' convolution saves its kernel and its bias by name, and would forget the gain.
+        super().save_own_variables(store)
+        if self.built:
+            store["gain"] = self.gain
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        if self.built:
+            self.gain.assign(store["gain"])
+
     def get_config(self):
         return {
             **super().get_config(),
