@@ -1,0 +1,112 @@
+"""Synthetic regression problems: the sparse design of the paper's section 4.2, and a noisy one for least squares.
+
+Sparse, for diagonal linear networks (n = 40, d = 100, 5 non-zeros): x_i ~ N(0, I), y = X beta*. The paper does not
+state the law of the non-zeros; here they are Gaussian, rescaled to the |beta*|^2 = 5.61 of its figures' first point.
+
+    problem = regression.sparse(seed=0)
+    problem.features, problem.targets, problem.solution    # [40, 100], [40], [100]
+"""
+
+import dataclasses
+
+import numpy as np
+
+from noisy_sgd import keys
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A linear regression.
+
+    Attributes:
+        features: X [n, d].
+        targets: Y [n].
+        solution: beta* [d], which generated the targets.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    solution: np.ndarray
+
+    @property
+    def largest_eigenvalue(self) -> float:
+        """lambda_max of X^T X / n, the unit in which step sizes are given."""
+        return float(np.linalg.norm(self.features, ord=2) ** 2 / len(self.features))
+
+    @property
+    def paper_step_size(self) -> float:
+        """gamma = 1 / (1.3 lambda_max), the step size of the paper's figures 3 to 7."""
+        return 1.0 / (1.3 * self.largest_eigenvalue)
+
+
+def sparse(seed, num_examples=40, dimension=100, num_nonzeros=5, squared_norm=5.61):
+    """The paper's sparse regression without label noise: x_i ~ N(0, I_d), y = X beta*.
+
+    Args:
+        seed: integer; the problem is a function of it and of the other arguments.
+        num_examples: n. Defaults to 40.
+        dimension: d. Defaults to 100.
+        num_nonzeros: non-zero coordinates of beta*, the first ones. Defaults to 5.
+        squared_norm: |beta*|^2 after rescaling; None leaves the Gaussian draw as it is. Defaults to 5.61.
+
+    Returns:
+        A `Problem`.
+
+    Raises:
+        ValueError: for sizes below 1, more non-zeros than coordinates, a norm that is not positive.
+    """
+    _check_sizes(num_examples, dimension)
+    if not 1 <= num_nonzeros <= dimension:
+        raise ValueError(
+            f"`num_nonzeros` must be between 1 and `dimension`={dimension}. Received: num_nonzeros={num_nonzeros}"
+        )
+    if squared_norm is not None and not (np.isfinite(squared_norm) and squared_norm > 0):
+        raise ValueError(f"`squared_norm` must be positive, or None. Received: squared_norm={squared_norm}")
+    generator = _generator(seed)
+    features = generator.standard_normal((num_examples, dimension))
+    solution = np.zeros(dimension)
+    solution[:num_nonzeros] = generator.standard_normal(num_nonzeros)
+    if squared_norm is not None:
+        solution *= np.sqrt(squared_norm / np.sum(solution**2))
+    return Problem(features=features, targets=features @ solution, solution=solution)
+
+
+def noisy(seed, num_examples, dimension, label_noise=1.0, condition_number=1.0):
+    """Least squares with label noise: x_i ~ N(0, diag(s^2)), y = X beta* + label_noise N(0, I), beta* ~ N(0, I).
+
+    Args:
+        seed: integer; the problem is a function of it and of the other arguments.
+        num_examples: n; above d the problem is under-parametrised, below d it is over-parametrised.
+        dimension: d.
+        label_noise: standard deviation of the label noise. Defaults to 1.
+        condition_number: largest over smallest variance s^2; the variances are spaced geometrically below 1. Defaults
+            to 1.
+
+    Returns:
+        A `Problem`.
+
+    Raises:
+        ValueError: for sizes below 1, a negative noise, a condition number below 1.
+    """
+    _check_sizes(num_examples, dimension)
+    if not (np.isfinite(label_noise) and label_noise >= 0):
+        raise ValueError(f"`label_noise` must be at least 0. Received: label_noise={label_noise}")
+    if not (np.isfinite(condition_number) and condition_number >= 1):
+        raise ValueError(f"`condition_number` must be at least 1. Received: condition_number={condition_number}")
+    generator = _generator(seed)
+    scales = np.sqrt(np.geomspace(1.0, 1.0 / condition_number, dimension))
+    features = generator.standard_normal((num_examples, dimension)) * scales
+    solution = generator.standard_normal(dimension)
+    targets = features @ solution + label_noise * generator.standard_normal(num_examples)
+    return Problem(features=features, targets=targets, solution=solution)
+
+
+def _generator(seed):
+    halves = keys.derive(seed, "synthetic data")
+    return np.random.default_rng([half % 2**64 for half in halves])
+
+
+def _check_sizes(num_examples, dimension):
+    for name, value in (("num_examples", num_examples), ("dimension", dimension)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
