@@ -1,9 +1,9 @@
 """The toy problems under Keras: models and the ordinary `NoisySGD`, one step at a time.
 
-It takes the settings of `simulation.simulate`. Before each step the optimizer's `noise_std`, a variable with one value a run, is assigned what the loss asks for: 2
-sigma sqrt(L) for a diagonal linear network (eq. (18)), sigma sqrt(2 L) for least squares, or sigma / sqrt(gamma) where
-the noise is constant. The noise is the optimizer's, a function of (seed, step); the sampled examples are those of
-`simulation.simulate` for the same seed.
+It takes the settings of `simulation.simulate`. Before each step the optimizer's `noise_std`, a variable with one value
+a run, is assigned what the loss asks for: 2 sigma sqrt(L) for a diagonal linear network (eq. (18)), sigma sqrt(2 L) for
+least squares, or sigma / sqrt(gamma) where the noise is constant. The noise is the optimizer's, a function of (seed,
+step); the sampled examples are those of `simulation.simulate` for the same seed.
 
     trajectory = step_by_step.simulate(setting, num_steps=1000, seed=0, reference=beta)
 """
