@@ -43,7 +43,7 @@ def _refuse_python(version, received: str) -> None:
     if not (3, 10) <= version < (3, 12):
         raise ImportError(
             f"noisy_sgd needs Python 3.10 or 3.11 (received Python {received}): to run it on one that works, put "
-            "`uv run --isolated --python 3.11 --no-project --with-requirements requirements.txt` before your command."
+            "`uv run --python 3.11 --isolated --no-project --with-requirements requirements.txt` before your command."
         )
 
 
