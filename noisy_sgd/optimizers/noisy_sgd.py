@@ -38,9 +38,13 @@ class NoiseKey:
     __slots__ = ("seed", "variable")
 
     def __init__(self, seed: int | None):
+        self.variable = tf.Variable([0, 0], dtype=tf.int64, trainable=False, name="noise_key")
+        self.assign(seed)
+
+    def assign(self, seed: int | None) -> None:
+        """Takes the key of another seed, or another secret."""
         self.seed = seed
-        halves = keys.derive(keys.secret() if seed is None else seed, "noise")
-        self.variable = tf.Variable(halves, dtype=tf.int64, trainable=False, name="noise_key")
+        self.variable.assign(keys.derive(keys.secret() if seed is None else seed, "noise"))
 
     def __repr__(self) -> str:
         return "NoiseKey(...)"
@@ -133,6 +137,11 @@ class NoisySGD(keras.optimizers.SGD):
             dtype=dtype,
             name="noise_std",
         )
+
+    def rekey(self, seed: int | None) -> None:
+        """Takes another seed's noise, for another run of the same compiled step; `DPSGD` draws a secret for None."""
+        self.seed = seed
+        self._noise_key.assign(seed)
 
     @property
     def noise_std(self):

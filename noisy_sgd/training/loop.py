@@ -37,6 +37,7 @@ def train(
     norms_every: int | None = None,
     evaluate: collections.abc.Callable[[], dict[str, float]] | None = None,
     callbacks: collections.abc.Sequence[keras.callbacks.Callback] = (),
+    steps: tuple[collections.abc.Callable, collections.abc.Callable] | None = None,
 ) -> int:
     """Runs logical steps `first_step` to `num_steps`, with Keras' callbacks.
 
@@ -56,6 +57,8 @@ def train(
             to never.
         evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
         callbacks: Keras callbacks.
+        steps: from `step_functions` of the same model, strategy and metrics, so that several runs share their tracing.
+            Defaults to new ones.
 
     Returns:
         The number of steps done since the beginning of the run; less than `num_steps` if a callback set
@@ -63,8 +66,7 @@ def train(
     """
     steps_per_epoch = steps_per_epoch or num_steps
     model.prepare()
-    run_steps = _steps_function(model, strategy, metrics, with_norms=False)
-    run_step_with_norms = _steps_function(model, strategy, metrics, with_norms=True) if norms_every else None
+    run_steps, run_step_with_norms = steps or step_functions(model, strategy, metrics)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     listeners = keras.callbacks.CallbackList(
         list(callbacks), add_history=False, add_progbar=False, model=model,
@@ -84,12 +86,14 @@ def train(
             listeners.on_train_batch_begin(step)
             with_norms = bool(norms_every) and step % norms_every == 0
             count = 1 if with_norms else _steps_until(step, end, steps_per_call, norms_every)
-            many = tf.constant([rounds(index) for index in range(step, step + count)], tf.int32)
+            many = [rounds(index) for index in range(step, step + count)]
+            # One shape, whatever the count: another one would be traced again.
+            many = tf.constant(many + [0] * (steps_per_call - count), tf.int32)
             if with_norms:
-                gradient, noise = run_step_with_norms(iterator, many)
+                gradient, noise = run_step_with_norms(iterator, many, tf.constant(1))
                 norms = {"squared_gradient_norm": float(gradient), "squared_noise_norm": float(noise)}
             else:
-                run_steps(iterator, many)
+                run_steps(iterator, many, tf.constant(count))
             step += count
             listeners.on_train_batch_end(step - 1, {**norms})
         logs = {name: float(metric.result()) for name, metric in metrics.items()} | norms
@@ -100,12 +104,17 @@ def train(
     return step
 
 
-def evaluation(model, dataset: tf.data.Dataset) -> collections.abc.Callable[[], dict[str, float]]:
+def step_functions(model, strategy, metrics) -> tuple[collections.abc.Callable, collections.abc.Callable]:
+    """The compiled steps without and with norms, for several calls of `train`; each is traced when first needed."""
+    return tuple(_steps_function(model, strategy, metrics, with_norms) for with_norms in (False, True))
+
+
+def evaluation(model, dataset: collections.abc.Iterable) -> collections.abc.Callable[[], dict[str, float]]:
     """A function that evaluates the model's weights of the moment.
 
     Args:
         model: a compiled `PrivateModel` for classification.
-        dataset: microbatches (images, labels, mask).
+        dataset: microbatches (images, labels, mask); read anew each time.
 
     Returns:
         A function without arguments; it returns {"loss": ..., "accuracy": ...} over the examples that are not padding.
@@ -155,15 +164,13 @@ def _steps_function(model, strategy, metrics, with_norms):
         tf.while_loop(lambda index: index < count, body, (tf.constant(0),), parallel_iterations=1)
         return tuple(strategy.experimental_local_results(norm)[0] for norm in strategy.run(finish))
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def run(iterator, rounds):
+    @tf.function(autograph=False)
+    def run(iterator, rounds, steps):
         def body(index, _):
             return index + 1, one_step(iterator, rounds[index])
 
         zeros = (tf.zeros([]), tf.zeros([]))
-        loop = tf.while_loop(
-            lambda index, _: index < tf.shape(rounds)[0], body, (tf.constant(0), zeros), parallel_iterations=1
-        )
+        loop = tf.while_loop(lambda index, _: index < steps, body, (tf.constant(0), zeros), parallel_iterations=1)
         return loop[1]
 
     return run
