@@ -4,6 +4,8 @@ distribution.use_logical_devices(2)                 # before TensorFlow starts: 
 strategy = distribution.make_strategy("mirrored")
 """
 
+import functools
+
 import tensorflow as tf
 
 STRATEGIES = ("default", "mirrored")
@@ -48,6 +50,14 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "default":
         return tf.distribute.get_strategy()
     if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored()
     raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
+
+
+@functools.cache
+def _mirrored() -> tf.distribute.Strategy:
+    # One a process, and no collectives between logical CPUs: those of two strategies take each other's places.
+    gpus = tf.config.list_logical_devices("GPU")
+    reduction = None if gpus else tf.distribute.ReductionToOneDevice()
+    devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)

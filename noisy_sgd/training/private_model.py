@@ -227,15 +227,15 @@ class PrivateModel(keras.Model):
     def train_step(self, data):
         """One logical batch on this replica: its microbatches, then `finish`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if self._batch_size is not None:
+            with tf.control_dependencies([self._check_batch(tf.nest.flatten(x)[0])]):
+                x = tf.nest.map_structure(tf.identity, x)
         size = tf.shape(tf.nest.flatten(x)[0])[0]
-        checks = [] if self._batch_size is None else [self._check_batch(tf.nest.flatten(x)[0])]
-        with tf.control_dependencies(checks):
-            size = tf.identity(size)
         losses, predictions = self._accumulate_all(x, y, sample_weight, size)
-        self.finish()
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
         penalties = [tf.cast(penalty, losses.dtype) for penalty in self._weight_penalties()]
         self._loss_tracker.update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
+        self.finish()
         return self.compute_metrics(x, y, predictions, sample_weight=sample_weight)
 
     def _weight_penalties(self):

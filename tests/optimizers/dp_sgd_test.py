@@ -1,0 +1,142 @@
+import json
+import pathlib
+import zipfile
+
+import dp_accounting
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from scipy import stats
+
+from noisy_sgd.gradients import clipping
+from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+
+
+def clipped(values, bound=1.0):
+    values = [tf.constant(value, tf.float32) for value in values]
+    return clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=bound)
+
+
+def key_of(optimizer):
+    return tuple(int(half) for half in optimizer._noise_key.variable.numpy())
+
+
+class DPSGDTest(parameterized.TestCase):
+    def test_one_step_by_hand(self):
+        weight = keras.Variable(np.zeros(3))
+        dp_sgd.DPSGD(0.5, 1.0, 0.0, 4).apply(clipped([[1.0, -2.0, 4.0]]), [weight])
+        np.testing.assert_allclose(weight.numpy(), [-0.125, 0.25, -0.5], rtol=1e-6)
+
+    def test_noise_is_multiplier_times_clip_over_batch_size(self):
+        size = 200_000
+        weight = keras.Variable(np.zeros(size))
+        optimizer = dp_sgd.DPSGD(1.0, 3.0, 1.5, 10)
+        optimizer.apply(clipped([np.zeros(size)], bound=3.0), [weight])
+        self.assertAlmostEqual(optimizer.noise_std, 0.45)
+        self.assertAlmostEqual(weight.numpy().std() / 0.45, 1.0, delta=0.01)
+        self.assertGreater(stats.kstest(weight.numpy() / 0.45, stats.norm.cdf).pvalue, 1e-4)
+        for wrong_scale in (2 / 3, 3 / 2):
+            self.assertLess(stats.kstest(weight.numpy() / 0.45, stats.norm(scale=wrong_scale).cdf).pvalue, 1e-10)
+        self.assertEqual(optimizer.event, dp_accounting.GaussianDpEvent(1.5))
+
+    def test_at_one_seed_its_noise_is_noisy_sgds(self):
+        ours, other = keras.Variable(np.zeros(5)), keras.Variable(np.zeros(5))
+        dp = dp_sgd.DPSGD(1.0, 2.0, 1.5, 10, seed=7)
+        noisy = noisy_sgd.NoisySGD(1.0, 0.3, seed=7)
+        for _ in range(3):
+            dp.apply(clipped([np.ones(5)], bound=2.0), [ours])
+            noisy.apply([tf.fill([5], 0.1)], [other])
+        np.testing.assert_allclose(ours.numpy(), other.numpy(), rtol=1e-5)
+
+    def test_bare_gradients_are_refused(self):
+        weight = keras.Variable(np.zeros(3))
+        for call in (
+            lambda: dp_sgd.DPSGD(0.5, 1.0, 1.0, 4).apply([tf.ones(3)], [weight]),
+            lambda: dp_sgd.DPSGD(0.5, 1.0, 1.0, 4).apply_gradients([(tf.ones(3), weight)]),
+        ):
+            with self.assertRaisesRegex(TypeError, "PrivateModel"):
+                call()
+        np.testing.assert_array_equal(weight.numpy(), np.zeros(3))
+
+    def test_plain_fit_is_refused(self):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile(dp_sgd.DPSGD(0.1, 1.0, 1.0, 4), "mse")
+        with self.assertRaisesRegex(TypeError, "PrivateModel"):
+            model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+
+    def test_a_sum_clipped_to_another_bound_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "l2_norm_clip=1.0. Received: l2_sensitivity=2.0"):
+            dp_sgd.DPSGD(0.5, 1.0, 1.0, 4).apply(clipped([[1.0]], bound=2.0), [keras.Variable(np.zeros(1))])
+
+    @parameterized.parameters("l2_norm_clip", "noise_multiplier", "batch_size", "noise_std", "clipping")
+    def test_what_the_accountant_was_told_cannot_be_changed(self, name):
+        with self.assertRaises(AttributeError):
+            setattr(dp_sgd.DPSGD(0.5, 1.0, 1.0, 4), name, 100)
+
+    def test_every_private_run_has_its_own_key(self):
+        keys = {key_of(dp_sgd.DPSGD(0.5, 1.0, 1.0, 4)) for _ in range(10)}
+        self.assertLen(keys, 10)
+        optimizer = dp_sgd.DPSGD(0.5, 1.0, 1.0, 4)
+        self.assertNotEqual(key_of(optimizer), key_of(dp_sgd.DPSGD.from_config(optimizer.get_config())))
+
+    def test_the_key_is_in_no_config_and_no_saved_model(self):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        optimizer = dp_sgd.DPSGD(0.1, 1.0, 1.0, 4)
+        model.compile(optimizer, "mse")
+        optimizer.apply(clipped([np.zeros((3, 2)), np.zeros(2)]), model.trainable_weights)
+        self.assertIsNone(optimizer.get_config()["seed"])
+        secrets = [half.to_bytes(8, "little", signed=True) for half in key_of(optimizer)]
+        secrets += [str(half).encode() for half in key_of(optimizer)]
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        model.save(folder / "model.keras")
+        model.save_weights(folder / "model.weights.h5")
+        model.export(folder / "exported", verbose=False)
+        with zipfile.ZipFile(folder / "model.keras") as archive:
+            archive.extractall(folder / "unpacked")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        self.assertGreater(len(files), 4)
+        for path in files:
+            for secret in secrets:
+                self.assertNotIn(secret, path.read_bytes(), path)
+        self.assertNotIn(str(key_of(optimizer)[0]), json.dumps(keras.optimizers.serialize(optimizer)) + repr(optimizer))
+
+    def test_config_round_trip(self):
+        optimizer = dp_sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, momentum=0.9, nesterov=True, weight_decay=0.01)
+        rebuilt = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+        self.assertIsInstance(rebuilt, dp_sgd.DPSGD)
+        self.assertEqual(rebuilt.get_config(), optimizer.get_config())
+        self.assertEqual(key_of(rebuilt), key_of(optimizer))
+
+    def test_no_clip_and_no_noise_is_sgd(self):
+        ours, other = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(3))
+        optimizer, reference = dp_sgd.DPSGD(0.1, float("inf"), 0.0, 4, momentum=0.9), keras.optimizers.SGD(0.1, 0.9)
+        for gradient in np.random.default_rng(0).normal(size=(10, 3)):
+            optimizer.apply(clipped([4 * gradient], bound=float("inf")), [ours])
+            reference.apply([tf.constant(gradient, tf.float32)], [other])
+        np.testing.assert_allclose(ours.numpy(), other.numpy(), atol=2e-6)
+        self.assertEqual(optimizer.noise_std, 0.0)
+        self.assertEqual(optimizer.event, dp_accounting.NonPrivateDpEvent())
+
+    @parameterized.parameters(
+        ({"l2_norm_clip": 0.0}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip=0.0"),
+        ({"l2_norm_clip": float("inf")}, "`l2_norm_clip` must be finite where there is noise"),
+        (
+            {"noise_multiplier": -0.1},
+            "`noise_multiplier` must be finite and at least 0.*Received: noise_multiplier=-0.1",
+        ),
+        ({"noise_multiplier": float("nan")}, "Received: noise_multiplier=nan"),
+        ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
+        ({"batch_size": 2.5}, "`batch_size` must be a positive integer. Received: batch_size=2.5"),
+        ({"clipping": "soft"}, "`clipping` must be"),
+        ({"clipnorm": 1.0}, "`clipnorm` is not supported"),
+        ({"loss_scale_factor": 1.0}, "`loss_scale_factor` is not supported"),
+    )
+    def test_bad_arguments_are_refused(self, arguments, message):
+        good = {"learning_rate": 0.1, "l2_norm_clip": 1.0, "noise_multiplier": 1.0, "batch_size": 4}
+        with self.assertRaisesRegex(ValueError, message):
+            dp_sgd.DPSGD(**{**good, **arguments})
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,287 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from scipy import stats
+
+from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.training import distribution, private_model
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(48, 6)).astype(np.float32)
+Y = RNG.integers(0, 3, 48)
+LOSS = "sparse_categorical_crossentropy"
+
+
+def setUpModule():
+    distribution.use_logical_devices(2)
+
+
+def network(model_class=private_model.PrivateModel, dtype="float32", regularizer=None, dropout=0.0):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6,), dtype=dtype)
+    hidden = keras.layers.Dense(5, activation="tanh", kernel_regularizer=regularizer, dtype=dtype)(inputs)
+    if dropout:
+        hidden = keras.layers.Dropout(dropout, dtype=dtype)(hidden)
+    return model_class(inputs, keras.layers.Dense(3, activation="softmax", dtype=dtype)(hidden))
+
+
+def dp(batch_size=16, noise_multiplier=0.5, l2_norm_clip=0.3, **arguments):
+    return dp_sgd.DPSGD(0.1, l2_norm_clip, noise_multiplier, batch_size, seed=3, **arguments)
+
+
+def trained(
+    make_optimizer,
+    *,
+    strategy="default",
+    epochs=1,
+    dtype="float32",
+    fit_arguments=None,
+    model=None,
+    **compile_arguments,
+):
+    strategy = distribution.make_strategy(strategy)
+    with strategy.scope():
+        model = (model or network)(dtype=dtype)
+        model.compile(make_optimizer(), LOSS, **compile_arguments)
+    history = model.fit(
+        X.astype(dtype),
+        Y,
+        **{"batch_size": 16, "shuffle": False, "verbose": 0, "epochs": epochs, **(fit_arguments or {})},
+    )
+    return model, history.history
+
+
+def assert_same_weights(first, second, atol):
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+class IdentitiesTest(parameterized.TestCase):
+    @parameterized.parameters(
+        lambda: keras.optimizers.SGD(0.1),
+        lambda: noisy_sgd.NoisySGD(0.1, 0.0, seed=1),
+        lambda: dp_sgd.DPSGD(0.1, float("inf"), 0.0, 16),
+    )
+    def test_without_noise_and_clip_it_is_keras_sgd(self, make_optimizer):
+        reference = network(keras.Model)
+        reference.compile(keras.optimizers.SGD(0.1), LOSS, metrics=["accuracy"])
+        expected = reference.fit(X, Y, batch_size=16, shuffle=False, verbose=0, epochs=2).history
+        model, history = trained(make_optimizer, epochs=2, metrics=["accuracy"])
+        assert_same_weights(model, reference, 2e-6)
+        np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
+        np.testing.assert_allclose(history["accuracy"], expected["accuracy"], rtol=1e-5)
+
+    def test_dp_sgd_below_its_clip_is_noisy_sgd(self):
+        below, _ = trained(lambda: dp(l2_norm_clip=100.0, noise_multiplier=0.002), epochs=3)
+        noisy, _ = trained(lambda: noisy_sgd.NoisySGD(0.1, 0.2 / 16, seed=3), epochs=3)
+        assert_same_weights(below, noisy, 2e-6)
+        clipped, _ = trained(lambda: dp(l2_norm_clip=0.1, noise_multiplier=2.0), epochs=3)
+        with self.assertRaises(AssertionError):
+            assert_same_weights(clipped, noisy, 1e-3)
+
+    @parameterized.product(
+        strategy=("default", "mirrored"), microbatch_size=(None, 4, 5, 16), optimizer=("dp_sgd", "noisy_sgd"),
+    )  # fmt: skip
+    def test_replicas_and_microbatches_change_nothing(self, strategy, microbatch_size, optimizer):
+        make = dp if optimizer == "dp_sgd" else lambda: noisy_sgd.NoisySGD(0.1, 0.05, seed=3)
+        one_batch = {"steps_per_epoch": 1}
+        reference, _ = trained(make, fit_arguments=one_batch)
+        model, _ = trained(make, strategy=strategy, microbatch_size=microbatch_size, fit_arguments=one_batch)
+        assert_same_weights(model, reference, 1e-6)
+
+    @parameterized.parameters(("mirrored", 4), ("mirrored", None), ("default", 4))
+    def test_in_float64_twenty_steps_agree(self, strategy, microbatch_size):
+        arguments = dict(epochs=7, dtype="float64")
+        reference, _ = trained(lambda: dp(momentum=0.9), **arguments)
+        model, _ = trained(lambda: dp(momentum=0.9), strategy=strategy, microbatch_size=microbatch_size, **arguments)
+        assert_same_weights(model, reference, 1e-10)
+
+    def test_xla_changes_nothing(self):
+        reference, _ = trained(dp, microbatch_size=8)
+        model, _ = trained(dp, microbatch_size=8, jit_compile=True)
+        assert_same_weights(model, reference, 1e-6)
+
+    def test_replicas_stay_bit_identical(self):
+        model, _ = trained(lambda: dp(momentum=0.9), strategy="mirrored", epochs=7, microbatch_size=4)  # 21 noisy steps
+        for weight in [*model.trainable_weights, *model.optimizer.variables]:
+            first, second = weight.value.values
+            np.testing.assert_array_equal(first.numpy(), second.numpy())
+
+    def test_a_smaller_last_batch_is_divided_by_the_configured_size(self):
+        halved, _ = trained(lambda: dp_sgd.DPSGD(0.1, 1e6, 0.0, 32), fit_arguments={"steps_per_epoch": 1})
+        whole, _ = trained(lambda: dp_sgd.DPSGD(0.05, 1e6, 0.0, 16), fit_arguments={"steps_per_epoch": 1})
+        assert_same_weights(halved, whole, 1e-6)
+
+
+class NoiseTest(parameterized.TestCase):
+    @parameterized.product(strategy=("default", "mirrored"), optimizer=("dp_sgd", "noisy_sgd"))
+    def test_the_noise_of_a_step_follows_its_law(self, strategy, optimizer):
+        scale = 1.5 * 2.0 / 8
+        strategy = distribution.make_strategy(strategy)
+        with strategy.scope():
+            inputs = keras.Input((2,))
+            model = private_model.PrivateModel(inputs, keras.layers.Dense(100_000, use_bias=False)(inputs))
+            make = {
+                "dp_sgd": lambda: dp_sgd.DPSGD(1.0, 2.0, 1.5, 8),
+                "noisy_sgd": lambda: noisy_sgd.NoisySGD(1.0, scale, seed=5),
+            }[optimizer]
+            model.compile(make(), lambda y, p: 0.0 * tf.reduce_sum(p, axis=-1), microbatch_size=2)
+        before = model.get_weights()[0].copy()
+        model.fit(np.ones((8, 2)), np.zeros((8, 1)), batch_size=8, verbose=0)
+        noise = (model.get_weights()[0] - before).ravel() / scale  # 200,000 draws
+        self.assertAlmostEqual(noise.std(), 1.0, delta=0.01)
+        self.assertGreater(stats.kstest(noise, stats.norm.cdf).pvalue, 1e-4)
+        for wrong_scale in (2 / 3, 3 / 2):
+            self.assertLess(stats.kstest(noise, stats.norm(scale=wrong_scale).cdf).pvalue, 1e-10)
+
+    def test_an_empty_batch_is_a_pure_noise_step(self):
+        strategy = distribution.make_strategy("default")
+        model = network()
+        model.compile(dp_sgd.DPSGD(1.0, 1.0, 1.0, 16), LOSS)
+        before = [weight.copy() for weight in model.get_weights()]
+        strategy.run(model.accumulate, args=(X[:4] * np.nan, Y[:4], None, np.zeros(4)))
+        strategy.run(model.finish)
+        moved = np.concatenate([(a - b).ravel() for a, b in zip(model.get_weights(), before, strict=True)])
+        self.assertTrue(np.all(np.isfinite(moved)))
+        # 53 weights: a chi-squared test, two-sided, of the variance of the noise.
+        tail = stats.chi2.cdf(np.sum(np.square(moved * 16)), moved.size)
+        self.assertBetween(tail, 5e-4, 1 - 5e-4)
+
+    def test_squared_norms_are_the_mean_gradients_and_the_noises(self):
+        strategy = distribution.make_strategy("default")
+        model = network()
+        model.compile(dp_sgd.DPSGD(1.0, float("inf"), 0.0, 16), LOSS)
+        before = [weight.copy() for weight in model.get_weights()]
+        strategy.run(model.accumulate, args=(X[:16], Y[:16]))
+        gradient, noise = strategy.run(model.squared_norms)
+        strategy.run(model.finish)
+        moved = sum(np.sum(np.square(a - b)) for a, b in zip(model.get_weights(), before, strict=True))
+        np.testing.assert_allclose(gradient, moved, rtol=1e-4)
+        self.assertEqual(float(noise), 0.0)
+
+
+class KerasTest(parameterized.TestCase):
+    def test_saving_loading_and_cloning_keep_class_and_optimizer(self):
+        model, _ = trained(lambda: dp(momentum=0.9), microbatch_size=4)
+        path = self.create_tempdir().full_path + "/model.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        self.assertIsInstance(loaded, private_model.PrivateModel)
+        self.assertIsInstance(keras.models.clone_model(model), private_model.PrivateModel)
+        self.assertEqual(loaded.optimizer.get_config(), model.optimizer.get_config())
+        self.assertEqual(loaded.get_compile_config(), model.get_compile_config())
+        for each in (model, loaded):
+            each.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
+        assert_same_weights(model, loaded, 0.0)
+
+    def test_sample_weights_scale_losses_and_the_bound_still_holds(self):
+        weights = np.where(np.arange(48) < 24, 2.0, 0.0).astype(np.float32)
+        reference = network(keras.Model)
+        reference.compile(keras.optimizers.SGD(0.1), LOSS)
+        reference.fit(X, Y, sample_weight=weights, batch_size=16, shuffle=False, verbose=0)
+        model, _ = trained(
+            lambda: dp_sgd.DPSGD(0.1, float("inf"), 0.0, 16),
+            fit_arguments={"sample_weight": weights},
+            microbatch_size=4,
+        )
+        assert_same_weights(model, reference, 2e-6)
+        huge = trained(
+            lambda: dp_sgd.DPSGD(1.0, 0.1, 0.0, 16),
+            fit_arguments={"sample_weight": 1e6 * np.ones(48, np.float32), "steps_per_epoch": 1},
+        )[0]
+        moved = sum(np.sum(np.square(a - b)) for a, b in zip(huge.get_weights(), network().get_weights(), strict=True))
+        self.assertLessEqual(np.sqrt(moved), 0.1 * (1 + 1e-5))
+
+    def test_metrics_validation_and_callbacks(self):
+        seen = []
+        callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs))
+        model, history = trained(
+            dp,
+            metrics=["accuracy"],
+            microbatch_size=5,
+            fit_arguments={"validation_data": (X, Y), "callbacks": [callback], "epochs": 2},
+        )
+        self.assertEqual(set(history), {"loss", "accuracy", "val_loss", "val_accuracy"})
+        self.assertLen(seen, 2)
+        loss, accuracy = model.evaluate(X, Y, verbose=0)
+        np.testing.assert_allclose([loss, accuracy], [history["val_loss"][-1], history["val_accuracy"][-1]], rtol=1e-5)
+
+    def test_weight_regularizers_are_added_after_clipping(self):
+        def build(**arguments):
+            return network(regularizer=keras.regularizers.L2(0.5), **arguments)
+
+        reference = network(keras.Model, regularizer=keras.regularizers.L2(0.5))
+        reference.compile(keras.optimizers.SGD(0.1), LOSS)
+        expected = reference.fit(X, Y, batch_size=16, shuffle=False, verbose=0).history
+        for strategy in ("default", "mirrored"):
+            model, history = trained(
+                lambda: dp_sgd.DPSGD(0.1, float("inf"), 0.0, 16), model=build, strategy=strategy, microbatch_size=4
+            )
+            assert_same_weights(model, reference, 2e-6)
+            np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
+        pulled, _ = trained(lambda: dp_sgd.DPSGD(0.1, 1e-9, 0.0, 16), model=build, fit_arguments={"steps_per_epoch": 1})
+        np.testing.assert_allclose(pulled.get_weights()[0], build().get_weights()[0] * (1 - 0.1 * 2 * 0.5), rtol=1e-5)
+
+    def test_dropout_trains(self):
+        def build(**arguments):
+            return network(dropout=0.5, **arguments)
+
+        _, history = trained(dp, model=build, microbatch_size=4, epochs=2)
+        self.assertTrue(np.all(np.isfinite(history["loss"])))
+
+    def test_freezing_a_layer_after_compiling_again(self):
+        model, _ = trained(dp)
+        model.layers[1].trainable = False
+        frozen = [weight.copy() for weight in model.layers[1].get_weights()]
+        model.compile(dp(), LOSS)
+        model.fit(X, Y, batch_size=16, verbose=0)
+        for a, b in zip(model.layers[1].get_weights(), frozen, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_arrays_are_batched_by_the_optimizers_batch_size(self):
+        model = network()
+        model.compile(dp(batch_size=24), LOSS)
+        model.fit(X, Y, verbose=0)
+        self.assertEqual(int(model.optimizer.iterations), 2)
+
+
+class RefusalsTest(parameterized.TestCase):
+    def test_larger_batches_than_configured_are_refused(self):
+        model = network()
+        model.compile(dp(), LOSS)
+        before = [weight.copy() for weight in model.get_weights()]
+        with self.assertRaisesRegex(ValueError, "at most the configured.*16. Received: batch_size=17"):
+            model.fit(X, Y, batch_size=17, verbose=0)
+        with self.assertRaisesRegex(ValueError, "at most the configured"):
+            model.fit(tf.data.Dataset.from_tensor_slices((X, Y)).batch(17), shuffle=False, verbose=0)
+        with self.assertRaisesRegex(ValueError, "at most the configured"):
+            model.fit(tf.data.Dataset.from_tensor_slices((X, Y)).batch(17, drop_remainder=True), shuffle=False, verbose=0)
+        for a, b in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    @parameterized.parameters(
+        ({"microbatch_size": 0}, "`microbatch_size` must be a positive integer.*Received: microbatch_size=0"),
+        ({"batch_size": 17}, "`batch_size` must be the optimizer's.*Received: batch_size=17"),
+        ({"engine": "fast"}, "Received: engine='fast'"),
+        ({"loss": "no_such_loss"}, "Received: loss='no_such_loss'"),
+    )
+    def test_bad_arguments_are_refused(self, arguments, message):
+        with self.assertRaisesRegex(ValueError, message):
+            network().compile(**{"optimizer": dp(), "loss": LOSS, **arguments})
+
+    def test_batch_normalization_is_refused(self):
+        inputs = keras.Input((6,))
+        hidden = keras.layers.BatchNormalization()(keras.layers.Dense(3)(inputs))
+        with self.assertRaisesRegex(ValueError, "GroupNormalization"):
+            private_model.PrivateModel(inputs, hidden).compile(dp(), LOSS)
+
+    def test_float16_is_refused(self):
+        inputs = keras.Input((6,))
+        outputs = keras.layers.Dense(3, dtype="mixed_float16")(inputs)
+        with self.assertRaisesRegex(ValueError, "mixed_bfloat16"):
+            private_model.PrivateModel(inputs, outputs).compile(dp(), LOSS)
+
+
+if __name__ == "__main__":
+    absltest.main()
