@@ -92,16 +92,24 @@ class Route:
     build: collections.abc.Callable[[], Contribution]
 
 
-def kept(weight, per_example: tf.Tensor) -> Contribution:
-    """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand."""
-    size = math.prod(weight.shape)
-    flat = tf.reshape(per_example, [-1, size])
-    return Contribution(
-        weights=[weight],
-        squared_norms=row_squares(flat),
-        tensors=[flat],
-        sums=lambda factors, tensors: [tf.reshape(weighted_rows(factors, tensors[0]), weight.shape)],
-    )
+def kept(weight, per_example: tf.Tensor, arrange=None) -> Contribution:
+    """The contribution of a weight whose per-example gradients are at hand.
+
+    Args:
+        weight: the Keras variable.
+        per_example: [units, *shape of the weight], or anything that `arrange` makes that of.
+        arrange: from the sum of the examples' entries, flattened, to the shape of the weight. Defaults to a reshape.
+
+    Returns:
+        The contribution.
+    """
+    flat = tf.reshape(per_example, [-1, math.prod(weight.shape)])
+
+    def sums(factors, tensors):
+        row = weighted_rows(factors, tensors[0])
+        return [tf.reshape(row, weight.shape) if arrange is None else arrange(row)]
+
+    return Contribution(weights=[weight], squared_norms=row_squares(flat), tensors=[flat], sums=sums)
 
 
 def row_squares(rows: tf.Tensor) -> tf.Tensor:

@@ -76,7 +76,7 @@ def bias_contribution(layer, calls, setting):
 def kernel_routes(layer, sites, setting):
     """The routes to the contribution of the kernel, from all calls of the layer."""
     kernel = layer.kernel
-    form_seconds, form = forming(layer, sites, setting)
+    form_seconds, form, arrange = forming(sites)
     full = sum(site.flops for site in sites) * contributions.SECONDS_PER_FLOP[setting.device]
     full += sum(site.output_bytes for site in sites) * contributions.SECONDS_PER_BYTE[setting.device]
     size = math.prod(kernel.shape)
@@ -97,13 +97,13 @@ def kernel_routes(layer, sites, setting):
             name="per_example",
             seconds=form_seconds + once,
             kept_bytes=gradient_bytes,
-            build=lambda: contributions.kept(kernel, form()),
+            build=lambda: contributions.kept(kernel, form(), arrange),
         ),
         contributions.Route(
             name="formed_twice",
             seconds=form_seconds + full,
             kept_bytes=0.0,
-            build=lambda: from_both(contributions.row_squares(tf.reshape(form(), [-1, size]))),
+            build=lambda: from_both(contributions.row_squares(form())),
         ),
     ]
     if len(sites) == 1 and sites[0].blocks == 1:
@@ -119,13 +119,18 @@ def kernel_routes(layer, sites, setting):
     return routes
 
 
-def forming(layer, sites, setting):
-    """(seconds, function) of the cheaper way to form the kernel's per-example gradients [units, *kernel shape]."""
+def forming(sites):
+    """The cheaper way to form the kernel's per-example gradients.
+
+    Returns:
+        (seconds, function that returns them as rows [units, size], function from a row to the shape of the kernel).
+    """
     by_products = sum(site.product_seconds for site in sites)
     by_calls = sum(site.call_seconds for site in sites)
+    shape = sites[0].layer.kernel.shape
     if by_calls < by_products:
-        return by_calls, lambda: tf.add_n([site.by_calls() for site in sites])
-    return by_products, lambda: tf.add_n([site.by_products() for site in sites])
+        return by_calls, lambda: tf.add_n([site.by_calls() for site in sites]), lambda row: tf.reshape(row, shape)
+    return by_products, lambda: tf.add_n([site.by_products() for site in sites]), sites[0].arrange
 
 
 def scale_examples(factors, tensor, setting):
@@ -181,25 +186,35 @@ class Site:
 
     @property
     def product_seconds(self):
-        return (
-            self.flops * contributions.SECONDS_PER_SMALL_MATMUL_FLOP[self.setting.device]
-            + 3 * self.window_bytes * contributions.SECONDS_PER_BYTE[self.setting.device]
-        )
+        device = self.setting.device
+        products = self.flops * contributions.SECONDS_PER_SMALL_MATMUL_FLOP[device]
+        return products + 3 * self.window_bytes * contributions.SECONDS_PER_BYTE[device]
 
     @property
     def call_seconds(self):
         units = self.setting.units
-        possible = self.setting.device == "cpu" and self.library_kernel and units is not None and 0 < units <= MOST_CALLS
-        return units * SECONDS_PER_CALL + self.flops * contributions.SECONDS_PER_FLOP["cpu"] if possible else math.inf
+        if self.setting.device != "cpu" or not self.library_kernel or units is None or not 0 < units <= MOST_CALLS:
+            return math.inf
+        return units * SECONDS_PER_CALL + self.flops * contributions.SECONDS_PER_FLOP["cpu"]
 
     @property
     def gram_seconds(self):
-        pairs = self.setting.assumed_units * self.positions**2
-        device = self.setting.device
-        flops = 2 * pairs * (self.taps * self.inputs_a_block + self.outputs_a_block)
-        moved = self.window_bytes * 3 + pairs * (self.geometry.kernel[0] + 2) * self.setting.dtype.size
+        device, units = self.setting.device, self.setting.assumed_units
+        pairs, flops = self.positions**2, self.positions**2 * self.outputs_a_block
+        if self.by_pixels:
+            pixels = math.prod(self.x.shape[1:-1]) ** 2
+            flops += pixels * self.inputs_a_block
+            moved = sum(self.geometry.kernel) * 2 * max(pixels, pairs) + 3 * pairs
+        else:
+            flops += pairs * self.taps * self.inputs_a_block
+            moved = (self.geometry.kernel[0] + 2) * pairs + 3 * self.positions * self.taps * self.inputs_a_block
         per_flop, per_byte = contributions.SECONDS_PER_SMALL_MATMUL_FLOP[device], contributions.SECONDS_PER_BYTE[device]
-        return flops * per_flop + moved * per_byte
+        return units * (2 * flops * per_flop + moved * self.setting.dtype.size * per_byte)
+
+    @property
+    def by_pixels(self):
+        """Whether inner products of windows are best summed from those of pixels."""
+        return max(self.geometry.strides) == 1 and self.setting.views == 1
 
     @property
     def library_kernel(self):
@@ -226,29 +241,36 @@ class Site:
         return tape.gradient(outputs, kernel, z)
 
     def by_calls(self):
-        """[units, *kernel shape], one call of the library's kernel an example."""
+        """[units, size], one call of the library's kernel an example."""
         units = self.setting.units
         pairs = zip(tf.split(self.x, units), tf.split(self.z, units), strict=True)
-        return tf.stack([self.full(x, z) for x, z in pairs])
+        return tf.stack([tf.reshape(self.full(x, z), [-1]) for x, z in pairs])
 
     def rows(self):
         """Windows as matrices: for each offset along the first axis [units, T, rest of the kernel * channels]."""
-        found = windows.rows(self.x, self.geometry, self.setting.device)
-        width = self.taps // self.geometry.kernel[0]
-        return [tf.reshape(one, [-1, self.positions, width * self.x.shape[-1]]) for one in found]
+        x, where = windows.fold(self.x, self.geometry) if windows.folds(self.geometry) else (self.x, self.geometry)
+        found = windows.rows(x, where, self.setting.device)
+        return [tf.reshape(one, [-1, self.positions, math.prod(one.shape[-2:])]) for one in found]
 
     def by_products(self):
-        """[units, *kernel shape] by matrix products."""
+        """[units, size] by matrix products; `arrange` gives a row the shape of the kernel."""
         z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.blocks == 1:
             formed = [tf.matmul(rows, z, transpose_a=True) for rows in self.rows()]
         else:
             z = tf.reshape(z, [-1, self.positions, self.blocks, self.outputs_a_block])
             formed = [self._block_products(rows, z) for rows in self.rows()]
-        return tf.reshape(tf.stack(formed, axis=1), [-1, *self.layer.kernel.shape])
+        return tf.reshape(tf.stack(formed, axis=1), [-1, math.prod(self.layer.kernel.shape)])
+
+    def arrange(self, row):
+        shape = self.layer.kernel.shape
+        if windows.folds(self.geometry):
+            row = windows.unfold(tf.reshape(row, [-1, shape[-1]]), self.geometry)
+        return tf.reshape(row, shape)
 
     def _block_products(self, rows, z):
-        rows = tf.reshape(rows, [-1, self.positions, self.taps // self.geometry.kernel[0], self.blocks, self.inputs_a_block])
+        rest = rows.shape[-1] // self.x.shape[-1]
+        rows = tf.reshape(rows, [-1, self.positions, rest, self.blocks, self.inputs_a_block])
         if is_depthwise(self.layer):
             return tf.einsum("utobp,utbq->uobq", rows, z)
         return tf.einsum("utobp,utbq->uopbq", rows, z)
@@ -256,7 +278,10 @@ class Site:
     def gram_norms(self, z):
         """Squared norms from inner products between positions, for a convolution in one block."""
         z = tf.reshape(z, [-1, self.positions, z.shape[-1]])
-        inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
+        if self.by_pixels:
+            inputs = windows.gram(self.x, self.geometry, self.setting.device)
+        else:
+            inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
         products = inputs * tf.matmul(z, z, transpose_b=True)
         # Rounding can take a sum of squares, formed from products of both signs, below zero.
         return tf.maximum(tf.reduce_sum(tf.reshape(products, [-1, self.positions**2]), axis=1), 0.0)

@@ -9,6 +9,7 @@ the others are laid side by side in the last axis.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +43,7 @@ def rows(x: tf.Tensor, where: Geometry, device: str) -> list[tf.Tensor]:
     Args:
         x: [n, *spatial, channels].
         where: the geometry.
-        device: "cpu" gathers (one copy instead of one a stride and offset); an accelerator slices.
+        device: "cpu" gathers (TensorFlow's strided slices are slow there); an accelerator slices.
 
     Returns:
         Tensors [n, *outputs, rest of the kernel, channels], the rest of the kernel as one axis.
@@ -52,13 +53,76 @@ def rows(x: tf.Tensor, where: Geometry, device: str) -> list[tf.Tensor]:
     # Last axis first: its windows come to lie next to the channels, where copies are longest.
     for axis in reversed(range(1, rank)):
         x = _windows(x, axis + 1, axis, where, device)
-    rest = int(np.prod(where.kernel[1:]))
+    rest = math.prod(where.kernel[1:])
     channels = x.shape[-1]
     found = []
     for offset in range(where.kernel[0]):
-        one = _taken(x, 1, where.dilations[0] * offset, where.strides[0], where.outputs[0])
+        one = taken(x, 1, where.dilations[0] * offset, where.strides[0], where.outputs[0], device)
         found.append(tf.reshape(one, [-1, *where.outputs, rest, channels]))
     return found
+
+
+def folds(where: Geometry) -> bool:
+    """Whether every stride divides its kernel size: then the convolution is one of stride 1 on `fold`ed inputs."""
+    whole = all(k % s == 0 for k, s in zip(where.kernel, where.strides, strict=True))
+    return whole and max(where.strides) > 1 and max(where.dilations) == 1
+
+
+def fold(x: tf.Tensor, where: Geometry) -> tuple[tf.Tensor, Geometry]:
+    """Stacks the entries that one stride steps over in the channels (in front of them), so that copies get longer."""
+    margins = []
+    for size, k, s, (before, _), m in zip(
+        x.shape[1:-1], where.kernel, where.strides, where.padding, where.outputs, strict=True
+    ):
+        margins.append((before, (m - 1 + k // s) * s - before - size))
+    x = tf.pad(x[(slice(None), *(slice(0, size + min(m[1], 0)) for size, m in zip(x.shape[1:-1], margins, strict=True)))],
+               [[0, 0], *((before, max(after, 0)) for before, after in margins), [0, 0]])
+    rank, channels = len(where.kernel), x.shape[-1]
+    steps = [size // s for size, s in zip(x.shape[1:-1], where.strides, strict=True)]
+    x = tf.reshape(x, [-1, *(n for pair in zip(steps, where.strides, strict=True) for n in pair), channels])
+    x = tf.transpose(x, [0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1])
+    x = tf.reshape(x, [-1, *steps, math.prod(where.strides) * channels])
+    ones = (1,) * rank
+    folded = dataclasses.replace(
+        where,
+        kernel=tuple(k // s for k, s in zip(where.kernel, where.strides, strict=True)),
+        strides=ones,
+        padding=((0, 0),) * rank,
+    )
+    return x, folded
+
+
+def unfold(gradient: tf.Tensor, where: Geometry) -> tf.Tensor:
+    """The gradient of the kernel of a folded convolution, as that of the kernel itself: [*kernel, inputs, outputs]."""
+    rank, tail = len(where.kernel), gradient.shape[-1]
+    steps = [k // s for k, s in zip(where.kernel, where.strides, strict=True)]
+    gradient = tf.reshape(gradient, [*steps, *where.strides, -1, tail])
+    order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    return tf.reshape(tf.transpose(gradient, [*order, 2 * rank, 2 * rank + 1]), [*where.kernel, -1, tail])
+
+
+def gram(x: tf.Tensor, where: Geometry, device: str) -> tf.Tensor:
+    """Inner products of what each two output positions read, for strides of 1.
+
+    From the inner products of all pixels: those of windows are sums of them along a diagonal, axis by axis.
+
+    Returns:
+        [n, T, T].
+    """
+    rank, spatial = len(where.kernel), x.shape[1:-1]
+    pixels = tf.reshape(x, [-1, math.prod(spatial), x.shape[-1]])
+    products = tf.reshape(tf.matmul(pixels, pixels, transpose_b=True), [-1, *spatial, *spatial])
+    for axis in range(rank):
+        margins = [[0, 0]] * (2 * rank + 1)
+        margins[1 + axis] = margins[1 + rank + axis] = where.padding[axis]
+        products = tf.pad(products, margins)
+        terms = []
+        for offset in range(where.kernel[axis]):
+            start, count = where.dilations[axis] * offset, where.outputs[axis]
+            term = taken(products, 1 + axis, start, 1, count, device)
+            terms.append(taken(term, 1 + rank + axis, start, 1, count, device))
+        products = tf.add_n(terms)
+    return tf.reshape(products, [-1, math.prod(where.outputs), math.prod(where.outputs)])
 
 
 def _windows(x, axis, spatial, where, device):
@@ -66,11 +130,11 @@ def _windows(x, axis, spatial, where, device):
     k, s, d, m = (v[spatial] for v in (where.kernel, where.strides, where.dilations, where.outputs))
     rank = len(where.kernel)
     if k == 1:
-        windows = tf.expand_dims(_taken(x, axis, 0, s, m), axis + 1)
+        windows = tf.expand_dims(taken(x, axis, 0, s, m, device), axis + 1)
     elif device == "cpu":
         windows = tf.gather(x, s * np.arange(m)[:, None] + d * np.arange(k)[None, :], axis=axis)
     else:
-        windows = tf.stack([_taken(x, axis, d * offset, s, m) for offset in range(k)], axis=axis + 1)
+        windows = tf.stack([taken(x, axis, d * offset, s, m, device) for offset in range(k)], axis=axis + 1)
     # [n, ..., m, k, later outputs, later offsets, channels] -> offsets behind all outputs.
     later = rank - 1 - spatial
     if later:
@@ -81,8 +145,11 @@ def _windows(x, axis, spatial, where, device):
     return windows
 
 
-def _taken(x, axis, start, stride, count):
+def taken(x, axis, start, stride, count, device):
     """`count` entries of an axis, from `start` in steps of `stride`."""
+    if device == "cpu" and stride > 1:
+        # TensorFlow's strided slices copy number by number there.
+        return tf.gather(x, start + stride * np.arange(count), axis=axis)
     index = [slice(None)] * x.shape.rank
     index[axis] = slice(start, start + stride * (count - 1) + 1, stride)
     return x[tuple(index)]
