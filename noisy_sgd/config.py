@@ -50,24 +50,31 @@ def require_distinct(name: str, values: tuple[Any, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """Which images; `num_train_examples` keeps only that many of the training images, None all of them."""
+    """Which images; `num_train_examples` keeps so many (None: all), `label_noise` is the fraction of wrong labels."""
 
     dataset: str = "digits"
     data_dir: str | None = None
     num_train_examples: int | None = None
+    label_noise: float = 0.0
 
     def __post_init__(self):
+        noise = self.label_noise
+        require(0 <= noise <= 1, "label_noise", "must lie between 0 and 1", noise, "0 keeps every label")
         require_choice("dataset", self.dataset, DATASETS)
         require_at_least("num_train_examples", self.num_train_examples, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which network: a name, or the path of a saved functional Keras model."""
+    """Which network: a name, or the path of a saved functional Keras model; `hidden` are an mlp's units."""
 
     model: str = "nf_resnet_tiny"
+    hidden: tuple[int, ...] | None = None
 
     def __post_init__(self):
+        listed = ",".join(map(str, self.hidden or ()))
+        meant = self.hidden is None or (self.model == "mlp" and all(units >= 1 for units in self.hidden))
+        require(meant, "hidden", "needs `--model=mlp` and positive whole numbers", listed, "leave it out otherwise")
         if not self.model.endswith(".keras"):
             require_choice("model", self.model, (*MODELS, "PATH.keras"))
 

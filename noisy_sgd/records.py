@@ -35,7 +35,7 @@ class Record:
     directory: pathlib.Path
     config: dict[str, Any]
     versions: dict[str, str]
-    privacy: str
+    privacy: Any
     status: str
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
@@ -59,7 +59,7 @@ class Run:
         write_text(self.directory / "run.json", _as_json(self._description))
 
 
-def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: str) -> Run:
+def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: Any) -> Run:
     """Makes a run directory, or starts an unfinished run of the same configuration again.
 
     The directory appears with its run.json in one rename, so no other process ever sees it without.
@@ -67,7 +67,7 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     Args:
         directory: where; it need not exist.
         config: the resolved configuration, JSON values only; a directory that holds another one is refused.
-        privacy: the privacy statement, in words.
+        privacy: the privacy statement, JSON values.
 
     Returns:
         The `Run` to write to.
@@ -83,7 +83,7 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     description = {
         "config": _plain(config),
         "versions": versions(),
-        "privacy": privacy,
+        "privacy": _plain(privacy),
         "status": RUNNING,
         "results": {},
     }

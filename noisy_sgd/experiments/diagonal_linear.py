@@ -178,7 +178,7 @@ def measure(problem, *, with_descent=True, with_limits=False, **options):
 
 
 def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.02, num_steps=60_000):
-    """Where gradient descent ends, relative to the mirror map's minimiser: |beta - argmin phi_alpha| / |argmin phi_alpha|."""
+    """Distance of gradient descent's end to the mirror map's minimiser, relative to the minimiser's norm."""
     setting, trajectory = train(
         problem,
         noise_scales=(0.0,),

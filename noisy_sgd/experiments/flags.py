@@ -95,11 +95,11 @@ def run(parse: Callable[[Sequence[str]], Any], main: Callable[[Any], None], argv
         main: called with the configuration.
         argv: the command line. Defaults to `sys.argv`.
     """
-    # TensorFlow's start-up notes would drown the one sentence that matters.
+    # TensorFlow's and matplotlib's notes would drown the one sentence that matters.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def parser(argv):
-        absl_flags.FLAGS(list(argv[:1]))
+        absl_flags.FLAGS([argv[0], "--verbosity=-1"])
         with refusals():
             return parse(argv)
 
@@ -146,6 +146,8 @@ def _define_data_and_model(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "num_train_examples", None, "trains on the first so many; by default on all", flag_values=values
     )
+    absl_flags.DEFINE_float("label_noise", 0.0, "fraction of training labels drawn anew", flag_values=values)
+    absl_flags.DEFINE_list("hidden", None, "comma-separated units of an mlp; by default 512,512", flag_values=values)
     networks = _one_of("the network", (*config.MODELS, "the path of a saved functional .keras model"))
     absl_flags.DEFINE_string("model", config.Model.model, networks, flag_values=values)
 
@@ -184,12 +186,15 @@ def _training_options(values: absl_flags.FlagValues) -> dict[str, Any]:
 
 
 def _config(values: absl_flags.FlagValues, algorithm: config.Algorithm, **changes: Any) -> config.Config:
+    if values["hidden"].value is not None:
+        changes["hidden"] = _whole_numbers(values, "hidden")
+
     def group(cls, *names):
         return cls(**{name: changes.get(name, values[name].value) for name in names})
 
     return config.Config(
-        data=group(config.Data, "dataset", "data_dir", "num_train_examples"),
-        model=group(config.Model, "model"),
+        data=group(config.Data, "dataset", "data_dir", "num_train_examples", "label_noise"),
+        model=group(config.Model, "model", "hidden"),
         algorithm=algorithm,
         run=group(config.Run, "run_dir", "seed", "strategy", "logical_devices", "eval_every"),
     )
@@ -204,21 +209,20 @@ def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable)
     )
     absl_flags.DEFINE_integer("num_seeds", 5, "runs of each case, with seeds from --seed up", flag_values=values)
     _parse(values, argv, binary)
-    sizes = values["batch_size"].value
-    config.require(
-        all(size.isdecimal() for size in sizes),
-        "batch_size",
-        "must list whole numbers",
-        ",".join(sizes),
-        "such as 16,32",
-    )
     return config.sweep(
         tuple(values["algorithm"].value),
-        tuple(map(int, sizes)),
+        _whole_numbers(values, "batch_size"),
         values["num_seeds"].value,
         base=_config(values, config.Algorithm()),
         **_training_options(values),
     )
+
+
+def _whole_numbers(values: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
+    typed = values[name].value
+    digits = all(number.isdecimal() for number in typed)
+    config.require(digits, name, "must list whole numbers", ",".join(typed), "separate them by commas, such as 16,32")
+    return tuple(map(int, typed))
 
 
 def _one_of(what: str, choices: Sequence[str]) -> str:

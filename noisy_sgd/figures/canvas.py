@@ -18,6 +18,9 @@ STYLE = {
     "savefig.dpi": 160,
     "pdf.fonttype": 42,
 }
+# A decorator for whatever draws: the style is on while it runs, and the caller's own settings stay as they were.
+styled = matplotlib.rc_context(STYLE)
+
 # Okabe and Ito's colours: distinct to every kind of eye.
 COLOURS = {"sgd": "#0072B2", "noisy_sgd": "#D55E00", "dp_sgd": "#009E73"}
 LABELS = {"sgd": "SGD", "noisy_sgd": "Noisy-SGD", "dp_sgd": "DP-SGD"}
@@ -26,9 +29,8 @@ MARKERS = {"sgd": "o", "noisy_sgd": "s", "dp_sgd": "^"}
 
 def panels(count: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple[figure.Figure, list[Any]]:
     """A figure of `count` panels side by side that share their vertical axis; sizes in inches."""
-    with matplotlib.rc_context(STYLE):
-        canvas = figure.Figure(figsize=(width * count, height), layout="constrained")
-        return canvas, list(canvas.subplots(1, count, sharey=True, squeeze=False)[0])
+    canvas = figure.Figure(figsize=(width * count, height), layout="constrained")
+    return canvas, list(canvas.subplots(1, count, sharey=True, squeeze=False)[0])
 
 
 def save(
@@ -47,9 +49,8 @@ def save(
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{name}.{ending}" for ending in ("png", "pdf", "csv")]
-    with matplotlib.rc_context(STYLE):
-        canvas.savefig(paths[0])
-        canvas.savefig(paths[1], metadata={"CreationDate": None})
+    canvas.savefig(paths[0])
+    canvas.savefig(paths[1], metadata={"CreationDate": None})
     with open(paths[2], "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

@@ -32,6 +32,7 @@ def final_values(runs: Sequence[records.Record], value: str = "val_accuracy") ->
     return {name: found[name] for name in canvas.LABELS if name in found}
 
 
+@canvas.styled
 def draw_batch_size_sweep(runs: Sequence[records.Record], directory: pathlib.Path) -> list[pathlib.Path]:
     """Final test accuracy against batch size: mean over seeds with its 95 % interval, every seed as a dot."""
     figure, (axes,) = canvas.panels()
@@ -69,6 +70,7 @@ def draw_batch_size_sweep(runs: Sequence[records.Record], directory: pathlib.Pat
     return canvas.save(figure, rows, directory, "batch_size_sweep")
 
 
+@canvas.styled
 def draw_curves(
     runs: Sequence[records.Record], directory: pathlib.Path, name: str = "batch_size_sweep_curves"
 ) -> list[pathlib.Path]:
@@ -92,6 +94,7 @@ def draw_curves(
     return canvas.save(figure, rows, directory, name)
 
 
+@canvas.styled
 def draw_norms(
     runs: Sequence[records.Record], directory: pathlib.Path, name: str = "gradient_and_noise_norms"
 ) -> list[pathlib.Path]:

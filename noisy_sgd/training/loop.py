@@ -95,7 +95,7 @@ def train(
             else:
                 run_steps(iterator, many, tf.constant(count))
             step += count
-            listeners.on_train_batch_end(step - 1, {**norms})
+            listeners.on_train_batch_end(step - 1, {**norms} if with_norms else {})
         logs = {name: float(metric.result()) for name, metric in metrics.items()} | norms
         if evaluate is not None:
             logs |= {f"val_{name}": value for name, value in evaluate().items()}

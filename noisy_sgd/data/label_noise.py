@@ -1,0 +1,40 @@
+"""Wrong training labels: what a small clean set lacks, something that only over-fitting can fit.
+
+A stated fraction of the training labels is replaced by classes drawn uniformly, the right one among them. The test
+labels stay.
+
+    noisy = label_noise.replace(bundled.load("digits", train_size=1024), fraction=0.4)
+"""
+
+import dataclasses
+
+import numpy as np
+
+from noisy_sgd import keys
+from noisy_sgd.data import bundled
+
+
+def replace(images: bundled.ImageSet, fraction: float, seed: int = 0) -> bundled.ImageSet:
+    """The same set with a fraction of its training labels drawn anew.
+
+    Args:
+        images: the image set.
+        fraction: of the training labels, in [0, 1]; rounded down to whole labels.
+        seed: which labels are replaced, and by what. Defaults to 0.
+
+    Returns:
+        The image set with other training labels.
+
+    Raises:
+        ValueError: for a fraction outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"`label_noise` must lie between 0 and 1. Received: label_noise={fraction}")
+    count = len(images.train_labels)
+    generator = np.random.Generator(
+        np.random.Philox(key=[word % 2**64 for word in keys.derive(seed, "synthetic data")])
+    )
+    replaced = generator.permutation(count)[: int(fraction * count)]
+    labels = images.train_labels.copy()
+    labels[replaced] = generator.integers(0, images.num_classes, len(replaced), dtype=labels.dtype)
+    return dataclasses.replace(images, train_labels=labels)

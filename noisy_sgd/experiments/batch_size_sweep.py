@@ -1,0 +1,64 @@
+"""Figure 1's protocol, scaled down: steps, learning rate and sigma / B fixed, batch sizes by factors of two, several seeds.
+
+    python -m noisy_sgd.experiments.batch_size_sweep --flagfile=configs/reproduce/quick.flags --run_dir=runs/sweep
+
+Every run is recorded in a folder of its own. Finished runs are not run again: an interrupted sweep goes on where it
+was, a finished one is only drawn.
+"""
+
+import itertools
+import pathlib
+import sys
+
+from noisy_sgd import config, records
+from noisy_sgd.experiments import flags, startup
+from noisy_sgd.figures import images
+
+
+def main(sweep: config.Sweep) -> None:
+    """Runs what is missing and draws the figures."""
+    run(sweep)
+    for path in draw(sweep, pathlib.Path(sweep.run_dir) / "figures"):
+        print(f"figure: {path}")
+    print(f"records: {sweep.run_dir}/*/run.json and metrics.jsonl; tensorboard --logdir={sweep.run_dir}")
+
+
+def run(sweep: config.Sweep) -> None:
+    """Runs what is not finished; the seeds of one algorithm and batch size share a compiled step."""
+    with flags.refusals():
+        for settings in sweep.runs.values():
+            records.check(settings.run.run_dir, settings.resolved())
+    missing = [one for one in sweep.runs.values() if not records.is_finished(one.run.run_dir, one.resolved())]
+    print(f"{len(sweep.runs) - len(missing)} of {len(sweep.runs)} runs are finished.", flush=True)
+    if not missing:
+        return
+    startup.tensorflow()
+    from noisy_sgd.training import builders, callbacks, recorded_run
+
+    progress = callbacks.Progress(sum(one.algorithm.num_steps for one in missing), sys.stderr)
+    for algorithm, group in itertools.groupby(missing, key=lambda one: one.algorithm):
+        built = privacy = None
+        for settings in group:
+            with flags.refusals():
+                if built is None:
+                    built = builders.build(settings)
+                    privacy = builders.privacy_statement(settings, len(built.images.train_labels))
+                    print(f"{algorithm.algorithm}, batch size {algorithm.batch_size}: {privacy.text.splitlines()[1]}", flush=True)
+                else:
+                    builders.restart(built, settings)
+                record = recorded_run.start(settings, privacy)
+            recorded_run.train(built, settings, record, listeners=[progress])
+    progress.close()
+
+
+def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws Figures 1 and 2 from the records; returns all paths."""
+    runs = [records.read(settings.run.run_dir) for settings in sweep.runs.values()]
+    paths = images.draw_batch_size_sweep(runs, directory) + images.draw_curves(runs, directory)
+    if any(settings.algorithm.algorithm == "noisy_sgd" for settings in sweep.runs.values()):
+        paths += images.draw_norms(runs, directory)
+    return paths
+
+
+if __name__ == "__main__":
+    flags.run(flags.batch_size_sweep, main)

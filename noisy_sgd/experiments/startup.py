@@ -1,0 +1,34 @@
+"""Imports TensorFlow without its start-up notes, which would drown the one sentence that a person has to read.
+
+startup.tensorflow()
+from noisy_sgd.training import builders
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+def tensorflow() -> None:
+    """Imports TensorFlow and looks for its devices; an error is raised as ever."""
+    if "tensorflow" in sys.modules:
+        return
+    with _quiet_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    # TensorFlow writes to the descriptor from C++, before it has read TF_CPP_MIN_LOG_LEVEL.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

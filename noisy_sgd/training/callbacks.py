@@ -1,0 +1,96 @@
+"""Keras callbacks of the binaries: progress for a person, and metrics for a record. TensorBoard's is Keras' own.
+
+listeners = [callbacks.Progress(num_steps, sys.stderr), callbacks.MetricsRecorder(run)]
+loop.train(model, ..., callbacks=listeners)
+"""
+
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+import keras
+import tqdm
+
+from noisy_sgd import records
+
+_NORMS = ("squared_gradient_norm", "squared_noise_norm")
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar with rate and remaining time on a terminal; elsewhere now and then a line.
+
+    One object may follow several runs, one after the other.
+
+    Args:
+        num_steps: steps of all the runs together.
+        stream: where to write, such as `sys.stderr`.
+        lines: about how many lines to write where there is no terminal. Defaults to 20.
+        clock: seconds since anything. Defaults to `time.monotonic`.
+    """
+
+    def __init__(self, num_steps: int, stream: TextIO, *, lines: int = 20, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._total = num_steps
+        self._stream = stream
+        self._every = max(1, num_steps // lines)
+        self._clock = clock
+        self._start = clock()
+        self._finished = 0
+        self._step = 0
+        self._written = 0
+        self._accuracy = ""
+        self._bar = tqdm.tqdm(total=num_steps, file=stream, unit="step", mininterval=0.5) if stream.isatty() else None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Advances to the step that ended, the last of those that ran in one call."""
+        self._step = batch + 1
+        self._show()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Takes the accuracy on the test images, which is no private fact."""
+        if "val_accuracy" in (logs or {}):
+            self._accuracy = f"test accuracy {100 * logs['val_accuracy']:.1f} %"
+            self._show()
+
+    def on_train_end(self, logs=None):
+        """Adds the run's steps to those of the runs before it."""
+        self._finished += self._step
+        self._step = 0
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self) -> None:
+        done = self._finished + self._step
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._accuracy, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif done // self._every > self._written // self._every or (done == self._total and done > self._written):
+            elapsed = max(self._clock() - self._start, 1e-9)
+            rate = done / elapsed
+            numbers = f"{done}/{self._total} steps, {rate:.3g} steps/s, {(self._total - done) / rate:.0f} s left"
+            self._stream.write(", ".join(filter(None, (numbers, self._accuracy))) + "\n")
+            self._stream.flush()
+            self._written = done
+
+
+class MetricsRecorder(keras.callbacks.Callback):
+    """Writes what the loop reports to a run's metrics.jsonl, a line an epoch, and a line for every step with norms."""
+
+    def __init__(self, run: records.Run):
+        super().__init__()
+        self._run = run
+        self._step = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Records the norms of steps that have them."""
+        self._step = batch + 1
+        norms = {name: (logs or {})[name] for name in _NORMS if name in (logs or {})}
+        if norms:
+            self._run.append({"step": self._step, **norms})
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Records the epoch's metrics under the step that ended it."""
+        self._run.append({"step": self._step, **{name: v for name, v in (logs or {}).items() if name not in _NORMS}})
