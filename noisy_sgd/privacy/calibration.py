@@ -1,0 +1,141 @@
+"""How much noise, or how many steps, a privacy budget buys: the inverses of `accounting.epsilon`.
+
+RDP, which is cheap, brackets the answer; only then is the chosen accountant asked, at a handful of points. Whatever is
+returned has itself been accounted for and lies within the budget.
+
+    noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7)    # the least noise (four digits and more) with epsilon <= 8
+    steps_for(8.0, 2.5, 16384, 1281167, 8e-7)                 # the most steps with epsilon <= 8
+"""
+
+import math
+from collections.abc import Callable
+
+from noisy_sgd.privacy import accounting, arguments
+
+LARGEST_NUM_STEPS = 10**6
+
+
+def noise_multiplier_for(
+    epsilon: float,
+    batch_size: int,
+    num_examples: int,
+    num_steps: int,
+    delta: float,
+    accountant: str = "pld",
+    sampling: str = "poisson",
+    neighbours: str = "add_or_remove",
+) -> float:
+    """The least noise multiplier that keeps `accounting.epsilon` at or below `epsilon`, rounded up in its fifth digit.
+
+    Args:
+        epsilon: the budget, above 0.
+        batch_size: as in `accounting.epsilon`, like all that follow.
+        num_examples: N.
+        num_steps: number of noisy steps; 0 needs no noise.
+        delta: in (0, 1).
+        accountant: "pld" or "rdp". Defaults to "pld".
+        sampling: "poisson" or "shuffled". Defaults to "poisson".
+        neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+
+    Returns:
+        A noise multiplier of five significant digits whose epsilon is within the budget.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+    epsilon = arguments.real("epsilon", epsilon, above=0)
+
+    def spent(noise_multiplier: float, accountant: str) -> float:
+        return accounting.epsilon(
+            noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours
+        )
+
+    if spent(0.0, accountant) <= epsilon:
+        return 0.0
+    enough = 1.0
+    while spent(enough, "rdp") > epsilon:
+        enough *= 2
+    while spent(enough / 2, "rdp") <= epsilon:
+        enough /= 2
+    # Whole numbers of units, five digits of them below `enough`, are decimals that print as they are.
+    digits = 4 - math.floor(math.log10(enough))
+
+    def multiplier(units: int) -> float:
+        return float(f"{units}e{-digits}")
+
+    units = math.ceil(enough * 10.0**digits)
+    for name in dict.fromkeys(("rdp", accountant)):
+        units = _first_within(lambda units, name=name: spent(multiplier(units), name), epsilon, 0, units)
+    return multiplier(units)
+
+
+def steps_for(
+    epsilon: float,
+    noise_multiplier: float,
+    batch_size: int,
+    num_examples: int,
+    delta: float,
+    accountant: str = "pld",
+    sampling: str = "poisson",
+    neighbours: str = "add_or_remove",
+) -> int:
+    """The largest number of steps that keeps `accounting.epsilon` at or below `epsilon`.
+
+    Args:
+        epsilon: the budget, above 0.
+        noise_multiplier: as in `accounting.epsilon`, like all that follow.
+        batch_size: B.
+        num_examples: N.
+        delta: in (0, 1).
+        accountant: "pld" or "rdp". Defaults to "pld".
+        sampling: "poisson" or "shuffled", which counts whole epochs: one started is spent.
+            Defaults to "poisson".
+        neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+
+    Returns:
+        A number of steps within the budget; 0 where not even one fits, never more than `LARGEST_NUM_STEPS`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+    epsilon = arguments.real("epsilon", epsilon, above=0)
+    stride = accounting.steps_per_epoch(batch_size, num_examples) if sampling == "shuffled" else 1
+
+    def spent(strides: int, accountant: str) -> float:
+        num_steps = strides * stride
+        return accounting.epsilon(
+            noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours
+        )
+
+    fits, limit = 0, LARGEST_NUM_STEPS // stride
+    for name in dict.fromkeys(("rdp", accountant)):
+        too_many = fits + 1
+        while too_many <= limit and spent(too_many, name) <= epsilon:
+            fits, too_many = too_many, too_many + max(1, too_many // 4)
+        # Counting down from what is too many, in negative numbers: the first count within the budget is the largest.
+        fits = -_first_within(lambda n, name=name: spent(-n, name), epsilon, -min(too_many, limit + 1), -fits)
+    return fits * stride
+
+
+def _first_within(spent: Callable[[int], float], budget: float, outside: int, within: int) -> int:
+    """The smallest number in (outside, within] that spends at most the budget; spending falls, the ends are trusted."""
+    spent_outside, spent_within = math.inf, 0.0
+    turn = 0
+    while within - outside > 1:
+        if spent_outside == math.inf:
+            # The answer is expected near `within`, and far from it accounting may be slow: stride away, ever faster.
+            guess = within - max(1, abs(within) * 2**turn // 32)
+        elif spent_within > 0 and turn % 3:
+            # Spending is nearly a power of the noise, and of the steps.
+            share = math.log(spent_outside / budget) / math.log(spent_outside / spent_within)
+            guess = math.ceil(outside * (within / outside) ** share)
+        else:
+            guess = (outside + within) // 2
+        guess = min(max(guess, outside + 1), within - 1)
+        value = spent(guess)
+        if value <= budget:
+            within, spent_within = guess, value
+        else:
+            outside, spent_outside = guess, value
+        turn += 1
+    return within

@@ -1,0 +1,221 @@
+"""Epsilon of a run: closed forms, the papers' numbers, order relations, and refusals."""
+
+import math
+
+import dp_accounting
+import numpy as np
+from absl.testing import absltest, parameterized
+from scipy import optimize, stats
+
+from noisy_sgd import privacy
+from noisy_sgd.privacy import accounting
+
+DIGITS = {"batch_size": 64, "num_examples": 1797, "num_steps": 280, "delta": 1e-5}
+
+
+def gaussian_delta(noise_multiplier: float, epsilon: float) -> float:
+    """The exact delta of one Gaussian of sensitivity 1 (Balle and Wang 2018, theorem 5)."""
+    half, spread = 1 / (2 * noise_multiplier), epsilon * noise_multiplier
+    return stats.norm.cdf(half - spread) - math.exp(epsilon) * stats.norm.cdf(-half - spread)
+
+
+def gaussian_epsilon(noise_multiplier: float, delta: float) -> float:
+    """Its inverse."""
+    return optimize.brentq(lambda epsilon: gaussian_delta(noise_multiplier, epsilon) - delta, 0, 100, xtol=1e-10)
+
+
+class ClosedFormTest(parameterized.TestCase):
+    @parameterized.parameters((0.7, 1e-5), (1.0, 1e-3), (3.0, 1e-6), (20.0, 1e-5))
+    def test_one_step_without_sampling_is_the_analytic_gaussian(self, noise_multiplier, delta):
+        expected = gaussian_epsilon(noise_multiplier, delta)
+        for sampling in accounting.SAMPLINGS:
+            found = privacy.epsilon(noise_multiplier, 10, 10, 1, delta, sampling=sampling)
+            np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=sampling)
+            self.assertGreaterEqual(found, expected * (1 - 1e-9))
+
+    @parameterized.parameters((1, 1), (29, 1), (30, 2), (58, 2), (59, 3), (280, 10))
+    def test_shuffled_composes_once_an_epoch_started(self, num_steps, epochs):
+        self.assertEqual(accounting.epochs_started(64, 1797, num_steps), epochs)
+        found = privacy.epsilon(4.0, 64, 1797, num_steps, 1e-5, sampling="shuffled")
+        np.testing.assert_allclose(found, gaussian_epsilon(4.0 / math.sqrt(epochs), 1e-5), rtol=1e-3)
+
+    def test_replacing_doubles_the_sensitivity_of_shuffled_runs(self):
+        settings = {**DIGITS, "sampling": "shuffled"}
+        for accountant in accounting.ACCOUNTANTS:
+            replaced = privacy.epsilon(4.0, **settings, accountant=accountant, neighbours="replace_one")
+            self.assertEqual(replaced, privacy.epsilon(2.0, **settings, accountant=accountant))
+        np.testing.assert_allclose(
+            privacy.epsilon(4.0, **settings, neighbours="replace_one"),
+            gaussian_epsilon(2.0 / math.sqrt(10), 1e-5),
+            rtol=1e-3,
+        )
+
+    @parameterized.parameters("pld", "rdp")
+    def test_replacing_under_poisson_is_a_removal_and_an_addition(self, accountant):
+        delta = DIGITS["delta"]
+        replaced = privacy.epsilon(1.5, **DIGITS, accountant=accountant, neighbours="replace_one")
+        single = replaced / 2
+        # (single, delta / (1 + e^single)) is what the run must satisfy under add-or-remove, and just about does.
+        needed = privacy.epsilon(1.5, **{**DIGITS, "delta": delta / (1 + math.exp(single))}, accountant=accountant)
+        np.testing.assert_allclose(needed, single, rtol=1e-4)
+        self.assertLessEqual(needed, single)
+
+    def test_replacing_under_poisson_covers_the_exact_cost_at_full_batches(self):
+        found = privacy.epsilon(5.0, 10, 10, 1, 1e-5, neighbours="replace_one")
+        self.assertGreater(found, gaussian_epsilon(2.5, 1e-5))
+
+
+class PaperTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (2.5, 16384, 1281167, 72000, 8e-7, 7.95),
+        (2.5, 32768, 1281167, 18000, 8e-7, 7.98),
+        (3.0, 4096, 50000, 2500, 1e-5, 7.10),
+        (10.0, 4096, 50000, 875, 1e-5, 0.988),
+    )
+    def test_published_epsilons(self, noise_multiplier, batch_size, num_examples, num_steps, delta, expected):
+        arguments = (noise_multiplier, batch_size, num_examples, num_steps, delta)
+        by_rdp = privacy.epsilon(*arguments, accountant="rdp")
+        np.testing.assert_allclose(by_rdp, expected, atol=0.006)
+        by_pld = privacy.epsilon(*arguments)
+        self.assertBetween(by_pld / by_rdp, 0.9, 0.95)
+
+    def test_pld_is_dp_accountings_own(self):
+        event = dp_accounting.SelfComposedDpEvent(
+            dp_accounting.PoissonSampledDpEvent(4096 / 50000, dp_accounting.GaussianDpEvent(10.0)), 875
+        )
+        expected = dp_accounting.pld.PLDAccountant().compose(event).get_epsilon(1e-5)
+        self.assertEqual(privacy.epsilon(10.0, 4096, 50000, 875, 1e-5), expected)
+
+
+class OrderTest(parameterized.TestCase):
+    @parameterized.product(
+        accountant=accounting.ACCOUNTANTS, sampling=accounting.SAMPLINGS, neighbours=accounting.NEIGHBOURS
+    )
+    def test_monotone_in_noise_steps_and_delta(self, accountant, sampling, neighbours):
+        def spent(noise_multiplier=4.0, num_steps=280, delta=1e-5, batch_size=64):
+            return privacy.epsilon(
+                noise_multiplier, batch_size, 1797, num_steps, delta, accountant, sampling, neighbours
+            )
+
+        reference = spent()
+        self.assertLess(spent(noise_multiplier=4.2), reference)
+        self.assertGreater(spent(num_steps=310), reference)
+        self.assertGreater(spent(delta=1e-6), reference)
+        self.assertGreater(spent(num_steps=10**4), reference)
+
+    @parameterized.product(sampling=accounting.SAMPLINGS, accountant=accounting.ACCOUNTANTS)
+    def test_replacing_costs_more_than_adding_or_removing(self, sampling, accountant):
+        both = [
+            privacy.epsilon(4.0, **DIGITS, sampling=sampling, accountant=accountant, neighbours=n)
+            for n in accounting.NEIGHBOURS
+        ]
+        self.assertGreater(both[1], 1.9 * both[0])
+
+    @parameterized.parameters(1e3, 1e6, 1e12)
+    def test_enormous_noise_survives_rounding(self, noise_multiplier):
+        for accountant in accounting.ACCOUNTANTS:
+            found = privacy.epsilon(noise_multiplier, 1, 1797, 280, 1e-5, accountant)
+            self.assertBetween(found, 0.0, 0.01)
+
+    def test_sampling_amplifies_and_shuffling_is_not_said_to(self):
+        self.assertLess(3 * privacy.epsilon(4.0, **DIGITS), privacy.epsilon(4.0, **DIGITS, sampling="shuffled"))
+
+    def test_no_steps_cost_nothing_and_no_noise_everything(self):
+        for accountant in accounting.ACCOUNTANTS:
+            for neighbours in accounting.NEIGHBOURS:
+                for sampling in accounting.SAMPLINGS:
+                    rest = (1e-5, accountant, sampling, neighbours)
+                    self.assertEqual(privacy.epsilon(1.0, 64, 1797, 0, *rest), 0.0)
+                    self.assertEqual(privacy.epsilon(0.0, 64, 1797, 0, *rest), 0.0)
+                    self.assertEqual(privacy.epsilon(0.0, 64, 1797, 1, *rest), math.inf)
+                    self.assertEqual(privacy.epsilon(1e-200, 64, 1797, 1, *rest), math.inf)
+
+    @parameterized.parameters("poisson", "shuffled")
+    def test_hopelessly_little_noise_is_answered_at_once_and_never_too_low(self, sampling):
+        found = [privacy.epsilon(z, 256, 1797, 20, 1e-5, sampling=sampling) for z in (1e-3, 0.02, 0.1)]
+        self.assertGreater(found[0], found[1])
+        self.assertGreater(found[1], found[2])
+        self.assertGreaterEqual(found[2], gaussian_epsilon(0.1, 0.5) if sampling == "shuffled" else 1.0)
+        self.assertLess(found[2], math.inf)
+
+
+class EventTest(absltest.TestCase):
+    def test_events_of_runs(self):
+        gaussian = dp_accounting.GaussianDpEvent(1.5)
+        self.assertEqual(
+            accounting.event(1.5, 64, 1797, 280),
+            dp_accounting.SelfComposedDpEvent(dp_accounting.PoissonSampledDpEvent(64 / 1797, gaussian), 280),
+        )
+        self.assertEqual(
+            accounting.event(1.5, 64, 1797, 280, "shuffled"), dp_accounting.SelfComposedDpEvent(gaussian, 10)
+        )
+        self.assertEqual(accounting.event(1.5, 64, 1797, 0), dp_accounting.NoOpDpEvent())
+
+    def test_what_the_mechanism_did_is_what_is_accounted(self):
+        done = accounting.event_of_steps(dp_accounting.GaussianDpEvent(1.5), 64, 1797, 280)
+        self.assertEqual(
+            accounting.epsilon_of_event(done, 1e-5, "rdp"), privacy.epsilon(1.5, **DIGITS, accountant="rdp")
+        )
+        unclipped = accounting.event_of_steps(dp_accounting.NonPrivateDpEvent(), 64, 1797, 280)
+        self.assertEqual(accounting.epsilon_of_event(unclipped, 1e-5), math.inf)
+
+    def test_a_mechanism_that_does_something_else_is_refused(self):
+        accounting.check_mechanism(dp_accounting.GaussianDpEvent(1.5), 1.5)
+        for other in (dp_accounting.GaussianDpEvent(1.4), dp_accounting.NonPrivateDpEvent()):
+            with self.assertRaisesRegex(
+                ValueError, "`mechanism_event` must be the Gaussian .*Received: mechanism_event="
+            ):
+                accounting.check_mechanism(other, 1.5)
+
+    def test_two_stretches_compose(self):
+        parts = [accounting.event(z, 64, 1797, 100, "shuffled") for z in (4.0, 6.0)]
+        both = dp_accounting.ComposedDpEvent(parts)
+        combined = 1 / math.sqrt(4 / 4.0**2 + 4 / 6.0**2)
+        np.testing.assert_allclose(accounting.epsilon_of_event(both, 1e-5), gaussian_epsilon(combined, 1e-5), rtol=1e-3)
+        np.testing.assert_allclose(
+            accounting.epsilon_of_event(both, 1e-5, neighbours="replace_one"),
+            gaussian_epsilon(combined / 2, 1e-5),
+            rtol=1e-3,
+        )
+
+    def test_events_that_are_not_gaussian_are_refused(self):
+        with self.assertRaisesRegex(ValueError, "`event` must be made of Gaussians"):
+            accounting.epsilon_of_event(dp_accounting.LaplaceDpEvent(1.0), 1e-5)
+        with self.assertRaisesRegex(ValueError, "`mechanism_event` must be"):
+            accounting.event_of_steps(dp_accounting.LaplaceDpEvent(1.0), 64, 1797, 280)
+
+
+class RefusalTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("noise_multiplier", -1.0),
+        ("noise_multiplier", math.nan),
+        ("noise_multiplier", math.inf),
+        ("noise_multiplier", "1"),
+        ("noise_multiplier", None),
+        ("batch_size", 0),
+        ("batch_size", 64.0),
+        ("batch_size", True),
+        ("batch_size", 1798),
+        ("num_examples", 0),
+        ("num_steps", -1),
+        ("num_steps", 2.5),
+        ("delta", 0.0),
+        ("delta", 1.0),
+        ("delta", -1e-5),
+        ("delta", math.nan),
+        ("accountant", "moments"),
+        ("sampling", "fixed"),
+        ("neighbours", "zero_out"),
+    )
+    def test_nonsense_is_refused_in_one_sentence(self, name, value):
+        with self.assertRaisesRegex(ValueError, rf"`{name}` must .*Received: .*{name}={value!r}") as raised:
+            privacy.epsilon(**{"noise_multiplier": 1.0, **DIGITS, name: value})
+        self.assertNotIn("\n", str(raised.exception))
+
+    def test_numpy_numbers_are_numbers(self):
+        found = privacy.epsilon(np.float32(4.0), np.int64(64), np.int32(1797), np.int64(280), np.float64(1e-5), "rdp")
+        self.assertEqual(found, privacy.epsilon(4.0, **DIGITS, accountant="rdp"))
+
+
+if __name__ == "__main__":
+    absltest.main()

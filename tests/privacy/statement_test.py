@@ -1,0 +1,158 @@
+"""What a run says about privacy: every case, in words and as strict JSON."""
+
+import json
+import math
+import re
+
+from absl.testing import absltest, parameterized
+
+from noisy_sgd import privacy
+from noisy_sgd.privacy import statement
+
+RUN = {
+    "noise_multiplier": 4.0,
+    "l2_norm_clip": 0.5,
+    "batch_size": 64,
+    "num_examples": 1797,
+    "num_steps": 280,
+    "delta": 1e-5,
+    "accountant": "rdp",
+}
+ACCOUNTED = {name: value for name, value in RUN.items() if name != "l2_norm_clip"}
+
+
+def made(**changes) -> statement.PrivacyStatement:
+    """The statement of a DP-SGD run that differs from `RUN`."""
+    return privacy.statement.statement("dp_sgd", **{**RUN, **changes})
+
+
+def as_json(said: statement.PrivacyStatement) -> dict:
+    """The record, after a round trip through strict JSON."""
+    return json.loads(json.dumps(said.as_dict(), allow_nan=False))
+
+
+class GuaranteeTest(parameterized.TestCase):
+    @parameterized.product(sampling=("shuffled", "poisson"), neighbours=("add_or_remove", "replace_one"))
+    def test_the_epsilon_is_that_of_the_sampling_used(self, sampling, neighbours):
+        said = made(sampling=sampling, neighbours=neighbours)
+        expected = privacy.epsilon(**ACCOUNTED, sampling=sampling, neighbours=neighbours)
+        self.assertTrue(said.guaranteed)
+        self.assertIsNone(said.reason)
+        self.assertEqual(said.epsilon, expected)
+        record = as_json(said)
+        for name, value in {**RUN, "sampling": sampling, "neighbours": neighbours, "epsilon": expected}.items():
+            self.assertEqual(record[name], value, name)
+        for words in (
+            "(rdp|accountant)",
+            "one training example",
+            neighbours,
+            "norm 0.5",
+            "280 steps",
+            "noise of 4 times",
+            "1e-05",
+        ):
+            self.assertRegex(said.text, words)
+
+    def test_the_printed_epsilon_is_never_below_the_true_one(self):
+        for noise_multiplier in (1.0, 3.3, 7.0, 50.0, 900.0):
+            said = made(noise_multiplier=noise_multiplier)
+            printed = float(re.search(r"Guaranteed: \(([^,]+),", said.text).group(1))
+            self.assertGreaterEqual(printed, said.epsilon)
+            self.assertLess(printed, said.epsilon * 1.002)
+
+    def test_shuffled_names_the_poisson_number_only_as_not_claimed(self):
+        said = made(sampling="shuffled")
+        number = f"epsilon = {statement._rounded_up(privacy.epsilon(**ACCOUNTED, sampling='poisson'))}"
+        claimed, not_claimed = said.text.split("Not claimed:")
+        self.assertIn(number, not_claimed)
+        self.assertNotIn(number, claimed)
+        self.assertIn("10 epochs started", claimed)
+        self.assertIn("without amplification", claimed)
+        self.assertFalse(as_json(said)["amplification"])
+
+    def test_poisson_claims_amplification_and_says_what_must_stay_secret(self):
+        said = made(sampling="poisson")
+        self.assertTrue(said.amplification)
+        self.assertIn("decides who is in which batch", said.text)
+        self.assertNotIn("epsilon =", said.text.split("Not claimed:")[1])
+
+    def test_poisson_from_a_known_seed_counts_an_example_in_every_step(self):
+        said = made(sampling="poisson", explicit_inclusion_seed=True)
+        self.assertFalse(said.amplification)
+        self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 280, 1e-5, "rdp", sampling="shuffled"))
+        self.assertIn("without amplification", said.text)
+        self.assertIn("which needs amplification by Poisson sampling", said.text.split("Not claimed:")[1])
+
+    def test_what_no_epsilon_covers_is_named(self):
+        text = made().text.split("Not claimed:")[1]
+        for words in (
+            "hyper-parameters",
+            "preprocessing",
+            "training loss",
+            "checkpoints",
+            "same person",
+            "floating-point",
+        ):
+            self.assertIn(words, text)
+
+    def test_an_honest_but_useless_setting_is_warned_about(self):
+        self.assertEqual(made().warnings, ())
+        self.assertIn("delta = 0.001 is not below 1 / num_examples", made(delta=1e-3).text)
+        self.assertIn("too large to protect anybody", made(noise_multiplier=0.5).text)
+
+
+class NoGuaranteeTest(parameterized.TestCase):
+    @parameterized.parameters("sgd", "noisy_sgd")
+    def test_without_clipping(self, algorithm):
+        said = privacy.statement.statement(algorithm)
+        self.assertFalse(said.guaranteed)
+        self.assertIn("No privacy guarantee: nothing is clipped", said.text)
+        self.assertIn("unbounded sensitivity", said.text)
+        self.assertEqual("no noise" in said.text, algorithm == "sgd")
+        self.assertEqual(as_json(said)["epsilon"], "infinity")
+        self.assertEqual(privacy.statement.statement(algorithm, **RUN), said)
+
+    @parameterized.parameters(
+        ({"noise_multiplier": 0.0}, "no noise is added"),
+        ({"l2_norm_clip": math.inf}, "clip norm is infinite"),
+        ({"explicit_noise_seed": True}, "the noise can be recomputed"),
+        ({"noise_multiplier": 0.0, "sampling": "poisson"}, "no noise is added"),
+        ({"noise_multiplier": 0.0, "l2_norm_clip": math.inf}, "clip norm is infinite"),
+    )
+    def test_dp_sgd_that_is_not_private(self, changes, reason):
+        said = made(**changes)
+        self.assertFalse(said.guaranteed)
+        self.assertEqual(said.epsilon, math.inf)
+        self.assertIn(reason, said.text)
+        self.assertIn("No privacy guarantee", said.text)
+        self.assertNotIn("Guaranteed", said.text)
+        self.assertIsNone(said.covers)
+        record = as_json(said)
+        self.assertEqual(float(record["epsilon"]), math.inf)
+        self.assertEqual(float(record["l2_norm_clip"]), said.l2_norm_clip)
+
+    def test_an_explicit_seed_names_the_number_it_gives_up(self):
+        self.assertIn("which the same run would have with secret noise", made(explicit_noise_seed=True).not_claimed[0])
+        self.assertEqual(made(explicit_noise_seed=True, noise_multiplier=0.0).not_claimed, ())
+
+
+class RefusalTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("l2_norm_clip", 0.0),
+        ("l2_norm_clip", None),
+        ("l2_norm_clip", math.nan),
+        ("delta", None),
+        ("num_steps", None),
+        ("noise_multiplier", None),
+    )
+    def test_nonsense_is_refused(self, name, value):
+        with self.assertRaisesRegex(ValueError, f"`{name}` must .*Received: {name}={value!r}"):
+            made(**{name: value})
+
+    def test_unknown_algorithms_are_refused(self):
+        with self.assertRaisesRegex(ValueError, "`algorithm` must be one of .*Received: algorithm='adam'"):
+            privacy.statement.statement("adam")
+
+
+if __name__ == "__main__":
+    absltest.main()
