@@ -99,7 +99,9 @@ class PrivateModel(keras.Model):
         self.prepare()
 
     def prepare(self) -> None:
-        """Makes the accumulators for the weights that are trainable now; called before every training."""
+        """Makes the accumulators and slots for the weights that are trainable now; called before every training."""
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.trainable_variables)
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
                 self._running_sum = running_sum.RunningSum(self.trainable_weights)

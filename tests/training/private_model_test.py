@@ -253,10 +253,10 @@ class RefusalsTest(parameterized.TestCase):
         before = [weight.copy() for weight in model.get_weights()]
         with self.assertRaisesRegex(ValueError, "at most the configured.*16. Received: batch_size=17"):
             model.fit(X, Y, batch_size=17, verbose=0)
-        with self.assertRaisesRegex(ValueError, "at most the configured"):
-            model.fit(tf.data.Dataset.from_tensor_slices((X, Y)).batch(17), shuffle=False, verbose=0)
-        with self.assertRaisesRegex(ValueError, "at most the configured"):
-            model.fit(tf.data.Dataset.from_tensor_slices((X, Y)).batch(17, drop_remainder=True), shuffle=False, verbose=0)
+        rows = tf.data.Dataset.from_tensor_slices((X, Y))
+        for dataset in (rows.batch(17), rows.batch(17, drop_remainder=True)):
+            with self.assertRaisesRegex(ValueError, "at most the configured"):
+                model.fit(dataset, shuffle=False, verbose=0)
         for a, b in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(a, b)
 
