@@ -226,7 +226,7 @@ def _not_claimed(setting: dict, reason: str | None, spent: float, with_poisson: 
     if reason is not None:
         finite = setting["l2_norm_clip"] < math.inf and spent < math.inf
         return (f"epsilon = {_rounded_up(spent)}, which the same run would have with secret noise",) if finite else ()
-    if with_poisson is None:
+    if with_poisson is None or with_poisson >= spent:
         return _NOT_CLAIMED
     return (
         f"epsilon = {_rounded_up(with_poisson)}, which needs amplification by Poisson sampling with secret batches",

@@ -70,6 +70,11 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertIn("without amplification", claimed)
         self.assertFalse(as_json(said)["amplification"])
 
+    def test_a_poisson_number_that_is_no_smaller_tempts_nobody(self):
+        self.assertNotIn(
+            "epsilon =", made(noise_multiplier=1e-3, batch_size=1).text.split("Not claimed:")[1].split("Warning")[0]
+        )
+
     def test_poisson_claims_amplification_and_says_what_must_stay_secret(self):
         said = made(sampling="poisson")
         self.assertTrue(said.amplification)
