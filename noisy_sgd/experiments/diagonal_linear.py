@@ -177,8 +177,8 @@ def measure(problem, *, with_descent=True, with_limits=False, **options):
     return [line for pair in trained for line in curves(*pair)], results
 
 
-def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.02, num_steps=60_000):
-    """Distance of gradient descent's end to the mirror map's minimiser, relative to the minimiser's norm."""
+def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.003, num_steps=500_000):
+    """Distance of gradient descent's end to the mirror map's minimiser, relative to its norm; of order gamma."""
     setting, trajectory = train(
         problem,
         noise_scales=(0.0,),
@@ -187,6 +187,7 @@ def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.02, num_steps=
         num_steps=num_steps,
         alpha=alpha,
         batch_size=None,
+        grid=[num_steps],
     )
     limit = mirror_map.minimizer(problem.features, problem.targets, alpha)
     error = np.linalg.norm(setting.predictor(trajectory.weights)[0] - limit) / np.linalg.norm(limit)
