@@ -25,7 +25,7 @@ SECONDS_PER_BYTE = {"cpu": 1.2e-10, "accelerator": 4e-13}
 
 # Per-example gradients may be kept up to this share of what the layers' inputs and outputs take anyway, or this many
 # bytes where that is more.
-KEPT_SHARE_OF_ACTIVATIONS = 0.25
+KEPT_SHARE_OF_ACTIVATIONS = 0.5
 KEPT_BYTES = 64 * 2**20
 
 
@@ -92,29 +92,25 @@ class Route:
     build: collections.abc.Callable[[], Contribution]
 
 
-def kept(weight, per_example: tf.Tensor, arrange=None) -> Contribution:
-    """The contribution of a weight whose per-example gradients are at hand.
+def kept(weight, per_example: tf.Tensor) -> Contribution:
+    """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand."""
+    rows = tf.reshape(per_example, [-1, math.prod(weight.shape)])
+    return kept_rows(weight, [rows], lambda sums: tf.reshape(sums[0], weight.shape))
 
-    Args:
-        weight: the Keras variable.
-        per_example: [units, *shape of the weight], or anything that `arrange` makes that of.
-        arrange: from the sum of the examples' entries, flattened, to the shape of the weight. Defaults to a reshape.
 
-    Returns:
-        The contribution.
-    """
-    flat = tf.reshape(per_example, [-1, math.prod(weight.shape)])
+def kept_rows(weight, pieces: list[tf.Tensor], arrange) -> Contribution:
+    """The same in pieces [units, any size], whose sums [1, size] `arrange` takes to the shape of the weight."""
 
     def sums(factors, tensors):
-        row = weighted_rows(factors, tensors[0])
-        return [tf.reshape(row, weight.shape) if arrange is None else arrange(row)]
+        return [arrange([weighted_rows(factors, rows) for rows in tensors])]
 
-    return Contribution(weights=[weight], squared_norms=row_squares(flat), tensors=[flat], sums=sums)
+    squared_norms = tf.add_n([row_squares(rows) for rows in pieces])
+    return Contribution(weights=[weight], squared_norms=squared_norms, tensors=pieces, sums=sums)
 
 
 def row_squares(rows: tf.Tensor) -> tf.Tensor:
     """[n, size] -> the squared norm of each row."""
-    return tf.reduce_sum(tf.square(rows), axis=1)
+    return tf.linalg.matvec(tf.square(rows), tf.ones(tf.shape(rows)[1:], rows.dtype))
 
 
 def weighted_rows(factors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

@@ -97,13 +97,13 @@ def kernel_routes(layer, sites, setting):
             name="per_example",
             seconds=form_seconds + once,
             kept_bytes=gradient_bytes,
-            build=lambda: contributions.kept(kernel, form(), arrange),
+            build=lambda: contributions.kept_rows(kernel, form(), arrange),
         ),
         contributions.Route(
             name="formed_twice",
             seconds=form_seconds + full,
             kept_bytes=0.0,
-            build=lambda: from_both(contributions.row_squares(form())),
+            build=lambda: from_both(tf.add_n([contributions.row_squares(rows) for rows in form()])),
         ),
     ]
     if len(sites) == 1 and sites[0].blocks == 1:
@@ -123,14 +123,19 @@ def forming(sites):
     """The cheaper way to form the kernel's per-example gradients.
 
     Returns:
-        (seconds, function that returns them as rows [units, size], function from a row to the shape of the kernel).
+        (seconds, function that returns them in pieces [units, any size], function from the pieces of one gradient to the
+        shape of the kernel).
     """
     by_products = sum(site.product_seconds for site in sites)
     by_calls = sum(site.call_seconds for site in sites)
     shape = sites[0].layer.kernel.shape
     if by_calls < by_products:
-        return by_calls, lambda: tf.add_n([site.by_calls() for site in sites]), lambda row: tf.reshape(row, shape)
-    return by_products, lambda: tf.add_n([site.by_products() for site in sites]), sites[0].arrange
+        return by_calls, lambda: [tf.add_n([site.by_calls() for site in sites])], lambda sums: tf.reshape(sums[0], shape)
+
+    def form():
+        return [tf.add_n(pieces) for pieces in zip(*(site.by_products() for site in sites), strict=True)]
+
+    return by_products, form, sites[0].arrange
 
 
 def scale_examples(factors, tensor, setting):
@@ -248,25 +253,32 @@ class Site:
 
     def rows(self):
         """Windows as matrices: for each offset along the first axis [units, T, rest of the kernel * channels]."""
-        x, where = windows.fold(self.x, self.geometry) if windows.folds(self.geometry) else (self.x, self.geometry)
+        x, where = windows.fold(self.x, self.geometry) if self.folded else (self.x, self.geometry)
         found = windows.rows(x, where, self.setting.device)
         return [tf.reshape(one, [-1, self.positions, math.prod(one.shape[-2:])]) for one in found]
 
+    @property
+    def folded(self):
+        """Whether channels are so few that `windows` had better copy more than one pixel at a time."""
+        return self.x.shape[-1] < 8 and windows.folds(self.geometry)
+
     def by_products(self):
-        """[units, size] by matrix products; `arrange` gives a row the shape of the kernel."""
+        """Per-example gradients by matrix products, in pieces [units, size], one an offset along the first axis."""
         z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.blocks == 1:
             formed = [tf.matmul(rows, z, transpose_a=True) for rows in self.rows()]
         else:
             z = tf.reshape(z, [-1, self.positions, self.blocks, self.outputs_a_block])
             formed = [self._block_products(rows, z) for rows in self.rows()]
-        return tf.reshape(tf.stack(formed, axis=1), [-1, math.prod(self.layer.kernel.shape)])
+        return [tf.reshape(piece, [-1, math.prod(piece.shape[1:])]) for piece in formed]
 
-    def arrange(self, row):
+    def arrange(self, pieces):
+        """The pieces of one gradient in the shape of the kernel."""
         shape = self.layer.kernel.shape
-        if windows.folds(self.geometry):
-            row = windows.unfold(tf.reshape(row, [-1, shape[-1]]), self.geometry)
-        return tf.reshape(row, shape)
+        kernel = tf.concat([tf.reshape(piece, [-1]) for piece in pieces], axis=0)
+        if self.folded:
+            kernel = windows.unfold(tf.reshape(kernel, [-1, shape[-1]]), self.geometry)
+        return tf.reshape(kernel, shape)
 
     def _block_products(self, rows, z):
         rest = rows.shape[-1] // self.x.shape[-1]

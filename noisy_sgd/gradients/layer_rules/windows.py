@@ -75,8 +75,9 @@ def fold(x: tf.Tensor, where: Geometry) -> tuple[tf.Tensor, Geometry]:
         x.shape[1:-1], where.kernel, where.strides, where.padding, where.outputs, strict=True
     ):
         margins.append((before, (m - 1 + k // s) * s - before - size))
-    x = tf.pad(x[(slice(None), *(slice(0, size + min(m[1], 0)) for size, m in zip(x.shape[1:-1], margins, strict=True)))],
-               [[0, 0], *((before, max(after, 0)) for before, after in margins), [0, 0]])
+    # What no window reads is cut off.
+    read = [slice(0, size + min(after, 0)) for size, (_, after) in zip(x.shape[1:-1], margins, strict=True)]
+    x = tf.pad(x[(slice(None), *read)], [[0, 0], *((before, max(after, 0)) for before, after in margins), [0, 0]])
     rank, channels = len(where.kernel), x.shape[-1]
     steps = [size // s for size, s in zip(x.shape[1:-1], where.strides, strict=True)]
     x = tf.reshape(x, [-1, *(n for pair in zip(steps, where.strides, strict=True) for n in pair), channels])
