@@ -85,6 +85,7 @@ class Algorithm:
 
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
     mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). No noise has to be typed.
+    `ema_decay` averages the weights that are evaluated.
     """
 
     algorithm: str = "sgd"
@@ -93,6 +94,7 @@ class Algorithm:
     num_steps: int = 1000
     learning_rate: float = 0.5
     momentum: float = 0.0
+    ema_decay: float = 0.0
     noise_multiplier: float | None = None
     effective_noise: float | None = None
     l2_norm_clip: float | None = None
@@ -112,6 +114,8 @@ class Algorithm:
         usable = rate > 0 and math.isfinite(rate)
         require(usable, "learning_rate", "must be positive and finite", rate, "0.5 is what the paper uses")
         require(0 <= momentum < 1, "momentum", "must be at least 0 and less than 1", momentum, "0 is plain descent")
+        decay = self.ema_decay
+        require(0 <= decay < 1, "ema_decay", "must be at least 0 and less than 1", decay, "0 is no average")
         self._check_noise()
         self._check_privacy()
 
@@ -237,11 +241,17 @@ class Sweep:
 
 
 def sweep(
-    algorithms: tuple[str, ...], batch_sizes: tuple[int, ...], num_seeds: int, *, base: Config, **options: Any
+    algorithms: tuple[str, ...],
+    batch_sizes: tuple[int, ...],
+    num_seeds: int,
+    *,
+    base: Config,
+    dp_sgd_effective_noise: float | None = None,
+    **options: Any,
 ) -> Sweep:
     """Figure 1's protocol: `options` (steps, learning rate, sigma / B, clip norm) are fixed, the batch size varies.
 
-    SGD takes the options without the noise, Noisy-SGD without the clip norm.
+    SGD takes the options without the noise, Noisy-SGD without the clip norm; DP-SGD may have a sigma / B of its own.
     """
     require_at_least("num_seeds", num_seeds, 1)
     require_distinct("algorithm", algorithms)
@@ -251,6 +261,8 @@ def sweep(
     runs = {}
     for name in algorithms:
         kept = {option: value for option, value in options.items() if option not in foreign.get(name, ())}
+        if name == "dp_sgd" and dp_sgd_effective_noise is not None:
+            kept["effective_noise"] = dp_sgd_effective_noise
         for batch_size in batch_sizes:
             algorithm = Algorithm(algorithm=name, batch_size=batch_size, **kept)
             for seed in range(base.run.seed, base.run.seed + num_seeds):

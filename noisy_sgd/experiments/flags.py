@@ -170,6 +170,12 @@ def _define_training(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_float("learning_rate", default.learning_rate, "constant learning rate", flag_values=values)
     absl_flags.DEFINE_float("momentum", default.momentum, "momentum of SGD, in [0, 1)", flag_values=values)
     absl_flags.DEFINE_float(
+        "ema_decay",
+        default.ema_decay,
+        "decay of the average of the weights that is evaluated; 0: none",
+        flag_values=values,
+    )
+    absl_flags.DEFINE_float(
         "effective_noise", None, "sigma / B, noise on the mean gradient (dp_sgd: in units of C)", flag_values=values
     )
     absl_flags.DEFINE_float(
@@ -181,8 +187,16 @@ def _define_training(values: absl_flags.FlagValues) -> None:
 
 
 def _training_options(values: absl_flags.FlagValues) -> dict[str, Any]:
-    names = ("microbatch_size", "num_steps", "learning_rate", "momentum", "effective_noise", "l2_norm_clip", "delta")
-    return {name: values[name].value for name in names}
+    names = (
+        "microbatch_size",
+        "num_steps",
+        "learning_rate",
+        "momentum",
+        "ema_decay",
+        "effective_noise",
+        "l2_norm_clip",
+    )
+    return {name: values[name].value for name in (*names, "delta")}
 
 
 def _config(values: absl_flags.FlagValues, algorithm: config.Algorithm, **changes: Any) -> config.Config:
@@ -207,6 +221,9 @@ def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable)
     absl_flags.DEFINE_list(
         "batch_size", ["16", "32", "64", "128", "256"], "comma-separated batch sizes", flag_values=values
     )
+    absl_flags.DEFINE_float(
+        "dp_sgd_effective_noise", None, "sigma / B of dp_sgd; by default --effective_noise", flag_values=values
+    )
     absl_flags.DEFINE_integer("num_seeds", 5, "runs of each case, with seeds from --seed up", flag_values=values)
     _parse(values, argv, binary)
     return config.sweep(
@@ -214,6 +231,7 @@ def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable)
         _whole_numbers(values, "batch_size"),
         values["num_seeds"].value,
         base=_config(values, config.Algorithm()),
+        dp_sgd_effective_noise=values["dp_sgd_effective_noise"].value,
         **_training_options(values),
     )
 

@@ -60,7 +60,7 @@ def build(settings: config.Config) -> Built:
         )
         model.optimizer.build(model.trainable_variables)
         metrics = {} if settings.algorithm.algorithm == "dp_sgd" else loop.classification_metrics()
-        evaluate = loop.evaluation(model, _test_batches(images))
+        evaluate = _evaluation(model, images)
     steps = loop.step_functions(model, strategy, metrics)
     return Built(images=images, strategy=strategy, model=model, metrics=metrics, steps=steps, evaluate=evaluate)
 
@@ -111,6 +111,8 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     """The optimizer of an algorithm; the noise is that of equations (11) and (2)."""
     chosen = settings.algorithm
     common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
+    if chosen.ema_decay:
+        common |= {"use_ema": True, "ema_momentum": chosen.ema_decay}
     if chosen.algorithm == "sgd":
         return keras.optimizers.SGD(**common)
     if chosen.algorithm == "noisy_sgd":
@@ -151,6 +153,22 @@ def _saved(path: str, shape: Sequence[int], num_classes: int) -> private_model.P
     constraint = f"must map images of shape {tuple(shape)} to {num_classes} logits"
     config.require(fits, "model", constraint, path, f"it maps {loaded.input_shape[1:]} to {loaded.output_shape[1:]}")
     return private_model.PrivateModel(loaded.inputs, loaded.outputs[0])
+
+
+def _evaluation(model: private_model.PrivateModel, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:
+    """Evaluates the weights' moving average where there is one; the weights stay as they were."""
+    evaluate = loop.evaluation(model, _test_batches(images))
+    if not model.optimizer.use_ema:
+        return evaluate
+
+    def evaluate_average():
+        weights = model.get_weights()
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        results = evaluate()
+        model.set_weights(weights)
+        return results
+
+    return evaluate_average
 
 
 def _test_batches(images: bundled.ImageSet) -> list[tuple[tf.Tensor, ...]]:
