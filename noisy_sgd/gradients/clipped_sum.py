@@ -5,9 +5,29 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
-from noisy_sgd.gradients import clipping, validation, vectorized
+import functools
+import logging
 
-ENGINES = {"vectorized": vectorized.clipped_sum}
+import tensorflow as tf
+
+from noisy_sgd.gradients import book_keeping, clipping, independence, layer_rules, validation, vectorized
+
+
+def _fastest(model, *arguments, **keywords):
+    """Book-keeping where every layer has a rule, else the reference engine."""
+    try:
+        return book_keeping.clipped_sum(model, *arguments, **keywords)
+    except layer_rules.NoRuleError as error:
+        _log_once(str(error))
+        return vectorized.clipped_sum(model, *arguments, **keywords)
+
+
+@functools.cache
+def _log_once(reason: str) -> None:
+    logging.getLogger(__name__).warning("Falling back to the slower vectorized engine: %s", reason)
+
+
+ENGINES = {"auto": _fastest, "book_keeping": book_keeping.clipped_sum, "vectorized": vectorized.clipped_sum}
 CLIPPINGS = {"flat": clipping.flat}
 
 
@@ -17,10 +37,8 @@ def engine_named(engine: str):
     Raises:
         ValueError: for a name that is not known.
     """
-    if engine == "auto":
-        return ENGINES["vectorized"]
     if engine not in ENGINES:
-        raise ValueError(f"`engine` must be one of {['auto', *ENGINES]}. Received: engine={engine!r}")
+        raise ValueError(f"`engine` must be one of {list(ENGINES)}. Received: engine={engine!r}")
     return ENGINES[engine]
 
 
@@ -53,7 +71,9 @@ def clipped_gradient_sum(
         mask: [B] of 0 and 1, 0 for padding. Defaults to no padding.
         views: augmented views of an example; its gradient is the mean over them. Defaults to 1.
         clipping: "flat" (Abadi et al. 2016). Defaults to "flat".
-        engine: "auto" or "vectorized". Defaults to "auto".
+        engine: "book_keeping", one backward pass for models whose layers have rules (`layer_rules`); "vectorized", for
+            any model; "auto", the first that can serve the model, which logs why where it is the second. Defaults to
+            "auto".
 
     Returns:
         A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B] and `l2_sensitivity`.
@@ -66,6 +86,7 @@ def clipped_gradient_sum(
     if not isinstance(views, int) or views < 1:
         raise ValueError(f"`views` must be a positive integer. Received: views={views!r}")
     validation.check_model(model)
+    independence.check(model, x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x))
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
     validation.check_no_added_losses(model)
     return _clipped_sum(result, float(l2_norm_clip))

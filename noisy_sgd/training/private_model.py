@@ -12,7 +12,7 @@ same two methods.
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipped_sum, clipping, plain, validation
+from noisy_sgd.gradients import clipped_sum, clipping, independence, plain, validation
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import per_example_loss, running_sum
 
@@ -57,7 +57,8 @@ class PrivateModel(keras.Model):
                 whole batch.
             batch_size: the divisor of the summed gradient. Defaults to `DPSGD`'s own, else to the number of examples in
                 the batch.
-            engine: how clipped sums are computed: "auto" or "vectorized". Defaults to "auto".
+            engine: how clipped sums are computed: "auto", "book_keeping" or "vectorized" (see
+                `noisy_sgd.clipped_gradient_sum`). Defaults to "auto".
 
         Raises:
             ValueError: for an argument out of range, or a model that `noisy_sgd.gradients.validation` refuses.
@@ -79,6 +80,8 @@ class PrivateModel(keras.Model):
             )
         clipped_sum.engine_named(engine)
         validation.check_model(self)
+        if isinstance(optimizer, dp_sgd.DPSGD):
+            independence.check(self, self.input)
         super().compile(
             optimizer=optimizer,
             loss=loss,

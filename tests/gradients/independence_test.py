@@ -1,0 +1,75 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest
+
+from noisy_sgd.gradients import clipped_sum, independence
+
+
+def model_of(function, shape=(4,), dtype="float32"):
+    inputs = keras.Input(shape, dtype=dtype)
+    return keras.Model(inputs, function(inputs))
+
+
+@keras.saving.register_keras_serializable(package="noisy_sgd_tests")
+class MixesInTraining(keras.layers.Layer):
+    def call(self, inputs, training=False):
+        return inputs - keras.ops.mean(inputs, axis=0, keepdims=True) if training else inputs
+
+
+class IndependenceTest(absltest.TestCase):
+    def test_models_that_mix_examples_are_refused(self):
+        dense = keras.layers.Dense(3)
+        for function in (
+            lambda x: dense(x - keras.ops.mean(x, axis=0, keepdims=True)),
+            lambda x: keras.ops.softmax(dense(x), axis=0),
+            lambda x: MixesInTraining()(dense(x)),
+        ):
+            model = model_of(function)
+            with self.assertRaisesRegex(ValueError, "treat every example alone"):
+                independence.check(model, model.input)
+
+    def test_models_that_do_not_are_left_as_they_were(self):
+        dropout = keras.layers.Dropout(0.5, seed=3)
+        images = model_of(
+            lambda x: keras.layers.Dense(2)(
+                keras.layers.GlobalAveragePooling2D()(
+                    dropout(keras.layers.GroupNormalization(2)(keras.layers.Conv2D(4, 3)(x)))
+                )
+            ),
+            (None, None, 3),
+        )
+        state, weights = dropout.seed_generator.state.numpy().copy(), [w.copy() for w in images.get_weights()]
+        independence.check(images, images.input)
+        np.testing.assert_array_equal(dropout.seed_generator.state.numpy(), state)
+        for before, after in zip(weights, images.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+        words = model_of(
+            lambda x: keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(5, 3)(x)), (None,), "int32"
+        )
+        independence.check(words, words.input)
+
+    def test_the_public_function_refuses_them_inside_a_traced_function(self):
+        class Subclassed(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(2)
+
+            def call(self, inputs):
+                return self.dense(inputs) / keras.ops.max(keras.ops.abs(inputs))
+
+        model = Subclassed()
+        model(np.ones((2, 4), np.float32))
+
+        @tf.function
+        def values(x, y):
+            return clipped_sum.clipped_gradient_sum(
+                model, lambda y, p: tf.reduce_sum(p, axis=1) * y, x, y, l2_norm_clip=1.0
+            ).values
+
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            values(tf.ones([3, 4]), tf.ones([3]))
+
+
+if __name__ == "__main__":
+    absltest.main()
