@@ -27,7 +27,8 @@ def check_model(model: keras.Model) -> None:
         if getattr(layer, "activity_regularizer", None) is not None:
             raise ValueError(
                 f"`model` must have per-example losses only: layer {layer.name!r} has an `activity_regularizer`, whose "
-                "gradient would not be clipped with its example; put the term into the loss, or use a weight regularizer. "
+                "gradient would not be clipped with its example; put the term into the loss, or use a "
+                "weight regularizer. "
                 f"Received: layer={layer.name}"
             )
 

@@ -126,7 +126,8 @@ class DPSGD(noisy_sgd.NoisySGD):
         if not isinstance(grads, clipping.ClippedSum):
             raise TypeError(
                 "`DPSGD` needs gradients clipped per example, and a plain training step has only their mean: build the "
-                "model as `noisy_sgd.PrivateModel(inputs, outputs)`, or pass the result of `noisy_sgd.clipped_gradient_sum`. "
+                "model as `noisy_sgd.PrivateModel(inputs, outputs)`, or pass the result of "
+                "`noisy_sgd.clipped_gradient_sum`. "
                 f"Received: grads of type {type(grads).__name__}"
             )
         if not math.isclose(grads.l2_sensitivity, self.l2_norm_clip, rel_tol=1e-9):
