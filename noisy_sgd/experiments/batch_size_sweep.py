@@ -1,4 +1,4 @@
-"""Figure 1's protocol, scaled down: steps, learning rate and sigma / B fixed, batch sizes by factors of two, several seeds.
+"""Figure 1's protocol, scaled down: fixed steps, rate and sigma / B; batch sizes by factors of two, several seeds.
 
     python -m noisy_sgd.experiments.batch_size_sweep --flagfile=configs/reproduce/quick.flags --run_dir=runs/sweep
 
@@ -9,6 +9,7 @@ was, a finished one is only drawn.
 import itertools
 import pathlib
 import sys
+from typing import Any
 
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags, startup
@@ -43,12 +44,18 @@ def run(sweep: config.Sweep) -> None:
                 if built is None:
                     built = builders.build(settings)
                     privacy = builders.privacy_statement(settings, len(built.images.train_labels))
-                    print(f"{algorithm.algorithm}, batch size {algorithm.batch_size}: {privacy.text.splitlines()[1]}", flush=True)
+                    _announce(algorithm, privacy)
                 else:
                     builders.restart(built, settings)
                 record = recorded_run.start(settings, privacy)
             recorded_run.train(built, settings, record, listeners=[progress])
     progress.close()
+
+
+def _announce(algorithm: config.Algorithm, privacy: Any) -> None:
+    if algorithm.algorithm == "dp_sgd":
+        claim = " ".join((privacy.text.splitlines()[1], *(f"Warning: {warning}." for warning in privacy.warnings)))
+        print(f"dp_sgd, batch size {algorithm.batch_size}: {claim}", flush=True)
 
 
 def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:

@@ -63,7 +63,7 @@ def reproduce(argv: Sequence[str]) -> config.Sweep:
     """Everything that the report compares with the paper."""
     values = absl_flags.FlagValues()
     _define_run(values, "where runs, figures and the report are written", "results")
-    return _sweep(values, argv, reproduce)
+    return _sweep(values, argv, reproduce, folder="batch_size_sweep")
 
 
 def benchmark(argv: Sequence[str]) -> config.Benchmark:
@@ -214,7 +214,7 @@ def _config(values: absl_flags.FlagValues, algorithm: config.Algorithm, **change
     )
 
 
-def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) -> config.Sweep:
+def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable, folder: str = "") -> config.Sweep:
     _define_data_and_model(values)
     _define_training(values)
     absl_flags.DEFINE_list("algorithm", list(config.ALGORITHMS), "comma-separated algorithms", flag_values=values)
@@ -230,7 +230,7 @@ def _sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable)
         tuple(values["algorithm"].value),
         _whole_numbers(values, "batch_size"),
         values["num_seeds"].value,
-        base=_config(values, config.Algorithm()),
+        base=_config(values, config.Algorithm(), run_dir=str(pathlib.Path(values["run_dir"].value, folder))),
         dp_sgd_effective_noise=values["dp_sgd_effective_noise"].value,
         **_training_options(values),
     )

@@ -20,6 +20,8 @@ import numpy as np
 from noisy_sgd import records
 from noisy_sgd.figures import canvas, statistics
 
+_APART = 0.08
+
 
 def final_values(runs: Sequence[records.Record], value: str = "val_accuracy") -> dict[str, dict[int, dict[int, float]]]:
     """Last recorded value by algorithm, seed and batch size; a run that diverged (null) counts as NaN."""
@@ -43,11 +45,13 @@ def draw_batch_size_sweep(runs: Sequence[records.Record], directory: pathlib.Pat
         estimates = {size: statistics.estimate(values[size]) for size in sizes}
         means = [estimates[size].mean for size in sizes]
         bars = np.nan_to_num([estimates[size].half_width for size in sizes])
+        # A little apart, so that bars of different algorithms do not hide each other.
+        places = np.array(sizes) * 2.0 ** (_APART * list(canvas.LABELS).index(name) - _APART)
         look = {"color": canvas.COLOURS[name], "marker": canvas.MARKERS[name], "markersize": 5}
-        axes.errorbar(sizes, means, yerr=bars, label=canvas.LABELS[name], capsize=3, **look)
-        for size in sizes:
+        axes.errorbar(places, means, yerr=bars, label=canvas.LABELS[name], capsize=3, **look)
+        for place, size in zip(places, sizes, strict=True):
             dots = axes.plot(
-                [size] * len(values[size]), values[size], ".", color=look["color"], alpha=0.35, markersize=3
+                [place] * len(values[size]), values[size], ".", color=look["color"], alpha=0.35, markersize=3
             )
             dots[0].set_zorder(1)
             found = estimates[size]
@@ -161,4 +165,6 @@ def _title(runs: Sequence[records.Record]) -> str:
     config = runs[0].config
     seeds = len({run.config["run"]["seed"] for run in runs})
     title = f"{config['data']['dataset']}, {config['model']['model']}, {config['algorithm']['num_steps']} steps"
+    if config["data"].get("label_noise"):
+        title = f"{title}, {100 * config['data']['label_noise']:g} % label noise"
     return f"{title}, {seeds} seeds" if seeds > 1 else title

@@ -83,7 +83,12 @@ def image_set(data: config.Data) -> bundled.ImageSet:
     return label_noise.replace(images, data.label_noise) if data.label_noise else images
 
 
-def network(model: config.Model, images: bundled.ImageSet, seed: int) -> private_model.PrivateModel:
+def network(
+    model: config.Model,
+    images: bundled.ImageSet,
+    seed: int,
+    model_class: type[keras.Model] = private_model.PrivateModel,
+) -> keras.Model:
     """The network by name, or a saved functional model, whose weights are taken as they are.
 
     Raises:
@@ -91,12 +96,12 @@ def network(model: config.Model, images: bundled.ImageSet, seed: int) -> private
     """
     shape = images.train_images.shape[1:]
     if model.model.endswith(".keras"):
-        return _saved(model.model, shape, images.num_classes)
+        return _saved(model.model, shape, images.num_classes, model_class)
     common = {
         "input_shape": shape,
         "pixel_range": images.pixel_range,
         "seed": seed,
-        "model_class": private_model.PrivateModel,
+        "model_class": model_class,
     }
     if model.model == "wrn_16_4":
         return wide_resnet(16, 4, images.num_classes, **common)
@@ -143,7 +148,7 @@ def privacy_statement(settings: config.Config, num_examples: int) -> statement.P
     )
 
 
-def _saved(path: str, shape: Sequence[int], num_classes: int) -> private_model.PrivateModel:
+def _saved(path: str, shape: Sequence[int], num_classes: int, model_class: type[keras.Model]) -> keras.Model:
     loaded = keras.models.load_model(path, compile=False)
     functional = isinstance(loaded, keras.Model) and hasattr(loaded, "inputs")
     config.require(
@@ -152,7 +157,7 @@ def _saved(path: str, shape: Sequence[int], num_classes: int) -> private_model.P
     fits = tuple(loaded.input_shape[1:]) == tuple(shape) and loaded.output_shape[-1] == num_classes
     constraint = f"must map images of shape {tuple(shape)} to {num_classes} logits"
     config.require(fits, "model", constraint, path, f"it maps {loaded.input_shape[1:]} to {loaded.output_shape[1:]}")
-    return private_model.PrivateModel(loaded.inputs, loaded.outputs[0])
+    return model_class(loaded.inputs, loaded.outputs[0])
 
 
 def _evaluation(model: private_model.PrivateModel, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:

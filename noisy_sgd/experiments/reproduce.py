@@ -1,0 +1,48 @@
+"""Runs what the report compares with the paper, draws the figures, and writes the report: claim, paper, here, verdict.
+
+    python -m noisy_sgd.experiments.reproduce --flagfile=configs/reproduce/quick.flags
+
+Verdicts are computed from the records. Finished runs are not run again: interrupted, it goes on where it was; finished,
+it draws and judges without training.
+"""
+
+import os
+import pathlib
+import platform
+
+from noisy_sgd import config, records
+from noisy_sgd.experiments import batch_size_sweep, claims, flags, report
+
+
+def main(sweep: config.Sweep) -> None:
+    """Runs what is missing, then draws and judges everything."""
+    results = pathlib.Path(sweep.run_dir).parent
+    batch_size_sweep.run(sweep)
+    paths = batch_size_sweep.draw(sweep, results / "figures")
+    figures = [path for path in paths if path.suffix == ".png"]
+    rows = report.judge(claims.IMAGES, results)
+    for row in rows:
+        print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
+    for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(sweep))):
+        print(path)
+
+
+def _setting(sweep: config.Sweep) -> str:
+    """How the results were made, in words."""
+    settings = next(iter(sweep.runs.values()))
+    data, chosen = settings.data, settings.algorithm
+    seeds = len({one.run.seed for one in sweep.runs.values()})
+    examples = f"{data.num_train_examples} training examples" if data.num_train_examples else "all training examples"
+    wrong = f", {100 * data.label_noise:g} % of their labels drawn anew" if data.label_noise else ""
+    average = f", test accuracy of the weights' moving average (decay {chosen.ema_decay:g})" if chosen.ema_decay else ""
+    hidden = f" ({', '.join(map(str, settings.model.hidden))} hidden units)" if settings.model.hidden else ""
+    versions = ", ".join(f"{name} {version}" for name, version in records.versions().items())
+    return (
+        f"Real images: {data.dataset}, {examples}{wrong}; {settings.model.model}{hidden}; {chosen.num_steps} steps, "
+        f"learning rate {chosen.learning_rate:g}, {seeds} seeds{average}. Drawn on {os.cpu_count()} cores "
+        f"({platform.machine()}) with {versions}."
+    )
+
+
+if __name__ == "__main__":
+    flags.run(flags.reproduce, main)
