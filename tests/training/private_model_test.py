@@ -97,6 +97,12 @@ class IdentitiesTest(parameterized.TestCase):
         model, _ = trained(lambda: dp(momentum=0.9), strategy=strategy, microbatch_size=microbatch_size, **arguments)
         assert_same_weights(model, reference, 1e-10)
 
+    @parameterized.product(strategy=("default", "mirrored"), engine=("vectorized", "book_keeping"))
+    def test_the_engine_changes_nothing(self, strategy, engine):
+        reference, _ = trained(dp, epochs=7, dtype="float64", engine="vectorized")
+        model, _ = trained(dp, epochs=7, dtype="float64", engine=engine, strategy=strategy, microbatch_size=3)
+        assert_same_weights(model, reference, 1e-10)
+
     def test_xla_changes_nothing(self):
         reference, _ = trained(dp, microbatch_size=8)
         model, _ = trained(dp, microbatch_size=8, jit_compile=True)
