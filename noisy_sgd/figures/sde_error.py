@@ -1,0 +1,70 @@
+"""The error of the SDE as a model of the algorithm, against the step size, from experiments/sde_error.
+
+    draw_weak      means and covariances, exact, under the plain and the modified drift
+    draw_strong    root mean square distance on one Brownian path
+
+Each takes the `records.Record` whose results the experiment returned:
+
+    sde_error.draw_weak(records.read("results/sde_error/weak"), pathlib.Path("results/figures"))
+"""
+
+import pathlib
+
+import numpy as np
+
+from noisy_sgd import records
+from noisy_sgd.figures import canvas
+
+_COLOURS = {"surrogate": "#0072B2", "sampled": "#D55E00"}
+_DASHES = {"plain": "o-", "modified": "s--"}
+
+
+def draw_weak(run: records.Record, directory: pathlib.Path, name: str = "sde_weak_error") -> list[pathlib.Path]:
+    """Errors of mean and covariance over the step size, log-log, with fitted orders in the legend."""
+    lines, orders = run.results["lines"], run.results["orders"]
+    steps = [line["relative_step"] for line in lines]
+    figure, all_axes = canvas.panels(2, width=4.0)
+    rows = []
+    for axes, moment in zip(all_axes, ("mean", "covariance"), strict=True):
+        for algorithm, colour in _COLOURS.items():
+            for drift, dashes in _DASHES.items():
+                key = f"{algorithm}_{drift}_{moment}"
+                label = f"{algorithm} steps, {drift} drift: order {orders[key]:.2f}"
+                errors = [line[key] for line in lines]
+                axes.plot(steps, errors, dashes, color=colour, markersize=3, label=label)
+                rows += [
+                    {"moment": moment, "algorithm": algorithm, "drift": drift, "relative_step": step, "error": error}
+                    for step, error in zip(steps, errors, strict=True)
+                ]
+        _logarithmic(axes, steps)
+        axes.set_title(f"weak error of the {moment}", fontsize=9)
+        axes.legend(fontsize=6)
+    return canvas.save(figure, rows, directory, name)
+
+
+def draw_strong(
+    runs: list[records.Record], directory: pathlib.Path, name: str = "sde_strong_error"
+) -> list[pathlib.Path]:
+    """Pathwise errors over the step size, log-log, one line a model, with fitted orders and intervals."""
+    figure, (axes,) = canvas.panels(width=4.8)
+    rows = []
+    for run, colour in zip(runs, _COLOURS.values(), strict=False):
+        found = run.results
+        steps, errors = (np.array([line[key] for line in found["lines"]]) for key in ("relative_step", "error"))
+        low, high = found["interval"]
+        label = f"{found['model'].replace('_', ' ')}: order {found['order']:.2f} [{low:.2f}, {high:.2f}]"
+        axes.plot(steps, errors, "o-", color=colour, markersize=3, label=label)
+        rows += [{"model": found["model"], **line} for line in found["lines"]]
+    _logarithmic(axes, steps)
+    axes.set_ylabel("root mean square distance")
+    axes.set_title(f"Gaussian surrogate against its SDE, {runs[0].results['num_paths']} paths", fontsize=9)
+    axes.legend(fontsize=7)
+    return canvas.save(figure, rows, directory, name)
+
+
+def _logarithmic(axes, steps):
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(steps, [f"{step:g}" for step in steps])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(r"step size $\gamma\lambda_{\max}$")
