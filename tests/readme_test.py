@@ -1,0 +1,45 @@
+"""The README's Python runs, its commands parse, and what it names exists."""
+
+import pathlib
+import re
+import shlex
+
+import numpy as np
+from absl.testing import absltest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+class ReadmeTest(absltest.TestCase):
+    def test_the_python_example_trains(self):
+        (example,) = blocks("python")
+        rng = np.random.default_rng(0)
+        images, labels = rng.uniform(size=(300, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 300)
+        names = dict(images=images, labels=labels, test_images=images[:20], test_labels=labels[:20])
+        exec(compile(example.replace("epochs=8", "epochs=1, verbose=0"), "README.md", "exec"), names)
+        self.assertEqual(int(names["optimizer"].iterations), 2)
+
+    def test_the_commands_parse(self):
+        from noisy_sgd.experiments import flags
+
+        commands = re.findall(r"^\S.*-m noisy_sgd\.experiments\.(\w+) ((?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
+        self.assertGreater(len(commands), 3)
+        for binary, arguments in commands:
+            self.assertTrue((ROOT / f"noisy_sgd/experiments/{binary}.py").exists(), binary)
+            words = [
+                word.replace("=configs/", f"={ROOT}/configs/") for word in shlex.split(arguments.replace("\\\n", " "))
+            ]
+            getattr(flags, binary)([binary, *words])
+
+    def test_what_it_names_exists(self):
+        for path in re.findall(r"`((?:noisy_sgd|configs|tests)/[\w/.]*)`|\]\((\.[\w/.]+)\)", README):
+            self.assertTrue((ROOT / (path[0] or path[1])).exists(), path)
+
+
+if __name__ == "__main__":
+    absltest.main()
