@@ -5,7 +5,8 @@ With r the residuals, g the mean of r_i x_i over the step's examples (drawn with
     a = gamma g - gamma sigma |r| / sqrt(n) Z        w+- <- w+- (1 -+ a)     or     theta <- theta - a:
 
 eq. (18), whose noise has standard deviation 2 sigma sqrt(L) for the network, and sigma sqrt(2 L) for least squares; or
-with constant noise a = gamma g - sqrt(gamma) sigma Z, the Euler step of eq. (14). The noise comes from threads.
+with constant noise a = gamma g - sqrt(gamma) sigma Z, the Euler step of eq. (14). In a network of depth D, the same a
+reaches the weights through their Jacobian: w+- <- w+- -+ D/2 a w+-^(D-1). The noise comes from threads.
 `step_by_step` runs the Keras models under the ordinary `NoisySGD` instead; both are the same map of the same draws.
 
     setting = toy_settings.Setting(
@@ -66,7 +67,7 @@ def _kernel(setting, weights):
     targets, transposed = setting.targets, np.ascontiguousarray(setting.features.T)
     num_examples, runs, dimension = len(targets), setting.num_runs, setting.dimension
     residual, beta, size = np.empty((runs, num_examples)), np.empty((runs, dimension)), np.empty((runs, 1))
-    squared_weights, signs = np.empty_like(weights), np.array([-1.0, 1.0]).reshape(2, 1, 1)
+    powers, slopes = np.empty_like(weights), 0.5 * setting.depth * np.array([-1.0, 1.0]).reshape(2, 1, 1)
     relative_slope = _slope(setting, residual)
     noisy = setting.normals_shape is not None
     noise = np.empty(setting.normals_shape) if noisy else None
@@ -80,8 +81,10 @@ def _kernel(setting, weights):
         squares = np.empty((last - first, runs))
         for index, square in zip(range(first, last), squares, strict=True):
             if network:
-                np.multiply(weights, weights, out=squared_weights)
-                np.subtract(squared_weights[0], squared_weights[1], out=beta)
+                np.multiply(weights, weights, out=powers)
+                for _ in range(setting.depth - 2):
+                    np.multiply(weights, powers, out=powers)
+                np.subtract(powers[0], powers[1], out=beta)
                 np.matmul(beta, transposed, out=residual)
             else:
                 np.matmul(weights, transposed, out=residual)
@@ -95,9 +98,10 @@ def _kernel(setting, weights):
                 np.multiply(block.normals[index], size, out=noise)
                 step = np.subtract(step, noise, out=noise)
             if network:
-                np.multiply(signs, step, out=squared_weights)
-                np.multiply(weights, squared_weights, out=squared_weights)
-                np.add(weights, squared_weights, out=weights)
+                np.multiply(slopes, step, out=powers)
+                for _ in range(setting.depth - 1):
+                    np.multiply(weights, powers, out=powers)
+                np.add(weights, powers, out=weights)
             else:
                 np.subtract(weights, step, out=weights)
         return squares

@@ -32,6 +32,7 @@ class Setting:
             to 0.1.
         vanishing_noise: whether the noise shrinks with the loss; constant noise is for least squares. Defaults to True.
         shared_noise: whether plus and minus weights share the draw, with opposite signs. Defaults to True.
+        depth: of the network, beta = w+^depth - w-^depth. Defaults to 2, the paper's.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Setting:
     initial: float | np.ndarray = 0.1
     vanishing_noise: bool = True
     shared_noise: bool = True
+    depth: int = 2
 
     def __post_init__(self):
         if self.model not in MODELS:
@@ -62,6 +64,11 @@ class Setting:
             raise ValueError(
                 "`vanishing_noise` must be True for a diagonal linear network, whose noise is eq. (18)'s. "
                 "Received: vanishing_noise=False"
+            )
+        if self.depth < 2 or (self.depth > 2 and self.model != "diagonal_linear"):
+            raise ValueError(
+                "`depth` must be at least 2, and is for model='diagonal_linear'. "
+                f"Received: depth={self.depth}, model={self.model!r}"
             )
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "targets", targets)
@@ -113,4 +120,6 @@ class Setting:
         """beta [R, d] of weights [R, 2, d] or [R, d]."""
         if self.model == "least_squares":
             return weights
+        if self.depth > 2:
+            return weights[:, 0] ** self.depth - weights[:, 1] ** self.depth
         return (weights[:, 0] - weights[:, 1]) * (weights[:, 0] + weights[:, 1])

@@ -109,6 +109,33 @@ class EqualityTest(parameterized.TestCase):
             np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-10, atol=1e-12)
         self.assertGreater(np.nanmax(np.abs(fast.weights - setting.initial)), 0.1)
 
+    @parameterized.product(depth=[2, 3, 4], batch_size=[None, 3])
+    def test_depth_is_the_gradient_through_the_powers(self, depth, batch_size):
+        setting = _setting(depth=depth, batch_size=batch_size, initial=0.4)
+        block, weights = setting.source(0)(0), tf.Variable(setting.initial)
+        for step in range(30):
+            indices = np.arange(8)[None] if batch_size is None else block.indices[step]
+            with tf.GradientTape() as tape:
+                powers = weights**depth
+                beta = powers[:, 0] - powers[:, 1]
+                residual = beta @ setting.features.T - setting.targets
+                picked = residual if batch_size is None else tf.gather(residual, indices, batch_dims=1)
+                # The noise is added to the gradient with respect to beta, and reaches the weights as that does.
+                size = tf.stop_gradient(tf.sqrt(tf.reduce_mean(residual**2, axis=1)))
+                added = setting.noise_scale * size * tf.reduce_sum(0.5 * beta * block.normals[step], axis=1)
+                objective = tf.reduce_sum(0.25 * tf.reduce_mean(picked**2, axis=1) - added)
+            weights.assign_sub(setting.step_size[:, None, None] * tape.gradient(objective, weights))
+        trajectory = simulation.simulate(setting, 30, 0)
+        np.testing.assert_allclose(trajectory.weights, weights.numpy(), rtol=1e-10)
+        self.assertGreater(np.abs(trajectory.weights - 0.4).max(), 0.05)
+
+    def test_refuses_depths(self):
+        for changes in (dict(depth=1), dict(depth=3, model="least_squares")):
+            with self.assertRaisesRegex(ValueError, "Received: depth"):
+                _setting(**changes)
+        with self.assertRaisesRegex(ValueError, "Received: depth=3"):
+            step_by_step.simulate(_setting(depth=3), 1, 0)
+
     def test_runs_do_not_see_each_other(self):
         setting = _setting()
         whole = simulation.simulate(setting, 80, 0)
