@@ -16,9 +16,9 @@ from keras import ops
 
 from noisy_sgd.gradients.layer_rules import contributions, registry, windows
 
-# One call of the library's kernel for the filter's gradient beside its arithmetic; more examples than this would make graphs
-# that take long to trace.
-SECONDS_PER_CALL = 3e-5
+# What one call of the library's kernel for the filter's gradient costs beside its arithmetic; more calls than this would make
+# graphs that take long to trace.
+SECONDS_PER_CALL = 1.2e-4
 MOST_CALLS = 512
 
 
@@ -27,14 +27,14 @@ def forward(tape, layer, inputs):
     return finish(tape, layer, inputs, outputs)
 
 
-def finish(tape, layer, inputs, outputs, **saved):
+def finish(tape, layer, inputs, outputs):
     """Bias and activation behind a convolution; taps the gradient between them."""
     if layer.use_bias:
         shape = [1, -1, *[1] * layer.rank] if layer.data_format == "channels_first" else [-1]
         outputs = outputs + tf.reshape(tf.cast(registry.constant(layer.bias), outputs.dtype), shape)
     tape.watch(outputs)
     activated = outputs if layer.activation is None else layer.activation(outputs)
-    return registry.Traced(outputs=activated, taps=[outputs], saved={"inputs": inputs, **saved})
+    return registry.Traced(outputs=activated, taps=[outputs], saved={"inputs": inputs})
 
 
 def convolve(layer, inputs, kernel):
@@ -77,11 +77,11 @@ def kernel_routes(layer, sites, setting):
     """The routes to the contribution of the kernel, from all calls of the layer."""
     kernel = layer.kernel
     form_seconds, form, arrange = forming(sites)
-    full = sum(site.flops for site in sites) * contributions.SECONDS_PER_FLOP[setting.device]
-    full += sum(site.output_bytes for site in sites) * contributions.SECONDS_PER_BYTE[setting.device]
-    size = math.prod(kernel.shape)
-    gradient_bytes = setting.assumed_units * size * setting.dtype.size
-    once = gradient_bytes * contributions.SECONDS_PER_BYTE[setting.device]
+    per_byte = contributions.SECONDS_PER_BYTE[setting.device]
+    gradient_bytes = setting.assumed_units * math.prod(kernel.shape) * setting.dtype.size
+    # A gradient is read for its square, the squares are written and read; the sum reads it once more.
+    norm = form_seconds + 3 * gradient_bytes * per_byte
+    full = sum(site.full_seconds for site in sites)
 
     def from_both(squared_norms):
         def sums(factors, tensors):
@@ -95,13 +95,13 @@ def kernel_routes(layer, sites, setting):
     routes = [
         contributions.Route(
             name="per_example",
-            seconds=form_seconds + once,
+            seconds=norm + gradient_bytes * per_byte,
             kept_bytes=gradient_bytes,
             build=lambda: contributions.kept_rows(kernel, form(), arrange),
         ),
         contributions.Route(
             name="formed_twice",
-            seconds=form_seconds + full,
+            seconds=norm + full,
             kept_bytes=0.0,
             build=lambda: from_both(tf.add_n([contributions.row_squares(rows) for rows in form()])),
         ),
@@ -153,11 +153,12 @@ def channels_last(layer, tensor):
 class Site:
     """One call of a convolution: its input x, the gradient z at its output, and the ways to the kernel's gradient.
 
-    `channel_scale` multiplies z channel by channel, and so the kernel's gradient.
+    `channel_scale` multiplies z channel by channel, and so the kernel's gradient. Without `may_fold` the pieces of a gradient,
+    one behind the other, have the layout of the kernel.
     """
 
-    def __init__(self, layer, call, setting, channel_scale=None):
-        self.layer, self.setting = layer, setting
+    def __init__(self, layer, call, setting, *, channel_scale=None, may_fold=True):
+        self.layer, self.setting, self.may_fold = layer, setting, may_fold
         self.x = setting.cast(channels_last(layer, call.saved["inputs"]))
         self.z = setting.cast(channels_last(layer, call.tap_gradients[0]))
         if channel_scale is not None:
@@ -182,25 +183,34 @@ class Site:
         return self.setting.assumed_units * one
 
     @property
-    def output_bytes(self):
-        return self.setting.assumed_units * self.positions * self.z.shape[-1] * self.setting.dtype.size
-
-    @property
-    def window_bytes(self):
-        return self.setting.assumed_units * self.positions * self.taps * self.x.shape[-1] * self.setting.dtype.size
+    def gradient_bytes(self):
+        """Of the per-example gradients."""
+        return self.setting.assumed_units * math.prod(self.layer.kernel.shape) * self.setting.dtype.size
 
     @property
     def product_seconds(self):
-        device = self.setting.device
-        products = self.flops * contributions.SECONDS_PER_SMALL_MATMUL_FLOP[device]
-        return products + 3 * self.window_bytes * contributions.SECONDS_PER_BYTE[device]
+        device, width = self.setting.device, self.setting.dtype.size
+        window_bytes = self.setting.assumed_units * self.positions * self.taps * self.x.shape[-1] * width
+        moved = window_bytes + self.gradient_bytes
+        products = self.flops * contributions.SECONDS_PER_SMALL_FLOP[device]
+        return products + moved * contributions.SECONDS_PER_BYTE[device]
 
     @property
     def call_seconds(self):
         units = self.setting.units
         if self.setting.device != "cpu" or not self.library_kernel or units is None or not 0 < units <= MOST_CALLS:
             return math.inf
-        return units * SECONDS_PER_CALL + self.flops * contributions.SECONDS_PER_FLOP["cpu"]
+        arithmetic = self.flops * contributions.SECONDS_PER_FLOP["cpu"]
+        return units * SECONDS_PER_CALL + arithmetic + 3 * self.gradient_bytes * contributions.SECONDS_PER_BYTE["cpu"]
+
+    @property
+    def full_seconds(self):
+        device, width = self.setting.device, self.setting.dtype.size
+        inputs, outputs = (
+            self.setting.assumed_units * self.setting.views * math.prod(tensor.shape[1:]) * width for tensor in (self.x, self.z)
+        )
+        arithmetic = self.flops * contributions.SECONDS_PER_FLOP[device]
+        return arithmetic + (inputs + 3 * outputs) * contributions.SECONDS_PER_BYTE[device]
 
     @property
     def gram_seconds(self):
@@ -213,7 +223,7 @@ class Site:
         else:
             flops += pairs * self.taps * self.inputs_a_block
             moved = (self.geometry.kernel[0] + 2) * pairs + 3 * self.positions * self.taps * self.inputs_a_block
-        per_flop, per_byte = contributions.SECONDS_PER_SMALL_MATMUL_FLOP[device], contributions.SECONDS_PER_BYTE[device]
+        per_flop, per_byte = contributions.SECONDS_PER_SMALL_FLOP[device], contributions.SECONDS_PER_BYTE[device]
         return units * (2 * flops * per_flop + moved * self.setting.dtype.size * per_byte)
 
     @property
@@ -260,7 +270,7 @@ class Site:
     @property
     def folded(self):
         """Whether channels are so few that `windows` had better copy more than one pixel at a time."""
-        return self.x.shape[-1] < 8 and windows.folds(self.geometry)
+        return self.may_fold and self.x.shape[-1] < 8 and windows.folds(self.geometry)
 
     def by_products(self):
         """Per-example gradients by matrix products, in pieces [units, size], one an offset along the first axis."""

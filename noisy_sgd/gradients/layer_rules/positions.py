@@ -34,13 +34,13 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
     if count == 1:
         return [contributions.Route(name="gram", seconds=0.0, kept_bytes=0.0, build=lambda: one_position(weight, a, b, arrange))]
     positions = 1024 if count is None else count
-    per_flop = contributions.SECONDS_PER_SMALL_MATMUL_FLOP[setting.device]
+    per_flop = contributions.SECONDS_PER_SMALL_FLOP[setting.device]
     per_byte = contributions.SECONDS_PER_BYTE[setting.device]
     width = a.dtype.size
     gradient_bytes = blocks * p * q * width
-    form = 2 * blocks * positions * p * q * per_flop + 2 * gradient_bytes * per_byte
+    form = 2 * blocks * positions * p * q * per_flop + 3 * gradient_bytes * per_byte
     full = 2 * blocks * positions * p * q * contributions.SECONDS_PER_FLOP[setting.device]
-    full += positions * blocks * q * width * per_byte
+    full += 2 * positions * blocks * q * width * per_byte
     gram_bytes = blocks * positions**2 * width
     gram = 2 * blocks * positions**2 * (p + q) * per_flop + 3 * gram_bytes * per_byte
     units = setting.assumed_units

@@ -6,11 +6,13 @@ the fan-in n of an output channel (see `normalizer_free.Standardization`),
     dL_i/dW    = inverse_norm * (u - sum(u) / n - curvature * N * sum(u N))
     dL_i/dgain = gamma * sum(g N)
 
+Where kernels are smaller than images, g is formed for each example and taken through this map. Elsewhere
+
     ||dL_i/dW||^2 = inverse_norm^2 * (||u||^2 - sum(u)^2 / n + curvature * (curvature * ||N||^2 - 2) * sum(u N)^2)
 
-so that beside the norm of an ordinary convolution's gradient only sum(u) and sum(g N) are needed: one number a channel
-and example each. Both are inner products of the output's gradient with convolutions of the input, by a kernel of ones
-and by N; the latter is the layer's own output over gamma * gain.
+needs, beside the norm of an ordinary convolution's gradient, only sum(u) and sum(g N): one number a channel and example
+each. They are inner products of the output's gradient with convolutions of the input by a kernel of ones and by N; the
+latter is the layer's own output less its bias, over gamma * gain.
 """
 
 import dataclasses
@@ -21,100 +23,145 @@ import tensorflow as tf
 from noisy_sgd.gradients.layer_rules import contributions, convolution, registry
 from noisy_sgd.models import normalizer_free
 
-# Stands for a gain of exactly 0, which the output could not be divided by; far below rounding.
-TINY_GAIN = 1e-20
+# Where the bias is more than this many times gamma * gain, output less bias has lost too many digits.
+LARGEST_BIAS = 10.0
 
 
 def forward(tape, layer, inputs):
-    standardization, scale = _standardization(layer)
-    kernel = tf.cast(standardization.normalized * scale, layer.compute_dtype)
-    outputs = convolution.convolve(layer, inputs, kernel)
-    return convolution.finish(tape, layer, inputs, outputs, unbiased=outputs)
-
-
-def _standardization(layer):
-    """N and its derivative, through which no gradient flows, and gamma * gain."""
-    found = layer.standardization()
-    found = type(found)(**{f.name: tf.stop_gradient(getattr(found, f.name)) for f in dataclasses.fields(found)})
-    gain = tf.stop_gradient(tf.convert_to_tensor(layer.gain))
-    return found, layer.gamma * tf.where(gain == 0, tf.cast(TINY_GAIN, gain.dtype), gain)
+    kernel = tf.cast(tf.stop_gradient(layer.standardized_kernel()), layer.compute_dtype)
+    traced = convolution.finish(tape, layer, inputs, convolution.convolve(layer, inputs, kernel))
+    return dataclasses.replace(traced, saved={**traced.saved, "outputs": traced.taps[0]})
 
 
 def gradients(layer, calls, setting):
     groups = convolution.bias_contribution(layer, calls, setting)
-    if not (layer.kernel.trainable or layer.gain.trainable):
-        return groups
-    standardization, scale = _standardization(layer)
-    normalized, inverse_norm, curvature, scale = (
-        setting.cast(t) for t in (standardization.normalized, standardization.inverse_norm, standardization.curvature, scale)
+    standardization = layer.standardization()
+    fields = [setting.cast(getattr(standardization, field.name)) for field in dataclasses.fields(standardization)]
+    standardization = normalizer_free.Standardization(
+        **{field.name: value for field, value in zip(dataclasses.fields(standardization), fields, strict=True)}
     )
-    along = tf.add_n([_along_normalized(layer, call, normalized, scale, setting) for call in calls])
-    gain_slopes = layer.gamma * along
-    if not layer.kernel.trainable:
-        return [*groups, contributions.kept(layer.gain, gain_slopes)]
+    scale = layer.gamma * setting.cast(tf.convert_to_tensor(layer.gain))
+    if layer.kernel.trainable:
+        routes = by_norms(layer, calls, setting, standardization, scale)
+        sites = [convolution.Site(layer, call, setting, may_fold=False) for call in calls]
+        if layer.fan_in <= sum(site.positions for site in sites):
+            routes = [route for route in routes if route.name != "per_example"]
+            routes.append(by_map(layer, sites, setting, standardization, scale))
+        groups.append(routes)
+    elif layer.gain.trainable:
+        along = along_normalized(layer, calls, setting, standardization, scale)
+        groups.append(contributions.kept(layer.gain, layer.gamma * along))
+    return groups
 
+
+def by_map(layer, sites, setting, standardization, scale):
+    """The route that takes every example's gradient through the map."""
+    shape = tuple(layer.kernel.shape)
+    size = setting.assumed_units * math.prod(shape) * setting.dtype.size
+    seconds, form, _ = convolution.forming(sites)
+    normalized = tf.reshape(standardization.normalized, [-1, shape[-1]])
+
+    def build():
+        by_channel = tf.reshape(tf.concat(form(), axis=1), [-1, *normalized.shape])
+        along = tf.reduce_sum(by_channel * normalized, axis=1)
+        slope = standardization.curvature * normalized * along[:, None]
+        mean = tf.reduce_mean(by_channel, axis=1, keepdims=True)
+        kernel = contributions.kept(
+            layer.kernel, (by_channel - mean - slope) * (standardization.inverse_norm * scale)
+        )
+        if not layer.gain.trainable:
+            return kernel
+        gain = contributions.kept(layer.gain, layer.gamma * along)
+        return contributions.Contribution(
+            weights=[layer.kernel, layer.gain],
+            squared_norms=kernel.squared_norms + gain.squared_norms,
+            tensors=[*kernel.tensors, *gain.tensors],
+            sums=lambda factors, tensors: [*kernel.sums(factors, tensors[:-1]), *gain.sums(factors, tensors[-1:])],
+        )
+
+    seconds += 12 * size * contributions.SECONDS_PER_BYTE[setting.device]
+    return contributions.Route(name="per_example", seconds=seconds, kept_bytes=size, build=build)
+
+
+def by_norms(layer, calls, setting, standardization, scale):
+    """The routes of an ordinary convolution with scaled output gradients, corrected by the two inner products."""
+    normalized, curvature = standardization.normalized, standardization.curvature
     # W's gradient is that of a convolution whose output gradients are scaled by this, less the two projections.
-    channel_scale = inverse_norm * scale
-    sites = [convolution.Site(layer, call, setting, channel_scale) for call in calls]
-    sums_over_fan_in = tf.add_n([_over_fan_in(layer, site, setting) for site in sites])
-    squares = tf.reduce_sum(tf.square(normalized), axis=[0, 1, 2])
-    shrinkage = curvature * (curvature * squares - 2) * tf.square(channel_scale)
-    if layer.gain.trainable:
-        shrinkage = shrinkage + layer.gamma**2
-    correction = tf.reduce_sum(shrinkage * tf.square(along) - tf.square(sums_over_fan_in) / layer.fan_in, axis=1)
+    channel_scale = standardization.inverse_norm * scale
+    sites = [convolution.Site(layer, call, setting, channel_scale=channel_scale, may_fold=False) for call in calls]
 
     def through(contribution):
+        along = along_normalized(layer, calls, setting, standardization, scale)
+        squares = tf.reduce_sum(tf.square(normalized), axis=[0, 1, 2])
+        shrinkage = curvature * (curvature * squares - 2) * tf.square(channel_scale)
+        if layer.gain.trainable:
+            shrinkage = shrinkage + layer.gamma**2
+        over_fan_in = tf.add_n([sum_over_fan_in(layer, site) for site in sites])
+        correction = shrinkage * tf.square(along) - tf.square(over_fan_in) / layer.fan_in
+        squared_norms = tf.maximum(contribution.squared_norms + tf.reduce_sum(correction, axis=1), 0.0)
+        tensors, weights = list(contribution.tensors), [layer.kernel]
+        if layer.gain.trainable:
+            tensors, weights = [*tensors, along], [layer.kernel, layer.gain]
+
         def sums(factors, tensors):
-            (scaled,) = contribution.sums(factors, tensors)
+            (scaled,) = contribution.sums(factors, tensors[: len(contribution.tensors)])
             product = tf.reduce_sum(scaled * normalized, axis=[0, 1, 2])
             kernel = scaled - tf.reduce_mean(scaled, axis=[0, 1, 2]) - curvature * normalized * product
-            found = [kernel]
-            if layer.gain.trainable:
-                found.append(layer.gamma * product / channel_scale)
-            return found
+            gain = [layer.gamma * contributions.weighted_rows(factors, rows)[0] for rows in tensors[len(contribution.tensors) :]]
+            return [kernel, *gain]
 
-        weights = [layer.kernel, layer.gain] if layer.gain.trainable else [layer.kernel]
-        squared_norms = tf.maximum(contribution.squared_norms + correction, 0.0)
-        return contributions.Contribution(
-            weights=weights, squared_norms=squared_norms, tensors=contribution.tensors, sums=sums
-        )
+        return contributions.Contribution(weights=weights, squared_norms=squared_norms, tensors=tensors, sums=sums)
 
     def wrapped(route):
         return dataclasses.replace(route, build=lambda: through(route.build()))
 
-    return [*groups, [wrapped(route) for route in convolution.kernel_routes(layer, sites, setting)]]
+    return [wrapped(route) for route in convolution.kernel_routes(layer, sites, setting)]
 
 
-def _along_normalized(layer, call, normalized, scale, setting):
+def along_normalized(layer, calls, setting, standardization, scale):
     """sum(g N) of each example and channel, [units, channels]."""
-    z = setting.cast(convolution.channels_last(layer, call.tap_gradients[0]))
-    if call.saved["unbiased"].dtype == setting.dtype:
-        outputs = convolution.channels_last(layer, call.saved["unbiased"]) / scale
+    bias = setting.cast(tf.convert_to_tensor(layer.bias)) if layer.use_bias else tf.zeros_like(scale)
+    exact = tf.reduce_all((tf.abs(bias) <= LARGEST_BIAS * tf.abs(scale)) & (scale != 0))
+
+    def one(call):
+        z = setting.cast(convolution.channels_last(layer, call.tap_gradients[0]))
+
+        def product(outputs):
+            outputs = setting.cast(convolution.channels_last(layer, outputs))
+            flat = tf.reshape(z * outputs, [-1, math.prod(z.shape[1:-1]), z.shape[-1]])
+            return setting.sum_views(tf.reduce_sum(flat, axis=1))
+
+        def from_outputs():
+            flat = tf.reshape(z, [-1, math.prod(z.shape[1:-1]), z.shape[-1]])
+            of_bias = setting.sum_views(tf.reduce_sum(flat, axis=1)) * bias
+            return (product(call.saved["outputs"]) - of_bias) / scale
+
+        def anew():
+            inputs = setting.cast(call.saved["inputs"])
+            return product(convolution.convolve(layer, inputs, standardization.normalized))
+
+        # Outputs rounded to a shorter compute dtype are coarser than norms should be.
+        rounded = call.saved["outputs"].dtype != setting.dtype
+        return anew() if rounded else tf.cond(exact, from_outputs, anew)
+
+    return tf.add_n([one(call) for call in calls])
+
+
+def sum_over_fan_in(layer, site):
+    """The sum over the fan-in of each example's (scaled) gradient, [units, channels]."""
+    x = tf.reshape(site.x, [-1, *site.x.shape[1:-1], site.blocks, site.inputs_a_block])
+    x = tf.reduce_sum(x, axis=-1)
+    ones = tf.ones([*layer.kernel_size, site.blocks, 1], x.dtype)
+    stride = [1, *site.strides, 1]
+    if site.blocks == 1:
+        read = tf.nn.conv2d(x, ones, stride, site.padding.upper(), dilations=site.dilations)
     else:
-        # The layer's own output is rounded to the compute dtype, coarser than norms should be.
-        outputs = convolution.convolve(layer, setting.cast(call.saved["inputs"]), normalized)
-        outputs = convolution.channels_last(layer, outputs)
-    product = tf.reshape(z * outputs, [-1, math.prod(z.shape[1:-1]), z.shape[-1]])
-    return setting.sum_views(tf.reduce_sum(product, axis=1))
-
-
-def _over_fan_in(layer, site, setting):
-    """The sum over the fan-in of each example's gradient, [units, channels]."""
-    a_block = site.inputs_a_block
-    x = site.x
-    if site.blocks > 1:
-        x = tf.reshape(x, [-1, *x.shape[1:-1], site.blocks, a_block])
-        x = tf.reduce_sum(x, axis=-1)
-        ones = tf.ones([*layer.kernel_size, site.blocks, 1], x.dtype)
-        read = tf.nn.depthwise_conv2d(x, ones, [1, *site.strides, 1], site.padding.upper(), dilations=site.dilations)
-        read = tf.repeat(read, site.outputs_a_block, axis=-1)
-        product = tf.reshape(site.z * read, [-1, site.positions, site.z.shape[-1]])
-        return tf.reduce_sum(product, axis=1)
-    ones = tf.ones([*layer.kernel_size, a_block, 1], x.dtype)
-    read = tf.nn.conv2d(x, ones, [1, *site.strides, 1], site.padding.upper(), dilations=site.dilations)
-    read = tf.reshape(read, [-1, site.positions, 1])
-    z = tf.reshape(site.z, [-1, site.positions, site.z.shape[-1]])
-    return tf.matmul(read, z, transpose_a=True)[:, 0]
+        read = tf.nn.depthwise_conv2d(x, ones, stride, site.padding.upper(), dilations=site.dilations)
+    read = tf.reshape(read, [-1, site.positions, site.blocks])
+    z = tf.reshape(site.z, [-1, site.positions, site.blocks, site.outputs_a_block])
+    if site.blocks == 1:
+        return tf.matmul(read, z[:, :, 0], transpose_a=True)[:, 0]
+    return tf.reshape(tf.einsum("utb,utbq->ubq", read, z), [-1, site.z.shape[-1]])
 
 
 registry.register(
