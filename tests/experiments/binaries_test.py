@@ -1,0 +1,187 @@
+"""Every binary on images, from its command line to a drawn figure, and what it refuses."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import keras
+from absl.testing import absltest, parameterized
+
+from noisy_sgd import records
+from noisy_sgd.experiments import batch_size_sweep, benchmark, flags, reproduce, train
+
+SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
+SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class BinaryTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+
+    def _run(self, parse, main, *arguments, status=0):
+        """Runs a binary in this process; returns what it wrote to stdout and stderr."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            with self.assertRaises(SystemExit) as caught:
+                flags.run(parse, main, ["binary", *arguments])
+        self.assertEqual(caught.exception.code or 0, status, stderr.getvalue())
+        return stdout.getvalue(), stderr.getvalue()
+
+    def _assert_figure(self, directory, name):
+        for ending, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".csv", b"algorithm,")):
+            self.assertStartsWith((directory / f"{name}{ending}").read_bytes()[:10], start)
+
+
+class TrainTest(BinaryTest):
+    @parameterized.parameters(
+        ["--algorithm=sgd"],
+        ["--algorithm=noisy_sgd --effective_noise=0.02 --strategy=mirrored"],
+        ["--algorithm=dp_sgd --noise_multiplier=2 --l2_norm_clip=1 --microbatch_size=4"],
+    )
+    def test_records_a_run_and_draws_it(self, options):
+        directory = self.root / "run"
+        arguments = [*SMALL, "--batch_size=8", *options.split(), f"--run_dir={directory}"]
+        stdout, stderr = self._run(flags.train, train.main, *arguments)
+        self.assertIn("6/6 steps", stderr)
+        self.assertIn(str(directory), stdout)
+        record = records.read(directory)
+        private = record.config["algorithm"]["algorithm"] == "dp_sgd"
+        self.assertEqual(record.status, records.FINISHED)
+        self.assertIn("Guaranteed" if private else "No privacy guarantee", record.privacy["text"])
+        self.assertIn(record.privacy["text"], stdout)
+        self.assertEqual(record.results["num_parameters"], 64 * 8 + 8 + 8 * 10 + 10)
+        epochs = [line for line in record.metrics if "val_accuracy" in line]
+        self.assertEqual([line["step"] for line in epochs], [3, 6])
+        self.assertEqual("loss" in epochs[0], not private, "a private run records no training loss")
+        norms = [line for line in record.metrics if "squared_noise_norm" in line]
+        self.assertLen(norms, 2 if record.config["algorithm"]["algorithm"] == "noisy_sgd" else 0)
+        self.assertNotEmpty(list((directory / "tensorboard").rglob("events.*")))
+        self._assert_figure(directory / "figures", "test_accuracy")
+
+    def test_a_finished_run_is_drawn_not_run(self):
+        directory = self.root / "run"
+        arguments = [*SMALL, "--batch_size=8", f"--run_dir={directory}"]
+        self._run(flags.train, train.main, *arguments)
+        before = (directory / "metrics.jsonl").stat().st_mtime_ns
+        (directory / "figures" / "test_accuracy.png").unlink()
+        stdout, stderr = self._run(flags.train, train.main, *arguments)
+        self.assertIn("finished", stdout)
+        self.assertEqual((directory / "metrics.jsonl").stat().st_mtime_ns, before)
+        self._assert_figure(directory / "figures", "test_accuracy")
+
+    def test_a_noise_seed_is_said_to_void_the_guarantee(self):
+        arguments = [*SMALL, "--algorithm=dp_sgd", "--noise_multiplier=2", "--l2_norm_clip=1", "--noise_seed=1"]
+        stdout, _ = self._run(flags.train, train.main, *arguments, f"--run_dir={self.root}/run", "--batch_size=8")
+        self.assertIn("No privacy guarantee: the noise can be recomputed", stdout)
+
+    @parameterized.parameters(
+        (["--num_train_examples=48", "--batch_size=49"], "`--batch_size` must be at most the 48 examples"),
+        (["--num_train_examples=2000"], "1437"),
+        (["--model=nowhere.keras"], "nowhere.keras"),
+        (["--algorithm=noisy_sgd", "--noise_multiplier=-1"], "`--noise_multiplier` must be at least 0"),
+    )
+    def test_bad_input_is_one_sentence_status_2_and_nothing_written(self, arguments, message):
+        stdout, stderr = self._run(flags.train, train.main, *arguments, f"--run_dir={self.root}/run", status=2)
+        self.assertRegex(stderr, message)
+        self.assertEqual(stderr.count("\n"), 1, stderr)
+        self.assertEmpty(stdout)
+        self.assertEmpty(os.listdir(self.root))
+
+    def test_batch_normalization_is_refused(self):
+        path = self.root / "mine.keras"
+        layers = [keras.layers.Flatten(), keras.layers.BatchNormalization(), keras.layers.Dense(10)]
+        inputs = x = keras.Input((8, 8, 1))
+        for layer in layers:
+            x = layer(x)
+        keras.Model(inputs, x).save(path)
+        _, stderr = self._run(flags.train, train.main, f"--model={path}", f"--run_dir={self.root}/run", status=2)
+        self.assertRegex(stderr, "BatchNormalization.*GroupNormalization")
+        self.assertEqual(stderr.count("\n"), 1, stderr)
+        self.assertEqual(os.listdir(self.root), ["mine.keras"])
+
+    def test_a_file_in_the_place_of_the_directory_is_refused(self):
+        (self.root / "file").write_text("")
+        _, stderr = self._run(flags.train, train.main, f"--run_dir={self.root}/file/run", status=2)
+        self.assertIn("is a file", stderr)
+        self.assertEqual(stderr.count("\n"), 1, stderr)
+
+    def test_a_directory_with_another_run_is_refused(self):
+        arguments = [*SMALL, "--batch_size=8", f"--run_dir={self.root}/run"]
+        self._run(flags.train, train.main, *arguments)
+        _, stderr = self._run(flags.train, train.main, *arguments, "--seed=1", status=2)
+        self.assertIn("run.seed is 0 there and 1 here", stderr)
+
+
+class SweepTest(BinaryTest):
+    def test_records_every_run_and_draws_the_figures(self):
+        stdout, _ = self._run(flags.batch_size_sweep, batch_size_sweep.main, *SWEEP, f"--run_dir={self.root}/sweep")
+        runs = records.find(self.root / "sweep")
+        self.assertLen(runs, 3 * 2 * 2)
+        for name in ("batch_size_sweep", "batch_size_sweep_curves", "gradient_and_noise_norms"):
+            self._assert_figure(self.root / "sweep" / "figures", name)
+        self.assertIn("dp_sgd, batch size 8: Guaranteed", stdout)
+        finals = {(r.config["algorithm"]["algorithm"], r.config["run"]["seed"]): r.results["val_loss"] for r in runs}
+        self.assertLen(set(finals.values()), len(finals), "algorithms and seeds differ")
+
+    def test_other_settings_in_the_same_place_are_refused_before_anything_runs(self):
+        arguments = [*SWEEP, "--algorithm=sgd", "--batch_size=8", f"--run_dir={self.root}/sweep"]
+        self._run(flags.batch_size_sweep, batch_size_sweep.main, *arguments)
+        _, stderr = self._run(flags.batch_size_sweep, batch_size_sweep.main, *arguments, "--learning_rate=1", status=2)
+        self.assertIn("algorithm.learning_rate is 0.1 there and 1.0 here", stderr)
+
+
+class ReproduceTest(BinaryTest):
+    def test_resumes_and_then_only_redraws(self):
+        results = self.root / "results"
+        arguments = [*SWEEP, "--algorithm=sgd,noisy_sgd", f"--run_dir={results}"]
+        stdout, _ = self._run(flags.reproduce, reproduce.main, *arguments)
+        self.assertIn("0 of 8 runs are finished", stdout)
+        report = (results / "report.md").read_text()
+        for verdict in ("reached", "-2.9 a doubling", "figures/batch_size_sweep.png"):
+            self.assertIn(verdict, report)
+        self.assertIn("data:image/png;base64", (results / "report.html").read_text())
+
+        shutil.rmtree(results / "batch_size_sweep" / "sgd-batch_8-seed_1")
+        stdout, _ = self._run(flags.reproduce, reproduce.main, *arguments)
+        self.assertIn("7 of 8 runs are finished", stdout)
+        self.assertEqual((results / "report.md").read_text(), report)
+
+        (results / "report.md").unlink()
+        stdout, stderr = self._run(flags.reproduce, reproduce.main, *arguments)
+        self.assertIn("8 of 8 runs are finished", stdout)
+        self.assertEmpty(stderr, "nothing is trained")
+        self.assertEqual((results / "report.md").read_text(), report)
+
+    def test_the_quick_flagfile_is_figure_1s_protocol(self):
+        sweep = flags.reproduce(["reproduce", f"--flagfile={ROOT}/configs/reproduce/quick.flags"])
+        settings = [one.algorithm for one in sweep.runs.values()]
+        sizes = sorted({one.batch_size for one in settings})
+        self.assertLen(sweep.runs, 75)
+        self.assertEqual([large / small for small, large in zip(sizes, sizes[1:], strict=False)], [2.0] * 4)
+        self.assertLen({(one.num_steps, one.learning_rate) for one in settings}, 1)
+        for algorithm in ("noisy_sgd", "dp_sgd"):
+            stds = [one.noise_std for one in settings if one.algorithm == algorithm]
+            self.assertAlmostEqual(max(stds), min(stds), places=12)
+
+
+class BenchmarkTest(BinaryTest):
+    def test_prints_a_line_a_case(self):
+        stdout, _ = self._run(
+            flags.benchmark, benchmark.main, "--workload=mnist_cnn", "--batch_size=4", "--num_rounds=3"
+        )
+        lines = [json.loads(line) for line in stdout.splitlines()]
+        self.assertEqual([line["algorithm"] for line in lines], ["sgd", "noisy_sgd", "dp_sgd"])
+        for line in lines:
+            self.assertAlmostEqual(line["examples_per_s"], 4000 / line["median_ms"], delta=0.1)
+            self.assertAlmostEqual(line["ratio_to_sgd"], line["median_ms"] / lines[0]["median_ms"], places=2)
+            self.assertEqual((line["workload"], line["batch_size"], line["rounds"]), ("mnist_cnn", 4, 3))
+
+
+if __name__ == "__main__":
+    absltest.main()
