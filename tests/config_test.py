@@ -21,6 +21,7 @@ class AlgorithmTest(parameterized.TestCase):
         ({"learning_rate": 0.0}, "--learning_rate.*positive"),
         ({"learning_rate": math.nan}, "--learning_rate.*finite"),
         ({"momentum": 1.0}, "--momentum.*less than 1"),
+        ({"ema_decay": 1.0}, "--ema_decay.*less than 1"),
         ({"algorithm": "adam"}, "--algorithm.*sgd, noisy_sgd, dp_sgd.*algorithm=adam"),
         ({"algorithm": "noisy_sgd", "noise_multiplier": -1.0}, "--noise_multiplier.*at least 0.*noise_multiplier=-1.0"),
         ({"algorithm": "noisy_sgd", "effective_noise": -0.1}, "--effective_noise.*at least 0"),
@@ -79,6 +80,9 @@ class GroupsTest(parameterized.TestCase):
     @parameterized.parameters(
         (config.Data, {"dataset": "mnits"}, "--dataset.*digits, mnist.*dataset=mnits"),
         (config.Data, {"num_train_examples": 0}, "--num_train_examples"),
+        (config.Data, {"label_noise": 1.5}, "--label_noise.*between 0 and 1"),
+        (config.Model, {"hidden": (8,)}, "--hidden.*--model=mlp"),
+        (config.Model, {"model": "mlp", "hidden": (8, 0)}, "--hidden.*positive.*hidden=8,0"),
         (config.Model, {"model": "resnet"}, "--model.*nf_resnet_tiny.*model=resnet"),
         (config.Run, {"strategy": "horovod"}, "--strategy"),
         (config.Run, {"logical_devices": 0}, "--logical_devices"),
@@ -122,10 +126,10 @@ class ConfigTest(absltest.TestCase):
 
 
 class SweepTest(absltest.TestCase):
-    def _sweep(self, algorithms=("sgd", "noisy_sgd", "dp_sgd"), batch_sizes=(8, 16), num_seeds=2):
+    def _sweep(self, algorithms=("sgd", "noisy_sgd", "dp_sgd"), batch_sizes=(8, 16), num_seeds=2, **changes):
         options = {"num_steps": 7, "learning_rate": 0.1, "effective_noise": 0.01, "l2_norm_clip": 2.0}
         base = config.Config(run=config.Run(seed=10, run_dir="sweep"))
-        return config.sweep(algorithms, batch_sizes, num_seeds, base=base, **options)
+        return config.sweep(algorithms, batch_sizes, num_seeds, base=base, **options, **changes)
 
     def test_only_the_batch_size_varies(self):
         runs = self._sweep().runs
@@ -139,6 +143,13 @@ class SweepTest(absltest.TestCase):
         for name, c in runs.items():
             self.assertEqual(name, f"{c.algorithm.algorithm}-batch_{c.algorithm.batch_size}-seed_{c.run.seed}")
             self.assertEqual(c.run.run_dir, f"sweep/{name}")
+
+    def test_dp_sgd_may_have_noise_of_its_own(self):
+        stds = {
+            (c.algorithm.algorithm, round(c.algorithm.noise_std, 9))
+            for c in self._sweep(dp_sgd_effective_noise=0.005).runs.values()
+        }
+        self.assertEqual(stds, {("sgd", 0.0), ("noisy_sgd", 0.01), ("dp_sgd", 0.01)})
 
     def test_refuses(self):
         for changes, message in (
