@@ -29,7 +29,7 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         loss_fn: loss_fn(y, predictions) -> losses [B].
         x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
         y: targets, any nest of [B, ...].
-        clip: norms [B] -> factors [B] (see `clipping.flat`).
+        clip: a `clipping.ClipFunction`, or any function from norms [B] to factors [B].
         mask: [B], 0 for padding, which contributes nothing at all. Defaults to no padding.
         views: augmented views of an example; its gradient is the mean over them, clipped once. Defaults to 1.
 
@@ -58,16 +58,12 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     calls = _backward(tape, total, layers, records, size, views)
     groups = _groups(layers, calls, setting)
 
-    squares = [setting.cast(group.squared_norms) for group in groups]
-    count = tf.shape(losses)[0]
-    norms = tf.sqrt(tf.add_n(squares)) if squares else tf.zeros([count], setting.dtype)
-    factors = clip(norms)
+    norms, factors = _norms_and_factors(model, clip, groups, tf.shape(losses)[0], present, setting)
     shown = norms
     if present is not None:
-        factors = tf.where(present, factors, tf.zeros_like(factors))
         shown = tf.where(present, norms, tf.zeros_like(norms))
         losses = tf.where(present, losses, tf.zeros_like(losses))
-    sums = _sums(groups, tf.cast(factors, setting.dtype), tf.math.is_finite(norms), setting)
+    sums = _sums(groups, factors, tf.math.is_finite(norms), setting)
     if views > 1:
         predictions = tf.nest.map_structure(
             lambda t: tf.reduce_mean(tf.reshape(t, tf.concat([[-1, views], tf.shape(t)[1:]], axis=0)), axis=1), predictions
@@ -198,6 +194,17 @@ def _groups(layers, calls, setting):
     return fixed + [route.build() for route in layer_rules.choose(choices, activation_bytes)]
 
 
+def _norms_and_factors(model, clip, groups, count, present, setting):
+    """The norms [units], and the factors [units] of every group."""
+    if not groups:
+        return tf.zeros([count], setting.dtype), []
+    squares = [setting.cast(group.squared_norms) for group in groups]
+    layer_of = clipping.layers_of(model)
+    layers = [layer_of[id(group.weights[0])] for group in groups]
+    norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layer_of.values())), present)
+    return norms, [setting.cast(factor) for factor in factors]
+
+
 def _sums(groups, factors, finite, setting):
     """{id(weight): clipped sum}, with the rows of examples whose norm is not finite cut out of all that enters."""
     tensors = [group.tensors for group in groups]
@@ -216,8 +223,8 @@ def _sums(groups, factors, finite, setting):
     else:
         tensors = cut()
     sums = {}
-    for group, own in zip(groups, tensors, strict=True):
-        for weight, value in zip(group.weights, group.sums(factors, own), strict=True):
+    for group, factor, own in zip(groups, factors, tensors, strict=True):
+        for weight, value in zip(group.weights, group.sums(factor, own), strict=True):
             sums[id(weight)] = value
     return sums
 

@@ -28,7 +28,6 @@ def _log_once(reason: str) -> None:
 
 
 ENGINES = {"auto": _fastest, "book_keeping": book_keeping.clipped_sum, "vectorized": vectorized.clipped_sum}
-CLIPPINGS = {"flat": clipping.flat}
 
 
 def engine_named(engine: str):
@@ -42,19 +41,8 @@ def engine_named(engine: str):
     return ENGINES[engine]
 
 
-def clipping_named(name: str):
-    """The function from a bound to a clip function.
-
-    Raises:
-        ValueError: for a name that is not known.
-    """
-    if name not in CLIPPINGS:
-        raise ValueError(f"`clipping` must be one of {list(CLIPPINGS)}. Received: clipping={name!r}")
-    return CLIPPINGS[name]
-
-
 def clipped_gradient_sum(
-    model, loss_fn, x, y, *, l2_norm_clip, mask=None, views: int = 1, clipping: str = "flat", engine: str = "auto"
+    model, loss_fn, x, y, *, l2_norm_clip, mask=None, views: int = 1, clipping="flat", engine: str = "auto"
 ):
     """The sum over a batch of every example's gradient, each clipped to an L2 norm of at most `l2_norm_clip`.
 
@@ -67,10 +55,13 @@ def clipped_gradient_sum(
         loss_fn: loss_fn(y, y_pred) -> per-example losses [B].
         x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
         y: targets, any nest of [B, ...].
-        l2_norm_clip: C, positive; infinity for no clipping.
+        l2_norm_clip: C, positive; infinity for no clipping (with "flat" only).
         mask: [B] of 0 and 1, 0 for padding. Defaults to no padding.
         views: augmented views of an example; its gradient is the mean over them. Defaults to 1.
-        clipping: "flat" (Abadi et al. 2016). Defaults to "flat".
+        clipping: "flat", as above (Abadi et al. 2016); "automatic", g_i * C / (||g_i|| + 0.01) (AUTO-S of Bu et al.
+            2023); "normalized", g_i * C / ||g_i||; "per_layer", each layer's part clipped to C / sqrt(number of
+            layers); or a list of the layers' own bounds, whose squares sum to C^2 (see `noisy_sgd.gradients.clipping`).
+            Defaults to "flat".
         engine: "book_keeping", one backward pass for models whose layers have rules (`layer_rules`); "vectorized", for
             any model; "auto", the first that can serve the model, which logs why where it is the second. Defaults to
             "auto".
@@ -81,7 +72,7 @@ def clipped_gradient_sum(
     Raises:
         ValueError: for an argument out of range, or a model that mixes examples.
     """
-    clip = clipping_named(clipping)(l2_norm_clip)
+    clip = _clip_function(clipping, l2_norm_clip)
     compute = engine_named(engine)
     if not isinstance(views, int) or views < 1:
         raise ValueError(f"`views` must be a positive integer. Received: views={views!r}")
@@ -89,8 +80,12 @@ def clipped_gradient_sum(
     independence.check(model, x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x))
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
     validation.check_no_added_losses(model)
-    return _clipped_sum(result, float(l2_norm_clip))
+    return _clipped_sum(result, clip)
 
 
-def _clipped_sum(result, l2_sensitivity: float):
-    return clipping.ClippedSum(values=result.values, norms=result.norms, l2_sensitivity=l2_sensitivity)
+def _clip_function(name, l2_norm_clip):
+    return clipping.clip_function(name, l2_norm_clip)
+
+
+def _clipped_sum(result, clip):
+    return clipping.ClippedSum(values=result.values, norms=result.norms, l2_sensitivity=clip.l2_sensitivity)

@@ -1,10 +1,12 @@
 """From the norms of per-example gradients to clip factors, and a sum that carries its bound.
 
-Abadi et al. (2016), and eq. (2) of the paper, scale the gradient g of every example to
+Every example's gradient g is scaled so that its norm is at most C. So one example, added or removed, moves the sum by
+at most C, the sum's L2 sensitivity:
 
-    clip_C(g) = g * min(1, C / ||g||)
-
-so that one example, added or removed, moves the sum by at most C: the sum's L2 sensitivity.
+    "flat"          g * min(1, C / ||g||)                Abadi et al. (2016), and eq. (2) of the paper
+    "automatic"     g * C / (||g|| + 0.01)               AUTO-S of Bu et al. (2023)
+    "normalized"    g * C / ||g||                        every example counts alike
+    "per_layer"     g_l * min(1, C_l / ||g_l||)          layer by layer, with sum_l C_l^2 = C^2
 
     factors = clipping.flat(1.0)(tf.constant([0.5, 2.0]))    # [1.0, 0.5]
 """
@@ -16,7 +18,34 @@ from typing import Any
 
 import tensorflow as tf
 
-ClipFunction = collections.abc.Callable[[tf.Tensor], tf.Tensor]
+CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
+
+# The constant that keeps AUTO-S from blowing up small gradients, as its authors set it.
+AUTOMATIC_STABILITY = 0.01
+
+# Squares of coordinates below 1e-19 vanish in single precision; where the norm is no larger than this, what vanished
+# could matter, and scaling the gradient up to C could take it beyond C.
+SMALLEST_NORM = 1e-12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipFunction:
+    """How norms become clip factors, and what that bounds.
+
+    Attributes:
+        factors: norms [B] -> factors [B]; [B, layers] -> [B, layers] where `by_layer`. A norm that is not finite gets
+            factor 0: such an example must contribute nothing, since no factor bounds it.
+        l2_sensitivity: how far one example can move the clipped sum.
+        by_layer: whether it takes the norms of each layer's part of the gradient. Defaults to False.
+    """
+
+    factors: collections.abc.Callable[[tf.Tensor], tf.Tensor]
+    l2_sensitivity: float
+    by_layer: bool = False
+
+    def __call__(self, norms: tf.Tensor) -> tf.Tensor:
+        """The factors of these norms."""
+        return self.factors(norms)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +80,30 @@ class Result:
     values: list[tf.Tensor]
 
 
+def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
+    """The clip function that the argument `clipping` of the public functions stands for.
+
+    Args:
+        clipping: one of `CLIPPINGS`, or the bounds C_l of "per_layer", one a layer.
+        l2_norm_clip: C, positive; infinity for "flat" only.
+
+    Returns:
+        A clip function of sensitivity C.
+
+    Raises:
+        ValueError: for a name that is not known, or a bound out of range.
+    """
+    makers = {"flat": flat, "automatic": automatic, "normalized": normalized, "per_layer": per_layer}
+    if isinstance(clipping, str) and clipping in makers:
+        return makers[clipping](l2_norm_clip)
+    if isinstance(clipping, list | tuple):
+        return per_layer(l2_norm_clip, clipping)
+    raise ValueError(
+        f"`clipping` must be one of {list(CLIPPINGS)}, or a list of bounds, one a layer. "
+        f"Received: clipping={clipping!r}"
+    )
+
+
 def check_norm_clip(l2_norm_clip: float) -> float:
     """The bound as a float; refuses what is not a positive number (infinity stands for no clipping)."""
     value = float(l2_norm_clip)
@@ -62,25 +115,156 @@ def check_norm_clip(l2_norm_clip: float) -> float:
 
 
 def flat(l2_norm_clip: float) -> ClipFunction:
-    """Clip factors by one bound on the whole gradient (Abadi et al. 2016).
+    """Clip factors by one bound on the whole gradient (Abadi et al. 2016): min(1, C / ||g||).
 
     Args:
         l2_norm_clip: C, positive; infinity leaves every finite gradient as it is.
 
     Returns:
-        A function from norms [B] to factors [B] in [0, 1]. A norm that is not finite gets factor 0: such an example
-        must contribute nothing, since no factor bounds it.
+        A clip function of sensitivity C.
 
     Raises:
         ValueError: for a bound that is not positive.
     """
     bound = check_norm_clip(l2_norm_clip)
+    return ClipFunction(factors=lambda norms: _zero_unless_finite(norms, _at_most(bound, norms)), l2_sensitivity=bound)
 
-    def factors(norms: tf.Tensor) -> tf.Tensor:
-        scale = tf.ones_like(norms)
-        if math.isfinite(bound):
-            scale = tf.minimum(scale, tf.math.divide_no_nan(tf.cast(bound, norms.dtype), norms))
-            scale = tf.where(norms > 0, scale, tf.ones_like(norms))
-        return tf.where(tf.math.is_finite(norms), scale, tf.zeros_like(norms))
 
-    return factors
+def automatic(l2_norm_clip: float) -> ClipFunction:
+    """Clip factors C / (||g|| + 0.01) without a threshold (AUTO-S of Bu et al. 2023): C only scales the learning rate.
+
+    Args:
+        l2_norm_clip: C, positive and finite; gradients come out shorter than C.
+
+    Returns:
+        A clip function of sensitivity C.
+
+    Raises:
+        ValueError: for a bound that is not positive and finite.
+    """
+    bound = _check_finite("automatic", l2_norm_clip)
+    return ClipFunction(
+        factors=lambda norms: _zero_unless_finite(norms, bound / (norms + AUTOMATIC_STABILITY)), l2_sensitivity=bound
+    )
+
+
+def normalized(l2_norm_clip: float) -> ClipFunction:
+    """Clip factors C / ||g||, by which every gradient is as long as C; one shorter than 1e-12 counts as zero.
+
+    Args:
+        l2_norm_clip: C, positive and finite.
+
+    Returns:
+        A clip function of sensitivity C.
+
+    Raises:
+        ValueError: for a bound that is not positive and finite.
+    """
+    bound = _check_finite("normalized", l2_norm_clip)
+
+    def factors(norms):
+        large = norms >= SMALLEST_NORM
+        scale = tf.where(large, bound / tf.where(large, norms, tf.ones_like(norms)), tf.zeros_like(norms))
+        return _zero_unless_finite(norms, scale)
+
+    return ClipFunction(factors=factors, l2_sensitivity=bound)
+
+
+def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | None = None) -> ClipFunction:
+    """Clip factors layer by layer, each by its own bound (McMahan et al. 2018): min(1, C_l / ||g_l||).
+
+    A layer is a Keras layer with trainable weights of its own, all of them together (kernel and bias). An example whose
+    gradient is not finite in one layer contributes to none.
+
+    Args:
+        l2_norm_clip: C, positive and finite: the bound on the whole gradient, sqrt(sum_l C_l^2).
+        bounds: C_l, positive, in the order in which the layers first appear in `model.trainable_weights`. Defaults to
+            C / sqrt(number of layers) for each.
+
+    Returns:
+        A clip function of sensitivity C.
+
+    Raises:
+        ValueError: for a bound that is not positive and finite, or bounds that do not combine to C.
+    """
+    total = _check_finite("per_layer", l2_norm_clip)
+    positive = bounds is None or all(isinstance(bound, int | float) and 0 < bound < math.inf for bound in bounds)
+    if not positive or (bounds is not None and not math.isclose(math.hypot(*bounds), total, rel_tol=1e-6)):
+        raise ValueError(
+            "`clipping` as a list must hold positive bounds whose root of the sum of squares is "
+            f"l2_norm_clip={total}. Received: clipping={list(bounds)!r}"
+        )
+
+    def factors(norms):
+        layers = norms.shape[1]
+        if bounds is not None and len(bounds) != layers:
+            raise ValueError(
+                f"`clipping` must hold one bound for each of the model's {layers} layers with trainable weights. "
+                f"Received: clipping={list(bounds)!r}"
+            )
+        own = [total / math.sqrt(layers)] * layers if bounds is None else list(bounds)
+        finite = tf.reduce_all(tf.math.is_finite(norms), axis=1, keepdims=True)
+        return tf.where(finite, _at_most(own, norms), tf.zeros_like(norms))
+
+    return ClipFunction(factors=factors, l2_sensitivity=total, by_layer=True)
+
+
+def layers_of(model) -> dict[int, int]:
+    """Which layer a trainable weight belongs to: {id(weight): index}, layers counted as they first appear."""
+    owners = {}
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        for weight in layer._trainable_variables:
+            owners.setdefault(id(weight), id(layer))
+    order: dict[int, int] = {}
+    return {id(w): order.setdefault(owners.get(id(w), id(w)), len(order)) for w in model.trainable_weights}
+
+
+def norms_and_factors(clip, squares: list[tf.Tensor], layers: list[int], num_layers: int, present=None):
+    """The norms of whole gradients, and the factor for each part of them.
+
+    Args:
+        clip: a `ClipFunction`, or any function from norms [B] to factors [B].
+        squares: squared norms [B] of the parts of each example's gradient; at least one part.
+        layers: which layer each part belongs to, in [0, num_layers).
+        num_layers: how many layers with trainable weights the model has.
+        present: [B], False for padding, which gets factor 0. Defaults to no padding.
+
+    Returns:
+        (norms [B], factors): one tensor [B] a part.
+    """
+    norms = tf.sqrt(tf.add_n(squares))
+    if not getattr(clip, "by_layer", False):
+        factors = clip(norms)
+        if present is not None:
+            factors = tf.where(present, factors, tf.zeros_like(factors))
+        return norms, [factors] * len(squares)
+    by_layer = [[] for _ in range(num_layers)]
+    for square, layer in zip(squares, layers, strict=True):
+        by_layer[layer].append(square)
+    sums = [tf.add_n(parts) if parts else tf.zeros_like(norms) for parts in by_layer]
+    factors = clip(tf.sqrt(tf.stack(sums, axis=1)))
+    if present is not None:
+        factors = tf.where(present[:, None], factors, tf.zeros_like(factors))
+    return norms, [factors[:, layer] for layer in layers]
+
+
+def _at_most(bound, norms: tf.Tensor) -> tf.Tensor:
+    """min(1, bound / norm), and 1 for a norm of 0 or an infinite bound."""
+    if isinstance(bound, float) and math.isinf(bound):
+        return tf.ones_like(norms)
+    ratio = tf.math.divide_no_nan(tf.cast(bound, norms.dtype), norms)
+    return tf.where(norms > 0, tf.minimum(tf.ones_like(norms), ratio), tf.ones_like(norms))
+
+
+def _zero_unless_finite(norms: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.math.is_finite(norms), factors, tf.zeros_like(norms))
+
+
+def _check_finite(clipping: str, l2_norm_clip: float) -> float:
+    bound = check_norm_clip(l2_norm_clip)
+    if math.isinf(bound):
+        raise ValueError(
+            f"`l2_norm_clip` must be finite with clipping={clipping!r}, which scales gradients to it; only "
+            f'clipping="flat" takes infinity. Received: l2_norm_clip={l2_norm_clip}'
+        )
+    return bound

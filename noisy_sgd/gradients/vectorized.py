@@ -20,7 +20,7 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         loss_fn: loss_fn(y, predictions) -> losses [B].
         x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
         y: targets, any nest of [B, ...].
-        clip: norms [B] -> factors [B] (see `clipping.flat`).
+        clip: a `clipping.ClipFunction`, or any function from norms [B] to factors [B].
         mask: [B], 0 for padding, which contributes nothing at all. Defaults to no padding.
         views: augmented views of an example; its gradient is the mean over them, clipped once. Defaults to 1.
 
@@ -45,14 +45,15 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
     losses, predictions, gradients = tf.vectorized_map(one_example, (tf.range(tf.cast(size, tf.int64)), x, y))
-    norms = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]))
+    squares = [tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]
+    layers = list(clipping.layers_of(model).values())
+    norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
     finite = present & tf.math.is_finite(norms)
-    factors = tf.where(present, clip(norms), tf.zeros_like(norms))
     values = []
-    for gradient in gradients:
+    for gradient, factor in zip(gradients, factors, strict=True):
         safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
         values.append(
-            tf.reshape(tf.linalg.matvec(safe, tf.cast(factors, safe.dtype), transpose_a=True), gradient.shape[1:])
+            tf.reshape(tf.linalg.matvec(safe, tf.cast(factor, safe.dtype), transpose_a=True), gradient.shape[1:])
         )
     return clipping.Result(
         losses=tf.where(present, losses, tf.zeros_like(losses)),

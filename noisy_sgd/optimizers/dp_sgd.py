@@ -12,7 +12,7 @@ import math
 import keras
 import numpy as np
 
-from noisy_sgd.gradients import clipping
+from noisy_sgd.gradients import clipping as clip_functions
 from noisy_sgd.mechanisms import gaussian
 from noisy_sgd.optimizers import noisy_sgd
 
@@ -36,7 +36,8 @@ class DPSGD(noisy_sgd.NoisySGD):
                 is private. Defaults to None.
         momentum: float in [0, 1]. Defaults to 0.0.
         nesterov: whether to use Nesterov momentum. Defaults to False.
-        clipping: how norms become clip factors: "flat". Defaults to "flat".
+        clipping: how norms become clip factors: "flat", "automatic", "normalized", "per_layer", or a list of bounds,
+            one a layer (see `noisy_sgd.clipped_gradient_sum`); all have the sensitivity C. Defaults to "flat".
         weight_decay: Keras' decoupled weight decay; it does not depend on the data. Defaults to None.
         name: Defaults to "dp_sgd".
         **kwargs: `use_ema` and `ema_momentum` as in Keras.
@@ -63,15 +64,15 @@ class DPSGD(noisy_sgd.NoisySGD):
         bound, multiplier = _check_noise(l2_norm_clip, noise_multiplier)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
-        if clipping != "flat":
-            raise ValueError(f'`clipping` must be "flat". Received: clipping={clipping!r}')
+        clip = clip_functions.clip_function(clipping, bound)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
             raise ValueError(f"`seed` must be an integer or None. Received: seed={type(seed).__name__}")
         self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
         self._l2_norm_clip = bound
         self._noise_multiplier = multiplier
         self._batch_size = int(batch_size)
-        self._clipping = clipping
+        self._clipping = clipping if isinstance(clipping, str) else tuple(clipping)
+        self._clip = clip
         # Infinity times 0 is no noise.
         self._stddev = multiplier * bound if multiplier else 0.0
         self._query = gaussian.GaussianSumQuery(bound, self._stddev, self._noise_key.variable)
@@ -96,9 +97,14 @@ class DPSGD(noisy_sgd.NoisySGD):
         return self._batch_size
 
     @property
-    def clipping(self) -> str:
+    def clipping(self) -> str | tuple[float, ...]:
         """How norms become clip factors."""
         return self._clipping
+
+    @property
+    def clip(self) -> clip_functions.ClipFunction:
+        """The clip function that a sum needs to be clipped with for `apply`."""
+        return self._clip
 
     @property
     def noise_std(self) -> float:
@@ -123,7 +129,7 @@ class DPSGD(noisy_sgd.NoisySGD):
             TypeError: for bare gradients.
             ValueError: for a sum clipped to another bound.
         """
-        if not isinstance(grads, clipping.ClippedSum):
+        if not isinstance(grads, clip_functions.ClippedSum):
             raise TypeError(
                 "`DPSGD` needs gradients clipped per example, and a plain training step has only their mean: build the "
                 "model as `noisy_sgd.PrivateModel(inputs, outputs)`, or pass the result of "
@@ -159,13 +165,13 @@ class DPSGD(noisy_sgd.NoisySGD):
             noise_multiplier=self.noise_multiplier,
             batch_size=self.batch_size,
             seed=self.seed,
-            clipping=self.clipping,
+            clipping=self.clipping if isinstance(self.clipping, str) else list(self.clipping),
         )
         return config
 
 
 def _check_noise(l2_norm_clip, noise_multiplier) -> tuple[float, float]:
-    bound, multiplier = clipping.check_norm_clip(l2_norm_clip), float(noise_multiplier)
+    bound, multiplier = clip_functions.check_norm_clip(l2_norm_clip), float(noise_multiplier)
     if not math.isfinite(multiplier) or multiplier < 0:
         raise ValueError(
             f"`noise_multiplier` must be finite and at least 0. Received: noise_multiplier={noise_multiplier}"

@@ -138,9 +138,8 @@ class PrivateModel(keras.Model):
 
     def _compute_gradients(self, x, targets, mask):
         if isinstance(self.optimizer, dp_sgd.DPSGD):
-            clip = clipped_sum.clipping_named(self.optimizer.clipping)(self.optimizer.l2_norm_clip)
             compute = clipped_sum.engine_named(self._engine)
-            result = compute(self, self._loss_fn, x, targets, clip=clip, mask=mask)
+            result = compute(self, self._loss_fn, x, targets, clip=self.optimizer.clip, mask=mask)
             losses, predictions, values = result.losses, result.predictions, result.values
         else:
             losses, predictions, values = plain.gradient_sum(self, self._loss_fn, x, targets, mask=mask)

@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import clipped_sum, plain
+from noisy_sgd.gradients import clipped_sum, clipping, plain
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(6, 8, 8, 2)).astype(np.float32)
@@ -25,15 +25,36 @@ def small_network(dtype="float32", dropout=0.0):
     return keras.Model(inputs, keras.layers.Dense(3, dtype=dtype)(hidden))
 
 
-def loop_over_examples(model, x, y, l2_norm_clip):
+# The small network's weights by layer: convolution, normalization, dense.
+LAYERS = [[0, 1], [2, 3], [4, 5]]
+
+
+def length(tensors):
+    return np.sqrt(sum(np.sum(np.square(tensor)) for tensor in tensors))
+
+
+def clipped_by_definition(gradients, bound, how):
+    if how == "automatic":
+        return [gradient * bound / (length(gradients) + 0.01) for gradient in gradients]
+    if how == "normalized":
+        return [gradient * bound / length(gradients) for gradient in gradients]
+    bounds = [bound / np.sqrt(3)] * 3 if how == "per_layer" else how
+    if how == "flat":
+        return [gradient * min(1.0, bound / length(gradients)) for gradient in gradients]
+    parts = [(own, [gradients[index] for index in indices]) for own, indices in zip(bounds, LAYERS, strict=True)]
+    return [gradient * min(1.0, own / length(part)) for own, part in parts for gradient in part]
+
+
+def loop_over_examples(model, x, y, l2_norm_clip, how="flat"):
     """The definition, in float64: one backward pass an example."""
     double = small_network("float64")
     double.set_weights(model.get_weights())
     total, norms = None, []
     for index in range(len(x)):
         _, _, gradients = plain.gradient_sum(double, cross_entropy, x[index : index + 1], y[index : index + 1])
-        norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
-        clipped = [np.asarray(gradient) * min(1.0, l2_norm_clip / norm) for gradient in gradients]
+        gradients = [np.asarray(gradient) for gradient in gradients]
+        norm = length(gradients)
+        clipped = clipped_by_definition(gradients, l2_norm_clip, how)
         total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
         norms.append(norm)
     return total, np.asarray(norms)
@@ -121,7 +142,76 @@ class ClippedGradientSumTest(parameterized.TestCase):
         for value, reference in zip(actual.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-5)
 
+    @parameterized.product(
+        how=("automatic", "normalized", "per_layer", [1.2, 0.9, 2.0]), engine=("vectorized", "book_keeping")
+    )
+    def test_every_clip_function_equals_a_loop_over_examples(self, how, engine):
+        model = small_network()
+        bound = float(np.linalg.norm(how)) if isinstance(how, list) else 1.5
+        expected, norms = loop_over_examples(model, IMAGES, LABELS, bound, how)
+        actual = clipped_sum.clipped_gradient_sum(
+            model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, clipping=how, engine=engine
+        )
+        np.testing.assert_allclose(actual.norms, norms, rtol=1e-5)
+        for value, reference in zip(actual.values, expected, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5 * np.abs(reference).max())
+        self.assertEqual(actual.l2_sensitivity, bound)
+
+    @parameterized.product(how=clipping.CLIPPINGS, engine=("vectorized", "book_keeping"))
+    def test_one_example_moves_the_sum_by_at_most_the_sensitivity(self, how, engine):
+        model = small_network()
+
+        def total(x, y, **arguments):
+            return clipped_sum.clipped_gradient_sum(
+                model, cross_entropy, x, y, l2_norm_clip=0.1, clipping=how, engine=engine, **arguments
+            )
+
+        everyone = total(IMAGES, LABELS)
+        for left_out in (0, 3):
+            rest = total(IMAGES, LABELS, mask=np.arange(6) != left_out)
+            moved = length([a - b for a, b in zip(everyone.values, rest.values, strict=True)])
+            self.assertLessEqual(moved, everyone.l2_sensitivity * (1 + 1e-5))
+            self.assertGreater(moved, 0.98 * everyone.l2_sensitivity)  # all of these gradients are longer than 0.5
+
+    @parameterized.product(how=clipping.CLIPPINGS, engine=("vectorized", "book_keeping"))
+    def test_no_clip_function_lets_padding_or_what_is_not_finite_in(self, how, engine):
+        model = small_network()
+        spoiled = IMAGES.copy()
+        spoiled[4], spoiled[5] = np.nan, np.inf
+        mask = np.array([1, 1, 1, 1, 1, 0])
+        arguments = dict(l2_norm_clip=1.0, clipping=how, engine=engine)
+        expected = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES[:4], LABELS[:4], **arguments)
+        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, spoiled, LABELS, mask=mask, **arguments)
+        for value, reference in zip(actual.values, expected.values, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-6)
+
+    def test_a_zero_gradient_stays_zero(self):
+        for how in clipping.CLIPPINGS:
+            actual = clipped_sum.clipped_gradient_sum(
+                small_network(), lambda y, p: 0.0 * p[:, 0], IMAGES, LABELS, l2_norm_clip=1.0, clipping=how
+            )
+            for value in actual.values:
+                np.testing.assert_array_equal(value, np.zeros(value.shape))
+
+    def test_a_layer_that_is_not_used_has_its_share_of_the_bound(self):
+        def build():
+            keras.utils.set_random_seed(3)
+            inputs = keras.Input((4,))
+            used, unused = keras.layers.Dense(3), keras.layers.Dense(2)
+            return keras.Model(inputs, [used(inputs), unused(inputs)])
+
+        x = np.ones((1, 4), np.float32)
+        for engine in ("vectorized", "book_keeping"):
+            actual = clipped_sum.clipped_gradient_sum(
+                build(), lambda y, p: tf.reduce_sum(p[0], axis=-1), x, x, l2_norm_clip=1.0, clipping="per_layer",
+                engine=engine,
+            )  # fmt: skip
+            self.assertAlmostEqual(length(actual.values), 1 / np.sqrt(2), places=5)
+            np.testing.assert_array_equal(actual.values[2], np.zeros((4, 2)))
+
     @parameterized.parameters(
+        ({"clipping": "normalized", "l2_norm_clip": float("inf")}, "finite with clipping='normalized'"),
+        ({"clipping": [0.6, 0.8]}, "one bound for each of the model's 3 layers"),
         ({"engine": "fast"}, "`engine` must be one of .*Received: engine='fast'"),
         ({"clipping": "soft"}, "`clipping` must be one of .*Received: clipping='soft'"),
         ({"views": 0}, "`views` must be a positive integer.*Received: views=0"),

@@ -23,5 +23,59 @@ class FlatTest(parameterized.TestCase):
             clipping.flat(bound)
 
 
+class AutomaticTest(absltest.TestCase):
+    def test_by_hand(self):
+        factors = clipping.automatic(2.0)(tf.constant([0.0, 0.09, 0.99, 1e30]))
+        np.testing.assert_allclose(factors, [200.0, 20.0, 2.0, 2e-30], rtol=1e-6)
+
+    def test_what_is_not_finite_gets_nothing(self):
+        np.testing.assert_array_equal(clipping.automatic(1.0)(tf.constant([np.inf, np.nan])), [0, 0])
+
+
+class NormalizedTest(absltest.TestCase):
+    def test_every_gradient_gets_the_length_of_the_bound(self):
+        norms = tf.constant([1e-11, 0.5, 4.0, 1e30])
+        np.testing.assert_allclose(clipping.normalized(2.0)(norms) * norms, [2.0] * 4, rtol=1e-6)
+
+    def test_zero_too_small_and_not_finite_get_nothing(self):
+        factors = clipping.normalized(1.0)(tf.constant([0.0, 1e-13, np.inf, np.nan]))
+        np.testing.assert_array_equal(factors, [0, 0, 0, 0])
+
+
+class PerLayerTest(parameterized.TestCase):
+    def test_each_layer_has_its_own_bound(self):
+        norms = tf.constant([[3.0, 0.0], [0.3, 8.0], [np.nan, 1.0], [1.0, np.inf]])
+        factors = clipping.per_layer(1.0, [0.6, 0.8])(norms)
+        np.testing.assert_allclose(factors, [[0.2, 1.0], [1.0, 0.1], [0, 0], [0, 0]], rtol=1e-6)
+
+    def test_by_default_the_bounds_are_equal(self):
+        np.testing.assert_allclose(clipping.per_layer(1.0)(tf.fill([1, 4], 2.0)), [[0.25] * 4], rtol=1e-6)
+
+    @parameterized.parameters(([0.6, 0.9],), ([1.0, 0.0],), ([],), (["flat"],), ([-0.6, 0.8],))
+    def test_bounds_that_do_not_combine_to_the_whole_are_refused(self, bounds):
+        with self.assertRaisesRegex(ValueError, "root of the sum of squares is l2_norm_clip=1.0. Received: clipping="):
+            clipping.clip_function(bounds, 1.0)
+
+    def test_another_number_of_layers_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "one bound for each of the model's 3 layers.*Received: clipping="):
+            clipping.per_layer(1.0, [0.6, 0.8])(tf.ones([2, 3]))
+
+
+class ClipFunctionTest(parameterized.TestCase):
+    @parameterized.parameters(*clipping.CLIPPINGS)
+    def test_by_name_it_carries_its_sensitivity(self, name):
+        self.assertEqual(clipping.clip_function(name, 0.7).l2_sensitivity, 0.7)
+
+    @parameterized.parameters("automatic", "normalized", "per_layer")
+    def test_only_flat_takes_infinity(self, name):
+        with self.assertRaisesRegex(ValueError, f"finite with clipping='{name}'.*Received: l2_norm_clip=inf"):
+            clipping.clip_function(name, float("inf"))
+
+    @parameterized.parameters("soft", None, 3)
+    def test_other_names_are_refused(self, name):
+        with self.assertRaisesRegex(ValueError, f"`clipping` must be one of .*Received: clipping={name!r}"):
+            clipping.clip_function(name, 1.0)
+
+
 if __name__ == "__main__":
     absltest.main()

@@ -108,6 +108,14 @@ class DPSGDTest(parameterized.TestCase):
         self.assertEqual(rebuilt.get_config(), optimizer.get_config())
         self.assertEqual(key_of(rebuilt), key_of(optimizer))
 
+    @parameterized.parameters("automatic", "normalized", "per_layer", ([1.2, 1.6],))
+    def test_the_clip_function_survives_a_round_trip(self, how):
+        optimizer = dp_sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, clipping=how)
+        config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+        rebuilt = keras.optimizers.deserialize(config)
+        self.assertEqual(rebuilt.clipping, optimizer.clipping)
+        self.assertEqual(rebuilt.clip.l2_sensitivity, 2.0)
+
     def test_no_clip_and_no_noise_is_sgd(self):
         ours, other = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(3))
         optimizer, reference = dp_sgd.DPSGD(0.1, float("inf"), 0.0, 4, momentum=0.9), keras.optimizers.SGD(0.1, 0.9)
@@ -129,6 +137,11 @@ class DPSGDTest(parameterized.TestCase):
         ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
         ({"batch_size": 2.5}, "`batch_size` must be a positive integer. Received: batch_size=2.5"),
         ({"clipping": "soft"}, "`clipping` must be"),
+        ({"clipping": [3.0, 4.0]}, "root of the sum of squares is l2_norm_clip=1.0"),
+        (
+            {"clipping": "automatic", "l2_norm_clip": float("inf"), "noise_multiplier": 0.0},
+            "finite with clipping='automatic'.*Received: l2_norm_clip=inf",
+        ),
         ({"clipnorm": 1.0}, "`clipnorm` is not supported"),
         ({"loss_scale_factor": 1.0}, "`loss_scale_factor` is not supported"),
     )
