@@ -6,3 +6,7 @@ least_squares       eqs. 12, 14, 15 (corrected), 16 and Theorem 1
 diagonal_linear     eqs. 18, 19, 21 and Propositions 2 and 3
 mirror_map          the hyperbolic entropy of eq. 8 and its constrained minimiser
 """
+
+from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squares, mirror_map, moments
+
+__all__ = ["brownian", "diagonal_linear", "euler_maruyama", "least_squares", "mirror_map", "moments"]
