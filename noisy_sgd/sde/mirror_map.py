@@ -183,7 +183,7 @@ def _damping(rows, levels, square, argument, step):
     """The longest of 1, 1/2, 1/4, ... that keeps half of the first-order gain, started where sinh is still tame."""
     move = 4.0 * (rows.T @ step)
     slope = step @ levels - np.sum(2.0 * square * np.sinh(argument) * (rows.T @ step))
-    fraction = min(1.0, _MAX_MOVE / max(np.abs(move).max(), np.finfo(np.float64).tiny))
+    fraction = _MAX_MOVE / max(np.abs(move).max(), _MAX_MOVE)
     for _ in range(60):
         # cosh(a + m) - cosh(a) = 2 sinh(a + m/2) sinh(m/2): no cancellation near the optimum.
         half = 0.5 * fraction * move

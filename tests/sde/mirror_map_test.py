@@ -107,6 +107,10 @@ class MinimizerTest(parameterized.TestCase):
         beta = mirror_map.minimizer(features, targets, alpha)
         np.testing.assert_allclose(features @ beta, targets, atol=1e-9)
 
+    def test_as_many_examples_as_coordinates_leave_no_choice(self):
+        np.testing.assert_allclose(mirror_map.minimizer(np.eye(2), np.ones(2), 0.1, np.ones(2)), [1.0, 1.0], atol=1e-12)
+        np.testing.assert_array_equal(mirror_map.minimizer(np.eye(2), np.zeros(2), 0.1), [0.0, 0.0])
+
     @parameterized.parameters(
         (np.zeros((0, 3)), np.zeros(0), 0.1, None, "at least one row"),
         (np.ones((2, 3)), np.zeros(3), 0.1, None, "`targets` must have one entry a row"),
