@@ -49,12 +49,15 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         y = tf.nest.map_structure(lambda t: tf.repeat(t, views, axis=0), y)
     setting = layer_rules.Setting(units=size, views=views, device=_device(), dtype=_precision(model))
 
-    with tf.GradientTape() as tape, _recording(layers, tape) as records:
+    with tf.GradientTape(watch_accessed_variables=False) as tape, _recording(layers, tape) as (records, problems):
+        tape.watch([weight.value for weight in model.trainable_weights])
         predictions = model(x, training=True)
         losses = loss_fn(y, predictions)
         if views > 1:
             losses = tf.reduce_mean(tf.reshape(losses, [-1, views]), axis=1)
         total = tf.reduce_sum(losses if present is None else tf.where(present, losses, tf.zeros_like(losses)))
+    if problems:
+        raise problems[0]
     calls = _backward(tape, total, layers, records, size, views)
     groups = _groups(layers, calls, setting)
 
@@ -108,15 +111,22 @@ _TRACES: dict[int, int] = {}
 
 @contextlib.contextmanager
 def _recording(layers, tape):
-    """Routes calls of the layers through their rules; yields {id(layer): [Traced]}. Restores the layers in any case."""
-    records = {id(layer): [] for layer, _ in layers}
+    """Routes calls of the layers through their rules; restores the layers in any case.
+
+    Yields:
+        ({id(layer): [Traced]}, [NoRuleError]): errors are for later, because Keras would wrap what a layer's call raises.
+    """
+    records, problems = {id(layer): [] for layer, _ in layers}, []
     rules = {id(layer): rule for layer, rule in layers}
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
-    def record(layer, args, kwargs):
+    def record(layer, usual, args, kwargs):
         here = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
         if here is not graph:
-            raise layer_rules.NoRuleError(layer, "it is called inside a loop, a branch or a tf.function of the model")
+            problems.append(
+                layer_rules.NoRuleError(layer, "it is called inside a loop, a branch or a tf.function of the model")
+            )
+            return usual(*args, **kwargs)
         traced = rules[id(layer)].forward(tape, layer, *args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
@@ -131,7 +141,7 @@ def _recording(layers, tape):
                 object.__setattr__(layer, "call", _dispatching(layer, layer.call))
     _LOCAL.record = {id(layer): record for layer, _ in layers}
     try:
-        yield records
+        yield records, problems
     finally:
         _LOCAL.record = outer
         with _LOCK:
@@ -145,7 +155,7 @@ def _recording(layers, tape):
 def _dispatching(layer, usual):
     def call(*args, **kwargs):
         record = (getattr(_LOCAL, "record", None) or {}).get(id(layer))
-        return usual(*args, **kwargs) if record is None else record(layer, args, kwargs)
+        return usual(*args, **kwargs) if record is None else record(layer, usual, args, kwargs)
 
     return call
 
