@@ -31,8 +31,8 @@ class TrainTest(parameterized.TestCase):
 
     def test_every_flag_arrives(self):
         made = flags.train(
-            "train --dataset=mnist --data_dir=there --num_train_examples=500 --label_noise=0.1 --model=mlp --hidden=8,4 "
-            "--algorithm=dp_sgd --ema_decay=0.9 "
+            "train --dataset=mnist --data_dir=there --num_train_examples=500 --label_noise=0.1 --model=mlp "
+            "--hidden=8,4 --algorithm=dp_sgd --ema_decay=0.9 "
             "--batch_size=32 --microbatch_size=8 --num_steps=10 --learning_rate=0.25 --momentum=0.5 "
             "--noise_multiplier=2 --l2_norm_clip=3 --delta=1e-6 --noise_seed=4 --run_dir=here --seed=6 "
             "--strategy=mirrored --logical_devices=2 --eval_every=5".split()
