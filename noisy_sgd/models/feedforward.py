@@ -1,4 +1,4 @@
-"""Small networks without residual branches: a perceptron, and the convolutional network of tensorflow-privacy's MNIST tutorial.
+"""Small networks without residual branches: a perceptron, and the network of tensorflow-privacy's MNIST tutorial.
 
 model = mlp(10, input_shape=(8, 8, 1), hidden=(64,), pixel_range=(0.0, 16.0))
 model = mnist_cnn(10)
@@ -55,8 +55,8 @@ def mnist_cnn(
 ) -> keras.Model:
     """Builds the network of tensorflow-privacy's MNIST tutorial, which returns logits.
 
-    Convolution of 16 channels, 8x8, stride 2; maximum over 2x2, stride 1; convolution of 32, 4x4, stride 2, without padding;
-    maximum again; a dense layer of 32. 26,010 parameters on 28x28 images.
+    Convolution of 16 channels, 8x8, stride 2; maximum over 2x2, stride 1; convolution of 32, 4x4, stride 2, without
+    padding; maximum again; a dense layer of 32. 26,010 parameters on 28x28 images.
 
     Args:
         num_classes: number of logits.

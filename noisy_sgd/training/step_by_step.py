@@ -34,7 +34,9 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None):
         ValueError: for fewer than one step, and for networks deeper than 2, which are no Keras model.
     """
     if setting.depth > 2:
-        raise ValueError(f"`setting` must have depth 2; `simulation.simulate` takes more. Received: depth={setting.depth}")
+        raise ValueError(
+            f"`setting` must have depth 2; `simulation.simulate` takes more. Received: depth={setting.depth}"
+        )
     grid = trajectories.logarithmic_grid(num_steps) if grid is None else grid
     records = trajectories.Records(setting, grid, reference)
     source = setting.source(seed)
