@@ -93,7 +93,7 @@ def draw_curves(
         axes.set_title(canvas.LABELS[algorithm], fontsize=9)
         axes.set_xlabel("step")
     all_axes[0].set_ylabel("test accuracy (%)")
-    all_axes[-1].legend(loc="lower right")
+    figure.legend(*_first_of_each_label(all_axes), loc="outside right center")
     figure.suptitle(_title(runs), fontsize=9)
     return canvas.save(figure, rows, directory, name)
 
@@ -106,7 +106,7 @@ def draw_norms(
     groups = {size: group for (algorithm, size), group in _groups(runs).items() if algorithm == "noisy_sgd"}
     if not groups:
         raise ValueError("`runs` must hold a run of noisy_sgd, whose norms Figure 2 shows. Received: none")
-    figure, (axes,) = canvas.panels()
+    figure, (axes,) = canvas.panels(width=6.2)
     rows = []
     for size in sorted(groups):
         gradient = _curve(groups[size], "squared_gradient_norm")
@@ -118,9 +118,17 @@ def draw_norms(
     axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("squared norm")
-    axes.set_title(f"Noisy-SGD, {_title(runs)}", fontsize=9)
-    axes.legend(fontsize=7)
+    figure.suptitle(f"Noisy-SGD, {_title(runs)}", fontsize=9)
+    figure.legend(loc="outside right center")
     return canvas.save(figure, rows, directory, name)
+
+
+def _first_of_each_label(all_axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    labelled = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            labelled.setdefault(label, handle)
+    return list(labelled.values()), list(labelled)
 
 
 def _groups(runs: Sequence[records.Record]) -> dict[tuple[str, int], list[records.Record]]:
