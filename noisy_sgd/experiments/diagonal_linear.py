@@ -276,7 +276,7 @@ def order(lines):
         "diverged_sgd": total("sgd"),
         "diverged_noisy_sgd": total("noisy_sgd"),
         **{
-            f"median_{name}": np.median([np.nanmedian(line[name]) for line in survivors])
+            f"median_{name}": np.median([np.nanmedian(line[name]) for line in survivors]) if survivors else np.nan
             for name in ("gd", "sgd", "noisy_sgd")
         },
     }

@@ -20,6 +20,7 @@ from absl import app
 from absl import flags as absl_flags
 
 from noisy_sgd import config
+from noisy_sgd.experiments import toy_problems
 
 BAD_INPUT = 2
 
@@ -59,11 +60,19 @@ def batch_size_sweep(argv: Sequence[str]) -> config.Sweep:
     return _sweep(values, argv, batch_size_sweep)
 
 
-def reproduce(argv: Sequence[str]) -> config.Sweep:
+def reproduce(argv: Sequence[str]) -> toy_problems.Reproduction:
     """Everything that the report compares with the paper."""
     values = absl_flags.FlagValues()
     _define_run(values, "where runs, figures and the report are written", "results")
-    return _sweep(values, argv, reproduce, folder="batch_size_sweep")
+    absl_flags.DEFINE_float(
+        "theory_share",
+        toy_problems.Theory.share,
+        "takes this part of the theory's runs, steps and data sets; below 1 to try the command out",
+        flag_values=values,
+    )
+    sweep = _sweep(values, argv, reproduce, folder="batch_size_sweep")
+    theory = toy_problems.Theory(share=values["theory_share"].value)
+    return toy_problems.Reproduction(run_dir=values["run_dir"].value, sweep=sweep, theory=theory)
 
 
 def benchmark(argv: Sequence[str]) -> config.Benchmark:

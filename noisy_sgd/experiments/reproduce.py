@@ -11,19 +11,23 @@ import pathlib
 import platform
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import batch_size_sweep, claims, flags, report
+from noisy_sgd.experiments import batch_size_sweep, claims, flags, report, theory, theory_claims, toy_problems
 
 
-def main(sweep: config.Sweep) -> None:
+def main(settings: toy_problems.Reproduction) -> None:
     """Runs what is missing, then draws and judges everything."""
-    results = pathlib.Path(sweep.run_dir).parent
-    batch_size_sweep.run(sweep)
-    paths = batch_size_sweep.draw(sweep, results / "figures")
+    results = pathlib.Path(settings.run_dir)
+    theory_directory = results / theory_claims.EXPERIMENT / "run"
+    with flags.refusals():
+        records.check(theory_directory, settings.theory.resolved())
+    batch_size_sweep.run(settings.sweep)
+    measured = theory.run(settings.theory, theory_directory)
+    paths = batch_size_sweep.draw(settings.sweep, results / "figures") + theory.draw(measured, results / "figures")
     figures = [path for path in paths if path.suffix == ".png"]
-    rows = report.judge(claims.IMAGES, results)
+    rows = report.judge((*claims.IMAGES, *theory_claims.THEORY), results)
     for row in rows:
         print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
-    for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(sweep))):
+    for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
         print(path)
 
 
@@ -39,7 +43,7 @@ def _setting(sweep: config.Sweep) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in records.versions().items())
     return (
         f"Real images: {data.dataset}, {examples}{wrong}; {settings.model.model}{hidden}; {chosen.num_steps} steps, "
-        f"learning rate {chosen.learning_rate:g}, {seeds} seeds{average}. Drawn on {os.cpu_count()} cores "
+        f"learning rate {chosen.learning_rate:g}, {seeds} seeds{average}. Theory: synthetic regression in float64. Drawn on {os.cpu_count()} cores "
         f"({platform.machine()}) with {versions}."
     )
 

@@ -1,7 +1,7 @@
 """What the paper's theory claims about least squares and diagonal linear networks, as functions from records to
 outcomes.
 
-The records hold the lines of `theory.lines`; every claim says by which rule it counts as reached. Where the paper is
+The records hold the lines of `theory.run`; every claim says by which rule it counts as reached. Where the paper is
 wrong, the claim is the corrected one, and the paper's own form has to be rejected.
 
     rows = report.judge(theory_claims.THEORY, results)
@@ -104,7 +104,7 @@ def proposition_3(lines: Lines) -> report.Outcome:
 def figure_3_order(lines: Lines) -> report.Outcome:
     """GD > SGD > Noisy-SGD by medians over surviving runs, on the family's data sets with survivors."""
     found = diagonal_linear.order([_with_nan(line) for line in lines])
-    share = found["in_order"] / found["data_sets_with_survivors"]
+    share = found["in_order"] / max(1, found["data_sets_with_survivors"])
     here = (
         f"{found['in_order']} of {found['data_sets_with_survivors']} data sets with survivors (of {found['data_sets']} "
         "in all); "

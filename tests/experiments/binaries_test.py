@@ -7,12 +7,13 @@ import os
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import keras
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import batch_size_sweep, benchmark, flags, reproduce, train
+from noisy_sgd.experiments import batch_size_sweep, benchmark, diagonal_linear, flags, reproduce, train
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
 SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]
@@ -139,12 +140,17 @@ class SweepTest(BinaryTest):
 class ReproduceTest(BinaryTest):
     def test_resumes_and_then_only_redraws(self):
         results = self.root / "results"
-        arguments = [*SWEEP, "--algorithm=sgd,noisy_sgd", f"--run_dir={results}"]
-        stdout, _ = self._run(flags.reproduce, reproduce.main, *arguments)
+        arguments = [*SWEEP, "--algorithm=sgd,noisy_sgd", "--theory_share=0.02", f"--run_dir={results}"]
+        stdout, stderr = self._run(flags.reproduce, reproduce.main, *arguments)
         self.assertIn("0 of 8 runs are finished", stdout)
+        self.assertIn("11/11 measurements", stderr)
         report = (results / "report.md").read_text()
-        for verdict in ("reached", "-2.9 a doubling", "figures/batch_size_sweep.png"):
+        for verdict in ("reached", "-2.9 a doubling", "figures/batch_size_sweep.png", "prints sigma^2 / 4"):
             self.assertIn(verdict, report)
+        self.assertEqual(report.count("not run"), 3, "the summary, and claims on DP-SGD, which was left out")
+        for name in ("least_squares_covariance", "theorem_1", "diagonal_linear_order"):
+            self.assertIn(f"figures/{name}.png", report)
+            self.assertStartsWith((results / "figures" / f"{name}.png").read_bytes(), b"\x89PNG")
         self.assertIn("data:image/png;base64", (results / "report.html").read_text())
 
         shutil.rmtree(results / "batch_size_sweep" / "sgd-batch_8-seed_1")
@@ -158,8 +164,26 @@ class ReproduceTest(BinaryTest):
         self.assertEmpty(stderr, "nothing is trained")
         self.assertEqual((results / "report.md").read_text(), report)
 
+    def test_an_interrupted_theory_is_measured_again(self):
+        results = self.root / "results"
+        arguments = [*SWEEP, "--algorithm=sgd", "--batch_size=8", "--theory_share=0.02", f"--run_dir={results}"]
+        with mock.patch.object(diagonal_linear, "compare", side_effect=KeyboardInterrupt, __name__="compare"):
+            with self.assertRaises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()):
+                flags.run(flags.reproduce, reproduce.main, ["reproduce", *arguments])
+        self.assertEqual(records.read(results / "theory" / "run").status, records.RUNNING)
+        self.assertFalse((results / "report.md").exists())
+        self._run(flags.reproduce, reproduce.main, *arguments)
+        self.assertLen(records.find(results / "theory")[0].metrics, 8 + 4 + 2)
+
+    def test_another_theory_in_the_same_place_is_refused_before_anything_runs(self):
+        theory_run = records.create(self.root / "theory" / "run", {"share": 1.0}, privacy="none")
+        theory_run.finish({})
+        _, stderr = self._run(flags.reproduce, reproduce.main, *SWEEP, f"--run_dir={self.root}", status=2)
+        self.assertIn("`run_dir` holds another run", stderr)
+        self.assertEqual(os.listdir(self.root), ["theory"])
+
     def test_the_quick_flagfile_is_figure_1s_protocol(self):
-        sweep = flags.reproduce(["reproduce", f"--flagfile={ROOT}/configs/reproduce/quick.flags"])
+        sweep = flags.reproduce(["reproduce", f"--flagfile={ROOT}/configs/reproduce/quick.flags"]).sweep
         settings = [one.algorithm for one in sweep.runs.values()]
         sizes = sorted({one.batch_size for one in settings})
         self.assertLen(sweep.runs, 75)

@@ -6,7 +6,7 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import report, theory, theory_claims
+from noisy_sgd.experiments import report, theory, theory_claims, toy_problems
 
 _GOOD = [
     {"measurement": "surrogate_covariance", "noise_scale": 0.0, "error_discrete": 0.01, "effective_samples": 9},
@@ -88,9 +88,10 @@ class ClaimsTest(parameterized.TestCase):
         self.assertEqual(_judge(self, []), [report.NOT_RUN] * _CLAIMS)
 
     def test_measurements_carry_what_the_claims_read(self):
-        with absltest.mock.patch.object(theory.diagonal_linear, "gradient_descent_limit", return_value=_GOOD[5]):
-            lines = list(theory.lines((0, 4), num_steps=3_000, num_runs=3))
-        verdicts = _judge(self, lines)
+        settings = toy_problems.Theory(num_data_sets=2, num_steps=3_000, num_runs=3)
+        descent = [("gradient_descent_limit", lambda: [_GOOD[5]])]
+        todo = [one for one in theory.measurements(settings) if one[0] != descent[0][0]] + descent
+        verdicts = _judge(self, [{"measurement": name} | line for name, lines in todo for line in lines()])
         self.assertNotIn(report.NOT_RUN, verdicts)
         self.assertEqual(verdicts[:11], [report.REACHED] * 11)
 
