@@ -69,7 +69,8 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     sums = _sums(groups, factors, tf.math.is_finite(norms), setting)
     if views > 1:
         predictions = tf.nest.map_structure(
-            lambda t: tf.reduce_mean(tf.reshape(t, tf.concat([[-1, views], tf.shape(t)[1:]], axis=0)), axis=1), predictions
+            lambda t: tf.reduce_mean(tf.reshape(t, tf.concat([[-1, views], tf.shape(t)[1:]], axis=0)), axis=1),
+            predictions,
         )
     values = [sums.get(id(weight)) for weight in model.trainable_weights]
     values = [
@@ -114,7 +115,8 @@ def _recording(layers, tape):
     """Routes calls of the layers through their rules; restores the layers in any case.
 
     Yields:
-        ({id(layer): [Traced]}, [NoRuleError]): errors are for later, because Keras would wrap what a layer's call raises.
+        ({id(layer): [Traced]}, [NoRuleError]): errors are for later, because Keras would wrap what a layer's call
+        raises.
     """
     records, problems = {id(layer): [] for layer, _ in layers}, []
     rules = {id(layer): rule for layer, rule in layers}
@@ -170,13 +172,16 @@ def _backward(tape, total, layers, records, size, views):
     for layer, _ in layers:
         for weight, slope in zip(weights[id(layer)], direct[id(layer)], strict=True):
             if slope is not None:
-                raise layer_rules.NoRuleError(layer, f"its weight {weight.name!r} is also used outside the layer's call")
+                raise layer_rules.NoRuleError(
+                    layer, f"its weight {weight.name!r} is also used outside the layer's call"
+                )
         found = []
         for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):
             for tap in traced.taps:
                 if tap.shape.rank == 0 or (None not in (examples, tap.shape[0]) and tap.shape[0] != examples):
                     raise layer_rules.NoRuleError(
-                        layer, f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for {examples} examples"
+                        layer,
+                        f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for {examples} examples",
                     )
             if any(gradient is not None for gradient in gradients):
                 pairs = zip(traced.taps, gradients, strict=True)

@@ -25,8 +25,9 @@ def loop(model, x, y, bound=BOUND, kept=None):
     weights = [weight.value for weight in model.trainable_weights]
     norms, sums = [], [np.zeros(weight.shape) for weight in weights]
     for i in range(len(y)):
+        one = tf.nest.map_structure(lambda t, i=i: t[i : i + 1], x)
         with tf.GradientTape() as tape:
-            loss = squared_error(y[i : i + 1], model(tf.nest.map_structure(lambda t: t[i : i + 1], x), training=True))
+            loss = squared_error(y[i : i + 1], model(one, training=True))
         slopes = tape.gradient(loss, weights, unconnected_gradients="zero")
         slopes = [np.asarray(tf.convert_to_tensor(slope), np.float64) for slope in slopes]
         norms.append(np.sqrt(sum(np.sum(slope**2) for slope in slopes)))
@@ -218,7 +219,10 @@ class BookKeepingTest(parameterized.TestCase):
         with strategy.scope():
             model = convolutional()
         expected = loop(model, IMAGES, TARGETS)
-        halves = [(tf.constant(IMAGES[:2]), tf.constant(TARGETS[:2])), (tf.constant(IMAGES[2:]), tf.constant(TARGETS[2:]))]
+        halves = [
+            (tf.constant(IMAGES[:2]), tf.constant(TARGETS[:2])),
+            (tf.constant(IMAGES[2:]), tf.constant(TARGETS[2:])),
+        ]
 
         @tf.function(autograph=False)
         def step():
@@ -230,7 +234,9 @@ class BookKeepingTest(parameterized.TestCase):
                 return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
             mine = [
-                strategy.experimental_distribute_values_from_function(lambda context, i=i: halves[context.replica_id_in_sync_group][i])
+                strategy.experimental_distribute_values_from_function(
+                    lambda context, i=i: halves[context.replica_id_in_sync_group][i]
+                )
                 for i in range(2)
             ]
             return strategy.run(replica, args=tuple(mine))
@@ -243,7 +249,10 @@ class BookKeepingTest(parameterized.TestCase):
     def test_accelerators_get_no_loop_over_examples(self):
         for model, images in (
             (convolutional(), IMAGES),
-            (models.nf_resnet("nf_resnet_tiny", 2, pixel_range=None, seed=0, dtype="float64"), RNG.normal(size=(4, 8, 8, 1))),
+            (
+                models.nf_resnet("nf_resnet_tiny", 2, pixel_range=None, seed=0, dtype="float64"),
+                RNG.normal(size=(4, 8, 8, 1)),
+            ),
         ):
             step = compiled(model, jit_compile=True)
             text = step.experimental_get_compiler_ir(images, TARGETS)(stage="hlo")
@@ -294,7 +303,9 @@ class BookKeepingTest(parameterized.TestCase):
             x = layer(x)
         model = keras.Model(inputs, L.Dense(2, dtype="float64")(x))
         with self.assertRaisesRegex(layer_rules.NoRuleError, reason) as caught:
-            book_keeping.clipped_sum(model, squared_error, RNG.normal(size=(4, 5, 3)), TARGETS, clip=clipping.flat(BOUND))
+            book_keeping.clipped_sum(
+                model, squared_error, RNG.normal(size=(4, 5, 3)), TARGETS, clip=clipping.flat(BOUND)
+            )
         self.assertIn(caught.exception.layer_name, [layer.name for layer in model._flatten_layers()])
         self.assertIn(caught.exception.class_name, str(caught.exception))
 
@@ -361,8 +372,12 @@ class BookKeepingTest(parameterized.TestCase):
 
 ACTIVATIONS = st.sampled_from(["relu", "tanh", None])
 BLOCKS = st.one_of(
-    st.tuples(st.just("conv"), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2]), st.sampled_from([2, 4]), ACTIVATIONS),
-    st.tuples(st.just("standardized"), st.sampled_from([2, 3]), st.sampled_from([1, 2]), st.sampled_from([2, 4]), ACTIVATIONS),
+    st.tuples(
+        st.just("conv"), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2]), st.sampled_from([2, 4]), ACTIVATIONS
+    ),
+    st.tuples(
+        st.just("standardized"), st.sampled_from([2, 3]), st.sampled_from([1, 2]), st.sampled_from([2, 4]), ACTIVATIONS
+    ),
     st.tuples(st.just("depthwise"), st.sampled_from([2, 3]), st.just(1), st.sampled_from([1, 2]), ACTIVATIONS),
     st.tuples(st.just("norm"), st.sampled_from([1, 2]), st.just(1), st.just(0), ACTIVATIONS),
     st.tuples(st.just("dense"), st.just(1), st.just(1), st.sampled_from([2, 4]), ACTIVATIONS),
@@ -402,7 +417,9 @@ class RandomNetworksTest(absltest.TestCase):
         exact.set_weights(single.get_weights())
         x = np.random.default_rng(1).normal(size=(examples, 5, 6, 2)).astype(np.float32)
         y = TARGETS[:examples]
-        found = book_keeping.clipped_sum(single, squared_error, x, tf.constant(y, tf.float32), clip=clipping.flat(BOUND))
+        found = book_keeping.clipped_sum(
+            single, squared_error, x, tf.constant(y, tf.float32), clip=clipping.flat(BOUND)
+        )
         norms, sums = loop(exact, x, y)
         np.testing.assert_allclose(found.norms, norms, rtol=1e-5)
         size = np.sqrt(sum(np.sum(total**2) for total in sums))

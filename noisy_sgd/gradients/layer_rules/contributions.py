@@ -17,16 +17,16 @@ import math
 
 import tensorflow as tf
 
-# Rates behind the estimates, in seconds: of one large and of many small matrix products, and of passing over memory. Those of
-# the CPU are measured on two cores of a 2023 server with oneDNN; of an accelerator only the usual ratio of arithmetic to
-# memory is known. Only ratios within one device kind matter.
+# Rates behind the estimates, in seconds: of one large and of many small matrix products, and of passing over memory.
+# Those of the CPU are measured on two cores of a 2023 server with oneDNN; of an accelerator only the usual ratio of
+# arithmetic to memory is known. Only ratios within one device kind matter.
 SECONDS_PER_FLOP = {"cpu": 5e-12, "accelerator": 2e-14}
 SECONDS_PER_SMALL_FLOP = {"cpu": 1e-11, "accelerator": 4e-14}
 SECONDS_PER_BYTE = {"cpu": 1e-10, "accelerator": 4e-13}
 
 # Per-example gradients may be kept up to this share of what the layers' inputs and outputs take anyway, or this many
 # bytes where that is more.
-KEPT_SHARE_OF_ACTIVATIONS = 0.5
+KEPT_SHARE_OF_ACTIVATIONS = 0.25
 KEPT_BYTES = 64 * 2**20
 
 

@@ -27,9 +27,7 @@ def gradients(layer, calls, setting):
         return [tf.math.unsorted_segment_sum(tf.reshape(scaled, [-1, width]), tf.reshape(ids, [-1]), table.shape[0])]
 
     return [
-        contributions.Contribution(
-            weights=[table], squared_norms=_squared_norms(ids, rows), tensors=[rows], sums=sums
-        )
+        contributions.Contribution(weights=[table], squared_norms=_squared_norms(ids, rows), tensors=[rows], sums=sums)
     ]
 
 

@@ -2,7 +2,8 @@
 
     dL_i/dgamma = sum_t dy_{i,t} * normalized_{i,t}          dL_i/dbeta = sum_t dy_{i,t}
 
-Both sums are what the backward pass of group normalisation needs anyway, so that there norms and clipped sums cost nothing.
+Both sums are what the backward pass of group normalisation needs anyway, so that there norms and clipped sums cost
+nothing.
 """
 
 import math

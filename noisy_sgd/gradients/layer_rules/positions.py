@@ -1,7 +1,7 @@
 """Weights that meet every position of an example in one matrix product: g_i = sum_t a_{i,t} b_{i,t}^T.
 
-a is the layer's input [units, T, p], b the gradient at its output [units, T, q]; with blocks of channels, [units, blocks,
-T, p] and [units, blocks, T, q]. The squared norm of g_i (Goodfellow 2015; Li et al. 2022 for T > 1):
+a is the layer's input [units, T, p], b the gradient at its output [units, T, q]; with blocks of channels,
+[units, blocks, T, p] and [units, blocks, T, q]. The squared norm of g_i (Goodfellow 2015; Li et al. 2022 for T > 1):
 
     ||g_i||^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>     2 T^2 (p + q) operations (gram)
               = ||sum_t a_t b_t^T||^2               2 T p q operations       (per_example)
@@ -32,7 +32,11 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
     blocks = math.prod(a.shape[1:-2])
     count, p, q = a.shape[-2], a.shape[-1], b.shape[-1]
     if count == 1:
-        return [contributions.Route(name="gram", seconds=0.0, kept_bytes=0.0, build=lambda: one_position(weight, a, b, arrange))]
+        return [
+            contributions.Route(
+                name="gram", seconds=0.0, kept_bytes=0.0, build=lambda: one_position(weight, a, b, arrange)
+            )
+        ]
     positions = 1024 if count is None else count
     per_flop = contributions.SECONDS_PER_SMALL_FLOP[setting.device]
     per_byte = contributions.SECONDS_PER_BYTE[setting.device]

@@ -91,7 +91,7 @@ _RULES: dict[type, Rule] = {}
 
 
 def register(layer_class: type, rule: Rule) -> None:
-    """Makes `rule` the rule of `layer_class` itself, replacing an earlier one; not of subclasses, whose `call` may differ.
+    """Makes `rule` the rule of `layer_class`, replacing an earlier one; not of subclasses, whose `call` may differ.
 
     Args:
         layer_class: a subclass of `keras.Layer`.

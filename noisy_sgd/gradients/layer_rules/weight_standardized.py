@@ -1,7 +1,7 @@
 """The weight-standardised convolution: W_hat = gamma * gain * N(W), y = conv(x, W_hat) + b.
 
-Standardising is the same linear map of the gradient for every example. With g = dL_i/dW_hat, u = gamma * gain * g and sums over
-the fan-in n of an output channel (see `normalizer_free.Standardization`),
+Standardising is the same linear map of the gradient for every example. With g = dL_i/dW_hat, u = gamma * gain * g and
+sums over the fan-in n of an output channel (see `normalizer_free.Standardization`),
 
     dL_i/dW    = inverse_norm * (u - sum(u) / n - curvature * N * sum(u N))
     dL_i/dgain = gamma * sum(g N)
@@ -20,7 +20,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution, registry
+from noisy_sgd.gradients.layer_rules import contributions, convolution, convolution_site, registry
 from noisy_sgd.models import normalizer_free
 
 # Where the bias is more than this many times gamma * gain, output less bias has lost too many digits.
@@ -43,7 +43,7 @@ def gradients(layer, calls, setting):
     scale = layer.gamma * setting.cast(tf.convert_to_tensor(layer.gain))
     if layer.kernel.trainable:
         routes = by_norms(layer, calls, setting, standardization, scale)
-        sites = [convolution.Site(layer, call, setting, may_fold=False) for call in calls]
+        sites = [convolution_site.Site(layer, call, setting, may_fold=False) for call in calls]
         if layer.fan_in <= sum(site.positions for site in sites):
             routes = [route for route in routes if route.name != "per_example"]
             routes.append(by_map(layer, sites, setting, standardization, scale))
@@ -66,9 +66,7 @@ def by_map(layer, sites, setting, standardization, scale):
         along = tf.reduce_sum(by_channel * normalized, axis=1)
         slope = standardization.curvature * normalized * along[:, None]
         mean = tf.reduce_mean(by_channel, axis=1, keepdims=True)
-        kernel = contributions.kept(
-            layer.kernel, (by_channel - mean - slope) * (standardization.inverse_norm * scale)
-        )
+        kernel = contributions.kept(layer.kernel, (by_channel - mean - slope) * (standardization.inverse_norm * scale))
         if not layer.gain.trainable:
             return kernel
         gain = contributions.kept(layer.gain, layer.gamma * along)
@@ -88,7 +86,7 @@ def by_norms(layer, calls, setting, standardization, scale):
     normalized, curvature = standardization.normalized, standardization.curvature
     # W's gradient is that of a convolution whose output gradients are scaled by this, less the two projections.
     channel_scale = standardization.inverse_norm * scale
-    sites = [convolution.Site(layer, call, setting, channel_scale=channel_scale, may_fold=False) for call in calls]
+    sites = [convolution_site.Site(layer, call, setting, channel_scale=channel_scale, may_fold=False) for call in calls]
 
     def through(contribution):
         along = along_normalized(layer, calls, setting, standardization, scale)
@@ -107,7 +105,10 @@ def by_norms(layer, calls, setting, standardization, scale):
             (scaled,) = contribution.sums(factors, tensors[: len(contribution.tensors)])
             product = tf.reduce_sum(scaled * normalized, axis=[0, 1, 2])
             kernel = scaled - tf.reduce_mean(scaled, axis=[0, 1, 2]) - curvature * normalized * product
-            gain = [layer.gamma * contributions.weighted_rows(factors, rows)[0] for rows in tensors[len(contribution.tensors) :]]
+            gain = [
+                layer.gamma * contributions.weighted_rows(factors, rows)[0]
+                for rows in tensors[len(contribution.tensors) :]
+            ]
             return [kernel, *gain]
 
         return contributions.Contribution(weights=weights, squared_norms=squared_norms, tensors=tensors, sums=sums)
@@ -124,10 +125,10 @@ def along_normalized(layer, calls, setting, standardization, scale):
     exact = tf.reduce_all((tf.abs(bias) <= LARGEST_BIAS * tf.abs(scale)) & (scale != 0))
 
     def one(call):
-        z = setting.cast(convolution.channels_last(layer, call.tap_gradients[0]))
+        z = setting.cast(convolution_site.channels_last(layer, call.tap_gradients[0]))
 
         def product(outputs):
-            outputs = setting.cast(convolution.channels_last(layer, outputs))
+            outputs = setting.cast(convolution_site.channels_last(layer, outputs))
             flat = tf.reshape(z * outputs, [-1, math.prod(z.shape[1:-1]), z.shape[-1]])
             return setting.sum_views(tf.reduce_sum(flat, axis=1))
 

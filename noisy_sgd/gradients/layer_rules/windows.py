@@ -27,13 +27,17 @@ class Geometry:
 
 
 def geometry(kernel, strides, dilations, padding, inputs, outputs) -> Geometry:
-    """The geometry of a convolution whose `padding` is "valid" or "same" (TensorFlow's: the odd pixel goes to the end)."""
+    """Of a convolution whose `padding` is "valid" or "same" (TensorFlow's: the odd pixel goes to the end)."""
     amounts = []
     for k, s, d, n, m in zip(kernel, strides, dilations, inputs, outputs, strict=True):
         total = max((m - 1) * s + (k - 1) * d + 1 - n, 0) if padding == "same" else 0
         amounts.append((total // 2, total - total // 2))
     return Geometry(
-        kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations), padding=tuple(amounts), outputs=tuple(outputs)
+        kernel=tuple(kernel),
+        strides=tuple(strides),
+        dilations=tuple(dilations),
+        padding=tuple(amounts),
+        outputs=tuple(outputs),
     )
 
 

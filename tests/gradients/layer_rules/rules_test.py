@@ -106,7 +106,9 @@ CASES = {**{name: (IMAGE, make) for name, make in CONVOLUTIONS.items()}, **OTHER
 
 
 class RulesTest(parameterized.TestCase):
-    def check(self, make_layers, input_shape, *, routes=("per_example",), views=1, device="cpu", inputs=None, spoil=None):
+    def check(
+        self, make_layers, input_shape, *, routes=("per_example",), views=1, device="cpu", inputs=None, spoil=None
+    ):
         exact = network(make_layers, input_shape, "float64", None if inputs is None else "int32")
         single = network(make_layers, input_shape, "float32", None if inputs is None else "int32")
         if spoil is not None:
@@ -126,7 +128,12 @@ class RulesTest(parameterized.TestCase):
                 absltest.mock.patch.object(book_keeping, "_device", lambda: device),
             ):
                 result = book_keeping.clipped_sum(
-                    single, squared_error, tf.constant(x), tf.constant(y, tf.float32), clip=clipping.flat(0.5), views=views
+                    single,
+                    squared_error,
+                    tf.constant(x),
+                    tf.constant(y, tf.float32),
+                    clip=clipping.flat(0.5),
+                    views=views,
                 )
                 np.testing.assert_allclose(result.norms, norms, rtol=1e-5)
                 for value, total, weight in zip(result.values, sums, single.trainable_weights, strict=True):
