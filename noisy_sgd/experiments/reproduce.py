@@ -43,8 +43,8 @@ def _setting(sweep: config.Sweep) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in records.versions().items())
     return (
         f"Real images: {data.dataset}, {examples}{wrong}; {settings.model.model}{hidden}; {chosen.num_steps} steps, "
-        f"learning rate {chosen.learning_rate:g}, {seeds} seeds{average}. Theory: synthetic regression in float64. Drawn on {os.cpu_count()} cores "
-        f"({platform.machine()}) with {versions}."
+        f"learning rate {chosen.learning_rate:g}, {seeds} seeds{average}. Theory: synthetic regression in float64. "
+        f"Drawn on {os.cpu_count()} cores ({platform.machine()}) with {versions}."
     )
 
 
