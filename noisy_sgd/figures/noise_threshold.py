@@ -1,102 +1,185 @@
-"""Where noise helps, hurts and diverges, and why: two figures of experiments/noise_threshold.
+"""Where noise helps, hurts and diverges, and why: three figures of experiments/noise_threshold.
 
-    draw_map      median final distance over (step size, noise), less SGD's; the share of diverged runs in every cell
-    draw_terms    the two competing terms against the noise: what a smaller alpha gives, and what r_inf costs
+    draw_map      change of the final distance by noise over (step size, sigma), the share of diverged runs in every
+                  cell, the best sigma of every step size, and the edge of mean-square stability
+    draw_best     the best sigma, and the distances with it and without noise, against the step size
+    draw_terms    the two competing terms against the noise, alone and together
 
-Each takes a `records.Record` whose metrics are the experiment's lines:
+Each takes a `records.Record` whose metrics are the experiment's lines and whose results hold its `gains` and `best`:
 
     noise_threshold.draw_map(records.read("results/noise_threshold"), pathlib.Path("results/figures"))
 """
 
 import pathlib
+from typing import Any
 
 import numpy as np
+from matplotlib import colors, patches
+from matplotlib import figure as figures
 
 from noisy_sgd import records
 from noisy_sgd.figures import canvas
 
-_TERMS = {
-    "squared_distance": ("limit to the sparse solution", "#000000", "-"),
-    "minimizer_distance": (r"argmin $\phi_{\alpha_\infty}$ to the sparse solution", "#009E73", "--"),
-    "gap": (r"limit to argmin $\phi_{\alpha_\infty}$", "#D55E00", ":"),
+_LOST = "#bbbbbb"
+_EXCHANGES = {
+    "run_distance": ("both: the run itself", "#000000", "-"),
+    "alpha_alone": ("its alpha alone", "#009E73", "--"),
+    "tilt_alone": ("its tilt alone", "#D55E00", ":"),
+}
+_MEASURED = {
+    "squared_distance": (r"run to $\beta^*$", "#000000", "-"),
+    "minimizer_distance": (r"argmin $\phi_\alpha$ to $\beta^*$", "#009E73", "--"),
+    "displacement": (r"argmin $\phi_\alpha$ to argmin $\phi_\alpha-\langle r_\infty,\cdot\rangle$", "#D55E00", ":"),
 }
 
 
+@canvas.styled
 def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_threshold") -> list[pathlib.Path]:
-    """log10 of the median final distance over SGD's at the same step, with the share of diverged runs in each cell."""
+    """log10 of the final distance over SGD's at the same step, median over data sets; grey where half are lost."""
     steps, noises = _axes(run)
-    figure, (axes,) = canvas.panels(width=5.6, height=3.8)
-    medians, diverged = np.full((2, len(noises), len(steps)), np.nan)
-    rows = []
+    figure, (axes,) = canvas.panels(width=6.2, height=4.2)
+    gain, share, rows = np.zeros((len(noises), len(steps))), np.zeros((len(noises), len(steps))), []
+    found = {(line["relative_step"], line["noise_scale"]): line for line in run.results["gains"]}
     for column, step in enumerate(steps):
         for row, noise in enumerate(noises):
             lines = _case(run, step, noise)
-            lost = diverged[row, column] = _lost(lines)
-            medians[row, column] = _median(lines, "squared_distance")
+            diverged, runs = (sum(line[key] for line in lines) for key in ("diverged", "num_runs"))
+            share[row, column] = diverged / runs
+            case = found.get((step, noise))
+            if case:
+                # A recorded null is an infinite change.
+                gain[row, column] = np.nan if case["change"] is None else case["change"]
             rows.append(
                 {
                     "relative_step": step,
                     "noise_scale": noise,
-                    "median_squared_distance": float(medians[row, column]),
-                    "diverged_share": float(lost),
+                    "median_log10_change": float(gain[row, column]),
+                    "median_squared_distance": _median(lines, "squared_distance"),
+                    "runs": runs,
+                    "diverged": diverged,
                     "data_sets": len(lines),
-                    "runs": sum(line["num_runs"] for line in lines),
+                    "wins": case["wins"] if case else "",
+                    "p": case["p"] if case else "",
                 }
             )
-    gain = np.log10(medians / medians[0])
-    limit = max(1.0, float(np.nanmax(np.abs(gain))))
-    axes.set_facecolor("#bbbbbb")
-    image = axes.imshow(gain, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
-    for (row, column), share in np.ndenumerate(diverged):
-        if share:
-            ink = "white" if abs(gain[row, column]) > 0.7 * limit else "black"
-            axes.annotate(f"{100 * share:.0f}%", (column, row), ha="center", va="center", fontsize=6, color=ink)
+    limit = max(0.1, float(np.nanmax(np.abs(gain))))
+    axes.set_facecolor(_LOST)
+    # Linear near 0, where most of the map is.
+    scale = colors.SymLogNorm(0.1, vmin=-limit, vmax=limit, base=10)
+    image = axes.imshow(gain, origin="lower", aspect="auto", cmap="RdBu_r", norm=scale)
+    for (row, column), part in np.ndenumerate(share):
+        texts = [f"{100 * part:.0f}% div."] if part else []
+        case = found.get((steps[column], noises[row]))
+        if case and not np.isnan(gain[row, column]):
+            texts.insert(0, f"{case['wins']}/{case['data_sets']}")
+        dark = abs(scale(gain[row, column]) - 0.5) > 0.35 if np.isfinite(gain[row, column]) else False
+        axes.annotate(
+            "\n".join(texts), (column, row), ha="center", va="center", fontsize=6, color="white" if dark else "black"
+        )
+    best = {line["relative_step"]: line["best_noise_scale"] for line in run.results["best"]}
+    for column, step in enumerate(steps):
+        place = (column - 0.5, noises.index(best[step]) - 0.5)
+        axes.add_patch(patches.Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.5))
+    edges = [
+        _median([line for line in run.metrics if line["noise_scale"] == noise], "relative_edge") for noise in noises
+    ]
+    columns = np.interp(edges, steps, range(len(steps)), left=np.nan, right=np.nan)
+    axes.plot(columns, range(len(noises)), "k--", linewidth=1.2, label="edge of mean-square stability (median)")
+    axes.plot([], [], "s", markerfacecolor="none", markeredgecolor="black", label=r"best $\sigma$ of a step size")
     axes.grid(False)
-    axes.set_xticks(range(len(steps)), [f"{step:.2f}" for step in steps])
+    axes.set_xticks(range(len(steps)), [f"{step:.3g}" for step in steps])
     axes.set_yticks(range(len(noises)), [f"{noise:g}" for noise in noises])
     axes.set_xlabel(r"step size $\gamma\lambda_{\max}$")
-    axes.set_ylabel(r"noise scale $\sigma$")
-    figure.colorbar(image, ax=axes, label=r"$\log_{10}$ of $\|\beta_\infty-\beta^*\|^2$ over SGD's")
-    count = len({line["data_seed"] for line in run.metrics})
-    axes.set_title(f"Blue: noise helps. Numbers: runs diverged; grey: most did ({count} data sets)", fontsize=8)
+    axes.set_ylabel(r"noise scale $\sigma$ (0: SGD)")
+    bar = figure.colorbar(image, ax=axes, label=r"$\log_{10}$ of final $\|\beta-\beta^*\|^2$ over SGD's, median")
+    ticks = [tick for tick in (-10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3, 10) if abs(tick) <= limit]
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.ax.minorticks_off()
+    first = run.results["gains"][0]
+    axes.set_title(
+        f"Blue: noise helps; k/{first['data_sets']}: data sets on which it does; div.: runs diverged "
+        f"(counted as lost);\ngrey: half of the data sets or more are lost",
+        fontsize=8,
+    )
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return canvas.save(figure, rows, directory, name)
 
 
-def draw_terms(run: records.Record, directory: pathlib.Path, name: str = "noise_terms") -> list[pathlib.Path]:
-    """Medians over data sets of the limit's distance and of its two parts against the noise, a panel a step."""
+@canvas.styled
+def draw_best(run: records.Record, directory: pathlib.Path, name: str = "noise_threshold_best") -> list[pathlib.Path]:
+    """Median distances of SGD and of the best sigma at every step size, that sigma and its held-out wins beside it."""
+    figure, (axes,) = canvas.panels(width=4.8, height=3.4)
+    rows = [dict(line) for line in run.results["best"]]
+    steps = [row["relative_step"] for row in rows]
+    for key, algorithm, label in (
+        ("sgd_squared_distance", "sgd", "SGD"),
+        ("squared_distance", "noisy_sgd", r"Noisy-SGD at the best $\sigma$ (beside: $\sigma$, held-out wins)"),
+    ):
+        values = np.array([np.nan if row[key] is None else row[key] for row in rows])
+        axes.plot(steps, values, color=canvas.COLOURS[algorithm], marker=canvas.MARKERS[algorithm], label=label)
+    for row, value in zip(rows, values, strict=True):
+        text = f"{row['best_noise_scale']:g}\n{row['held_out_wins']}/{row['data_sets']}"
+        axes.annotate(
+            text, (row["relative_step"], value), (0, -6), textcoords="offset points", ha="center", va="top", fontsize=6
+        )
+    axes.margins(y=0.2)
+    axes.set_yscale("log")
+    axes.set_xlabel(r"step size $\gamma\lambda_{\max}$")
+    axes.set_ylabel(r"final $\|\beta-\beta^*\|_2^2$, median over data sets" "\n(diverged runs infinitely far)")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+    return canvas.save(figure, rows, directory, name)
+
+
+@canvas.styled
+def draw_terms(run: records.Record, directory: pathlib.Path, name: str = "noise_threshold_terms") -> list[pathlib.Path]:
+    """Top: distances of the two terms. Bottom: distance over SGD's when one of alpha and tilt is exchanged."""
     steps, noises = _axes(run)
-    chosen = [steps[index] for index in np.unique(np.linspace(0, len(steps) - 1, 3).round().astype(int))]
-    figure, all_axes = canvas.panels(len(chosen), width=2.9)
+    chosen = [steps[index] for index in np.unique(np.linspace(0, len(steps) - 2, 3).round().astype(int))]
+    figure = figures.Figure(figsize=(3.0 * len(chosen), 5.4), layout="constrained")
+    panels = figure.subplots(2, len(chosen), sharey="row", sharex=True, squeeze=False)
     rows = []
-    for axes, step in zip(all_axes, chosen, strict=True):
-        for term, (label, colour, dashes) in _TERMS.items():
-            medians = [_median(_case(run, step, noise), term) for noise in noises]
-            axes.plot(noises, medians, dashes, color=colour, marker="o", markersize=3, label=label)
-            rows += [
-                {"relative_step": step, "noise_scale": noise, "term": term, "median": median}
-                for noise, median in zip(noises, medians, strict=True)
-            ]
-        axes.set_yscale("log")
-        axes.set_xlabel(r"noise scale $\sigma$")
-        axes.set_title(rf"$\gamma\lambda_{{\max}}$ = {step:.2f}", fontsize=9)
-    all_axes[0].set_ylabel("squared distance, median")
-    all_axes[0].legend(fontsize=6)
+    for (above, below), step in zip(panels.T, chosen, strict=True):
+        for axes, terms in ((above, _MEASURED), (below, _EXCHANGES)):
+            for term, (label, colour, dashes) in terms.items():
+                values = [_values(_case(run, step, noise), term, axes is below) for noise in noises]
+                medians = [float(np.median(value)) if value.size else float("nan") for value in values]
+                axes.plot(noises, medians, dashes, color=colour, marker="o", markersize=3, label=label)
+                rows += [
+                    {
+                        "relative_step": step,
+                        "noise_scale": noise,
+                        "term": term,
+                        "median": median,
+                        "data_sets": value.size,
+                    }
+                    for noise, value, median in zip(noises, values, medians, strict=True)
+                ]
+            axes.set_yscale("log")
+        below.axhline(1.0, color="#888888", linewidth=0.8)
+        below.set_xlabel(r"noise scale $\sigma$ (0: SGD)")
+        above.set_title(rf"$\gamma\lambda_{{\max}}$ = {step:.3g}", fontsize=9)
+    panels[0, 0].set_ylabel("squared distance")
+    panels[1, 0].set_ylabel(r"$\|\beta-\beta^*\|^2$ over SGD's" "\nwith, of a Noisy-SGD run,")
+    panels[0, 0].legend(fontsize=6)
+    panels[1, 0].legend(fontsize=6)
+    figure.suptitle("Medians over data sets, of runs that did not diverge", fontsize=8)
     return canvas.save(figure, rows, directory, name)
 
 
-def _axes(run):
-    return [sorted({line[key] for line in run.metrics}) for key in ("relative_step", "noise_scale")]
+def _axes(run: records.Record) -> tuple[list[float], list[float]]:
+    steps, noises = (sorted({line[key] for line in run.metrics}) for key in ("relative_step", "noise_scale"))
+    return steps, noises
 
 
-def _case(run, step, noise):
+def _case(run: records.Record, step: float, noise: float) -> list[dict[str, Any]]:
     return [line for line in run.metrics if (line["relative_step"], line["noise_scale"]) == (step, noise)]
 
 
-def _lost(lines):
-    return sum(line["diverged"] for line in lines) / sum(line["num_runs"] for line in lines)
+def _values(lines: list[dict[str, Any]], key: str, over_sgd: bool = False) -> np.ndarray:
+    kept = [line for line in lines if line[key] is not None]
+    return np.array([line[key] / (line["sgd_distance"] if over_sgd else 1.0) for line in kept])
 
 
-def _median(lines, key):
-    """Median over data sets; NaN where most runs diverged, whose survivors prove nothing."""
-    values = [line[key] for line in lines if line[key] is not None]
-    return float(np.median(values)) if values and _lost(lines) <= 0.5 else float("nan")
+def _median(lines: list[dict[str, Any]], key: str) -> float:
+    values = _values(lines, key)
+    return float(np.median(values)) if values.size else float("nan")
