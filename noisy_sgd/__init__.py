@@ -16,6 +16,7 @@ _NAMES = {
     "DPSGD": "noisy_sgd.optimizers.dp_sgd",
     "NoisySGD": "noisy_sgd.optimizers.noisy_sgd",
     "PrivateModel": "noisy_sgd.training.private_model",
+    "QuantileClipping": "noisy_sgd.mechanisms.quantile_clipping",
     "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
 }
 

@@ -55,7 +55,8 @@ def clipped_gradient_sum(
         loss_fn: loss_fn(y, y_pred) -> per-example losses [B].
         x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
         y: targets, any nest of [B, ...].
-        l2_norm_clip: C, positive; infinity for no clipping (with "flat" only).
+        l2_norm_clip: C, positive; infinity for no clipping (with "flat" only). Where a `noisy_sgd.DPSGD` learns the
+            bound, its `current_l2_norm_clip`.
         mask: [B] of 0 and 1, 0 for padding. Defaults to no padding.
         views: augmented views of an example; its gradient is the mean over them. Defaults to 1.
         clipping: "flat", as above (Abadi et al. 2016); "automatic", g_i * C / (||g_i|| + 0.01) (AUTO-S of Bu et al.
@@ -67,7 +68,8 @@ def clipped_gradient_sum(
             "auto".
 
     Returns:
-        A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B] and `l2_sensitivity`.
+        A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity` and
+        `unclipped`.
 
     Raises:
         ValueError: for an argument out of range, or a model that mixes examples.
@@ -80,12 +82,17 @@ def clipped_gradient_sum(
     independence.check(model, x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x))
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
     validation.check_no_added_losses(model)
-    return _clipped_sum(result, clip)
+    return _clipped_sum(result, clip, mask)
 
 
 def _clip_function(name, l2_norm_clip):
     return clipping.clip_function(name, l2_norm_clip)
 
 
-def _clipped_sum(result, clip):
-    return clipping.ClippedSum(values=result.values, norms=result.norms, l2_sensitivity=clip.l2_sensitivity)
+def _clipped_sum(result, clip, mask):
+    return clipping.ClippedSum(
+        values=result.values,
+        norms=result.norms,
+        l2_sensitivity=clip.l2_sensitivity,
+        unclipped=clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask),
+    )

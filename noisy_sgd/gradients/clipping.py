@@ -40,7 +40,7 @@ class ClipFunction:
     """
 
     factors: collections.abc.Callable[[tf.Tensor], tf.Tensor]
-    l2_sensitivity: float
+    l2_sensitivity: float | tf.Tensor
     by_layer: bool = False
 
     def __call__(self, norms: tf.Tensor) -> tf.Tensor:
@@ -55,12 +55,15 @@ class ClippedSum:
     Attributes:
         values: sums over the batch, one tensor a trainable weight, in the order of `model.trainable_weights`.
         norms: [B], the L2 norm of each example's gradient before clipping; 0 for padding.
-        l2_sensitivity: how far `values` moves, in L2 norm, when one example is added or removed.
+        l2_sensitivity: how far `values` moves, in L2 norm, when one example is added or removed; a number or a scalar.
+        unclipped: the sum of 1/2 for every example whose norm is within the bound and -1/2 for every other one, which
+            adaptive clipping learns from. Defaults to None, not counted.
     """
 
     values: list[tf.Tensor]
     norms: tf.Tensor
-    l2_sensitivity: float
+    l2_sensitivity: float | tf.Tensor
+    unclipped: tf.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ def flat(l2_norm_clip: float) -> ClipFunction:
     """Clip factors by one bound on the whole gradient (Abadi et al. 2016): min(1, C / ||g||).
 
     Args:
-        l2_norm_clip: C, positive; infinity leaves every finite gradient as it is.
+        l2_norm_clip: C, positive; infinity leaves every finite gradient as it is. A scalar tensor is taken as it is.
 
     Returns:
         A clip function of sensitivity C.
@@ -126,7 +129,7 @@ def flat(l2_norm_clip: float) -> ClipFunction:
     Raises:
         ValueError: for a bound that is not positive.
     """
-    bound = check_norm_clip(l2_norm_clip)
+    bound = l2_norm_clip if tf.is_tensor(l2_norm_clip) else check_norm_clip(l2_norm_clip)
     return ClipFunction(factors=lambda norms: _zero_unless_finite(norms, _at_most(bound, norms)), l2_sensitivity=bound)
 
 
@@ -209,6 +212,18 @@ def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | Non
     return ClipFunction(factors=factors, l2_sensitivity=total, by_layer=True)
 
 
+def count_unclipped(norms: tf.Tensor, l2_norm_clip, mask=None) -> tf.Tensor:
+    """The sum of 1/2 for every norm within the bound and -1/2 for every other one, float32; 0 for padding.
+
+    Args:
+        norms: [B]; one that is not finite is not within the bound.
+        l2_norm_clip: C, a number or a scalar.
+        mask: [B], 0 for padding. Defaults to no padding.
+    """
+    halves = tf.where(norms <= tf.cast(l2_norm_clip, norms.dtype), 0.5, -0.5)
+    return tf.reduce_sum(halves if mask is None else tf.where(tf.cast(mask, tf.bool), halves, 0.0))
+
+
 def layers_of(model) -> dict[int, int]:
     """Which layer a trainable weight belongs to: {id(weight): index}, layers counted as they first appear."""
     owners = {}
@@ -252,7 +267,8 @@ def _at_most(bound, norms: tf.Tensor) -> tf.Tensor:
     """min(1, bound / norm), and 1 for a norm of 0 or an infinite bound."""
     if isinstance(bound, float) and math.isinf(bound):
         return tf.ones_like(norms)
-    ratio = tf.math.divide_no_nan(tf.cast(bound, norms.dtype), norms)
+    bound = tf.cast(bound, norms.dtype) if tf.is_tensor(bound) else tf.constant(bound, norms.dtype)
+    ratio = tf.math.divide_no_nan(bound, norms)
     return tf.where(norms > 0, tf.minimum(tf.ones_like(norms), ratio), tf.ones_like(norms))
 
 

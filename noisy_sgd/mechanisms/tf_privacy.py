@@ -11,6 +11,10 @@ import sys
 
 sys.skip_tf_privacy_import = True
 
-from tensorflow_privacy.privacy.dp_query import dp_query, gaussian_query  # noqa: E402
+from tensorflow_privacy.privacy.dp_query import (  # noqa: E402
+    dp_query,
+    gaussian_query,
+    quantile_adaptive_clip_sum_query,
+)
 
-__all__ = ["dp_query", "gaussian_query"]
+__all__ = ["dp_query", "gaussian_query", "quantile_adaptive_clip_sum_query"]

@@ -11,9 +11,10 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from noisy_sgd.gradients import clipping as clip_functions
-from noisy_sgd.mechanisms import gaussian
+from noisy_sgd.mechanisms import gaussian, quantile_clipping
 from noisy_sgd.optimizers import noisy_sgd
 
 
@@ -38,6 +39,8 @@ class DPSGD(noisy_sgd.NoisySGD):
         nesterov: whether to use Nesterov momentum. Defaults to False.
         clipping: how norms become clip factors: "flat", "automatic", "normalized", "per_layer", or a list of bounds,
             one a layer (see `noisy_sgd.clipped_gradient_sum`); all have the sensitivity C. Defaults to "flat".
+        query: a `noisy_sgd.QuantileClipping` for adaptive clipping (with clipping="flat"): the bound starts at
+            `l2_norm_clip` and is learned; `current_l2_norm_clip` holds now. Defaults to None, one bound for all steps.
         weight_decay: Keras' decoupled weight decay; it does not depend on the data. Defaults to None.
         name: Defaults to "dp_sgd".
         **kwargs: `use_ema` and `ema_momentum` as in Keras.
@@ -57,6 +60,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         momentum=0.0,
         nesterov=False,
         clipping="flat",
+        query=None,
         weight_decay=None,
         name="dp_sgd",
         **kwargs,
@@ -65,6 +69,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
         clip = clip_functions.clip_function(clipping, bound)
+        _check_query(query, clipping)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
             raise ValueError(f"`seed` must be an integer or None. Received: seed={type(seed).__name__}")
         self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
@@ -75,16 +80,41 @@ class DPSGD(noisy_sgd.NoisySGD):
         self._clip = clip
         # Infinity times 0 is no noise.
         self._stddev = multiplier * bound if multiplier else 0.0
-        self._query = gaussian.GaussianSumQuery(bound, self._stddev, self._noise_key.variable)
+        self._learning = query
+        self._learned_clip = None
+        if query is None:
+            self._query = gaussian.GaussianSumQuery(bound, self._stddev, self._noise_key.variable)
+        else:
+            self._query = query.make(bound, multiplier, self._batch_size, self._noise_key.variable)
 
     def build(self, variables):
-        """Creates the momentum slots."""
+        """Creates the momentum slots, and the variable of a bound that is learned."""
+        if self.built:
+            return
         keras.optimizers.SGD.build(self, variables)
+        if self._learning is not None:
+            self._learned_clip = self.add_variable(
+                shape=(),
+                initializer=keras.initializers.Constant(self._l2_norm_clip),
+                dtype="float32",
+                aggregation="only_first_replica",
+                name="l2_norm_clip",
+            )
 
     @property
     def l2_norm_clip(self) -> float:
-        """C, the bound on each example's gradient."""
+        """C, the bound on each example's gradient; where a `query` learns it, the bound of the first step."""
         return self._l2_norm_clip
+
+    @property
+    def current_l2_norm_clip(self) -> float | tf.Tensor:
+        """The bound of the step to come: `l2_norm_clip`, or a scalar tensor where a `query` learns it."""
+        return self._l2_norm_clip if self._learned_clip is None else tf.convert_to_tensor(self._learned_clip)
+
+    @property
+    def query(self) -> quantile_clipping.QuantileClipping | None:
+        """How the bound is learned, or None."""
+        return self._learning
 
     @property
     def noise_multiplier(self) -> float:
@@ -103,17 +133,19 @@ class DPSGD(noisy_sgd.NoisySGD):
 
     @property
     def clip(self) -> clip_functions.ClipFunction:
-        """The clip function that a sum needs to be clipped with for `apply`."""
-        return self._clip
+        """The clip function that a sum needs to be clipped with for `apply`, with the current bound."""
+        return self._clip if self._learned_clip is None else clip_functions.flat(self.current_l2_norm_clip)
 
     @property
-    def noise_std(self) -> float:
-        """Standard deviation of the noise on the mean gradient: noise_multiplier * l2_norm_clip / batch_size."""
+    def noise_std(self) -> float | tf.Tensor:
+        """Standard deviation of the noise on the mean gradient: noise_multiplier * the current bound / batch_size."""
+        if self._learned_clip is not None:
+            return self._noise_multiplier * self.current_l2_norm_clip / self._batch_size
         return self._stddev / self._batch_size
 
     @property
     def event(self):
-        """The `dp_accounting.DpEvent` of one step."""
+        """The `dp_accounting.DpEvent` of one step; `noisy_sgd.privacy.accounting.event_of_steps` makes a run of it."""
         return self._query.event
 
     def apply(self, grads, trainable_variables=None):
@@ -122,7 +154,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         Under tf.distribute, called on each replica with its part of the clipped sum; the parts are summed.
 
         Args:
-            grads: a `noisy_sgd.ClippedSum` whose bound is this optimizer's `l2_norm_clip`.
+            grads: a `noisy_sgd.ClippedSum` whose bound is this optimizer's `current_l2_norm_clip`.
             trainable_variables: the variables its values belong to. Defaults to those the optimizer was built with.
 
         Raises:
@@ -136,12 +168,43 @@ class DPSGD(noisy_sgd.NoisySGD):
                 "`noisy_sgd.clipped_gradient_sum`. "
                 f"Received: grads of type {type(grads).__name__}"
             )
-        if not math.isclose(grads.l2_sensitivity, self.l2_norm_clip, rel_tol=1e-9):
+        variables = self._variables_of(trainable_variables)
+        with tf.control_dependencies(self._checks_of_bound(grads.l2_sensitivity)):
+            values = [tf.identity(value) for value in grads.values]
+        if self._learning is None:
+            keras.optimizers.SGD.apply(self, self.noised(values, variables), variables)
+            return
+        if grads.unclipped is None:
             raise ValueError(
-                "`grads` must be clipped to the optimizer's own bound, since the noise is scaled to it: "
-                f"l2_norm_clip={self.l2_norm_clip}. Received: l2_sensitivity={grads.l2_sensitivity}"
+                "`grads` must count the examples within the bound, which is learned from it; "
+                "`noisy_sgd.clipped_gradient_sum` does. Received: unclipped=None"
             )
-        super().apply(grads.values, trainable_variables)
+        state = self._global_state()
+        noised = self._query.with_noise(self._query.sample_state(values, grads.unclipped), state)
+        count = noised.quantile_estimator_state
+        replica_context = tf.distribute.get_replica_context()
+        if replica_context is not None:
+            count = replica_context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        keras.optimizers.SGD.apply(self, [value / self._batch_size for value in noised.sum_state], variables)
+        self._learned_clip.assign(self._query.next_global_state(count, state).l2_norm_clip)
+
+    def _global_state(self):
+        state = super()._global_state()
+        if self._learning is None:
+            return state
+        return quantile_clipping.GlobalState(l2_norm_clip=self.current_l2_norm_clip, step=state.step, share=state.share)
+
+    def _checks_of_bound(self, l2_sensitivity):
+        """Refuses another bound: now, or by the operations returned where the bounds are known only to a graph."""
+        current = self.current_l2_norm_clip
+        if any(tf.is_tensor(bound) and not hasattr(bound, "numpy") for bound in (l2_sensitivity, current)):
+            return [tf.debugging.assert_near(l2_sensitivity, current, rtol=1e-6, atol=0.0, message=_ANOTHER_BOUND)]
+        if not math.isclose(l2_sensitivity, current, rel_tol=1e-9 if self._learning is None else 1e-6):
+            name = "l2_norm_clip" if self._learning is None else "current_l2_norm_clip"
+            raise ValueError(
+                f"{_ANOTHER_BOUND}: {name}={float(current)}. Received: l2_sensitivity={float(l2_sensitivity)}"
+            )
+        return []
 
     def noised(self, grads, weights):
         """This replica's part of the noised mean gradient, from its part of the clipped sum; it changes nothing.
@@ -153,7 +216,11 @@ class DPSGD(noisy_sgd.NoisySGD):
         Returns:
             One tensor a weight.
         """
-        sums = self._query.get_noised_result(grads, self._global_state())[0]
+        if self._learning is None:
+            sums = self._query.get_noised_result(grads, self._global_state())[0]
+        else:
+            sample_state = self._query.sample_state(grads, tf.zeros([]))
+            sums = self._query.with_noise(sample_state, self._global_state()).sum_state
         return [value / self._batch_size for value in sums]
 
     def get_config(self):
@@ -166,8 +233,28 @@ class DPSGD(noisy_sgd.NoisySGD):
             batch_size=self.batch_size,
             seed=self.seed,
             clipping=self.clipping if isinstance(self.clipping, str) else list(self.clipping),
+            query=None if self.query is None else keras.saving.serialize_keras_object(self.query),
         )
         return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer of a `get_config`."""
+        config = {**config, "query": keras.saving.deserialize_keras_object(config.get("query"))}
+        return super().from_config(config, custom_objects=custom_objects)
+
+
+_ANOTHER_BOUND = "`grads` must be clipped to the optimizer's own bound, since the noise is scaled to it"
+
+
+def _check_query(query, clipping):
+    if query is not None and not isinstance(query, quantile_clipping.QuantileClipping):
+        raise ValueError(f"`query` must be a noisy_sgd.QuantileClipping or None. Received: query={query!r}")
+    if query is not None and clipping != "flat":
+        raise ValueError(
+            '`clipping` must be "flat" where a `query` learns the bound: the others have no one threshold. '
+            f"Received: clipping={clipping!r}"
+        )
 
 
 def _check_noise(l2_norm_clip, noise_multiplier) -> tuple[float, float]:

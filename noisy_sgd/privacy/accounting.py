@@ -99,7 +99,8 @@ def event_of_steps(
     """The run whose every step did `mechanism_event` (the event that the mechanism itself emits) on a sampled batch.
 
     Args:
-        mechanism_event: a GaussianDpEvent, or a NonPrivateDpEvent for noise without clipping.
+        mechanism_event: a GaussianDpEvent; a ComposedDpEvent of several on the same batch, such as adaptive clipping
+            has on its sum and its count; or a NonPrivateDpEvent for noise without clipping.
         batch_size: as in `epsilon`.
         num_examples: as in `epsilon`.
         num_steps: as in `epsilon`.
@@ -114,9 +115,10 @@ def event_of_steps(
     batch_size, num_examples = arguments.batch(batch_size, num_examples)
     num_steps = arguments.count("num_steps", num_steps, least=0)
     arguments.choice("sampling", sampling, SAMPLINGS)
+    mechanism_event = _as_one_gaussian(mechanism_event)
     if not isinstance(mechanism_event, dp_accounting.GaussianDpEvent | dp_accounting.NonPrivateDpEvent):
         raise ValueError(
-            "`mechanism_event` must be a GaussianDpEvent or a NonPrivateDpEvent. "
+            "`mechanism_event` must be a GaussianDpEvent, a ComposedDpEvent of such, or a NonPrivateDpEvent. "
             f"Received: mechanism_event={mechanism_event!r}"
         )
     if num_steps == 0:
@@ -127,6 +129,32 @@ def event_of_steps(
         return dp_accounting.SelfComposedDpEvent(mechanism_event, epochs_started(batch_size, num_examples, num_steps))
     sampled = dp_accounting.PoissonSampledDpEvent(batch_size / num_examples, mechanism_event)
     return dp_accounting.SelfComposedDpEvent(sampled, num_steps)
+
+
+def joint_noise_multiplier(*noise_multipliers: float) -> float:
+    """The noise multiplier of the one Gaussian that costs what several on the same batch cost together.
+
+    Scaled to unit noise, one example moves them by a vector of norm sqrt(sum_j z_j^-2), which is 1 / z:
+
+        z = (sum_j z_j^-2)^(-1/2)
+
+    Args:
+        *noise_multipliers: z_j, each standard deviation in units of its own sensitivity; 0 gives 0.
+
+    Returns:
+        z.
+    """
+    multipliers = [arguments.real("noise_multipliers", each, least=0) for each in noise_multipliers]
+    return 0.0 if 0 in multipliers else 1 / math.hypot(*(1 / each for each in multipliers))
+
+
+def _as_one_gaussian(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+    """Gaussians composed on one batch as the one that costs the same; other events as they are."""
+    if isinstance(event, dp_accounting.ComposedDpEvent) and all(
+        isinstance(part, dp_accounting.GaussianDpEvent) for part in event.events
+    ):
+        return dp_accounting.GaussianDpEvent(joint_noise_multiplier(*(part.noise_multiplier for part in event.events)))
+    return event
 
 
 def steps_per_epoch(batch_size: int, num_examples: int) -> int:
@@ -148,9 +176,9 @@ def check_mechanism(mechanism_event: dp_accounting.DpEvent, noise_multiplier: fl
         noise_multiplier: the one that the accounting and the privacy statement use.
 
     Raises:
-        ValueError: if the event is not GaussianDpEvent(noise_multiplier).
+        ValueError: if the event, several Gaussians taken as one, is not GaussianDpEvent(noise_multiplier).
     """
-    if mechanism_event != dp_accounting.GaussianDpEvent(noise_multiplier):
+    if _as_one_gaussian(mechanism_event) != dp_accounting.GaussianDpEvent(noise_multiplier):
         raise ValueError(
             "`mechanism_event` must be the Gaussian that is accounted for, "
             f"GaussianDpEvent(noise_multiplier={noise_multiplier!r}). Received: mechanism_event={mechanism_event!r}"

@@ -127,9 +127,9 @@ class PrivateModel(keras.Model):
             (losses [B], predictions).
         """
         targets = (y,) if sample_weight is None else (y, sample_weight)
-        losses, predictions, values = self._gradients(x, targets, mask)
+        losses, predictions, values, unclipped = self._gradients(x, targets, mask)
         present = tf.shape(losses)[0] if mask is None else tf.math.count_nonzero(mask)
-        self._running_sum.add(values, present)
+        self._running_sum.add(values, present, unclipped)
         return losses, predictions
 
     def per_example_losses(self, y, predictions) -> tf.Tensor:
@@ -139,21 +139,29 @@ class PrivateModel(keras.Model):
     def _compute_gradients(self, x, targets, mask):
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             compute = clipped_sum.engine_named(self._engine)
-            result = compute(self, self._loss_fn, x, targets, clip=self.optimizer.clip, mask=mask)
+            clip = self.optimizer.clip
+            result = compute(self, self._loss_fn, x, targets, clip=clip, mask=mask)
             losses, predictions, values = result.losses, result.predictions, result.values
+            unclipped = clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask)
         else:
             losses, predictions, values = plain.gradient_sum(self, self._loss_fn, x, targets, mask=mask)
+            unclipped = tf.zeros([])
         validation.check_no_added_losses(self)
-        return losses, predictions, values
+        return losses, predictions, values, unclipped
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
-        values, divisor = self._sum_and_divisor()
+        values, divisor, unclipped = self._sum_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         values = self._with_weight_regularization(values, divisor / replicas)
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             # The regularization does not depend on the data, so the sum's sensitivity is still the clip's.
-            update = clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=self.optimizer.l2_norm_clip)
+            update = clipping.ClippedSum(
+                values=values,
+                norms=tf.zeros([0]),
+                l2_sensitivity=self.optimizer.current_l2_norm_clip,
+                unclipped=unclipped,
+            )
         else:
             update = [value / tf.cast(divisor, value.dtype) for value in values]
         self.optimizer.apply(update, self.trainable_weights)
@@ -168,7 +176,7 @@ class PrivateModel(keras.Model):
         Returns:
             Two scalars, the same on every replica; the second is 0 for optimizers without noise.
         """
-        values, divisor = self._sum_and_divisor()
+        values, divisor, _ = self._sum_and_divisor()
         context = tf.distribute.get_replica_context()
         gradient = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values]
@@ -180,11 +188,11 @@ class PrivateModel(keras.Model):
         return _squared_norm(gradient), _squared_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, noise))
 
     def _sum_and_divisor(self):
-        values, count = self._running_sum.read()
+        values, count, unclipped = self._running_sum.read()
         if self._batch_size is not None:
-            return values, tf.constant(self._batch_size, tf.float32)
+            return values, tf.constant(self._batch_size, tf.float32), unclipped
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-        return values, tf.maximum(total, 1.0)
+        return values, tf.maximum(total, 1.0), unclipped
 
     def _with_weight_regularization(self, values, scale):
         weights = [weight for weight in self.trainable_weights if weight.regularizer is not None]

@@ -77,5 +77,31 @@ class ClipFunctionTest(parameterized.TestCase):
             clipping.clip_function(name, 1.0)
 
 
+class TensorBoundTest(absltest.TestCase):
+    def test_a_scalar_tensor_bounds_like_its_value(self):
+        norms = tf.constant([0.0, 0.5, 4.0, np.inf])
+        by_tensor = clipping.flat(tf.constant(2.0))
+        np.testing.assert_array_equal(by_tensor(norms), clipping.flat(2.0)(norms))
+        self.assertEqual(float(by_tensor.l2_sensitivity), 2.0)
+
+    def test_bounds_are_exact_in_float64(self):
+        np.testing.assert_allclose(clipping.flat(0.3)(tf.constant([1.0], tf.float64)), [0.3], rtol=1e-15)
+
+
+class CountUnclippedTest(absltest.TestCase):
+    def test_by_hand(self):
+        norms = tf.constant([0.5, 2.0, 2.1, np.inf, np.nan, 0.0, 0.0])
+        mask = np.array([1, 1, 1, 1, 1, 1, 0])  # the last is padding
+        self.assertEqual(float(clipping.count_unclipped(norms, 2.0, mask)), 3 * 0.5 - 3 * 0.5)
+        self.assertEqual(float(clipping.count_unclipped(norms, tf.constant(2.0))), 4 * 0.5 - 3 * 0.5)
+
+    def test_one_example_moves_it_by_a_half(self):
+        norms = tf.constant([0.5, 2.0, 2.1, np.nan])
+        everyone = clipping.count_unclipped(norms, 1.0)
+        for left_out in range(4):
+            moved = clipping.count_unclipped(norms, 1.0, np.arange(4) != left_out) - everyone
+            self.assertEqual(abs(float(moved)), 0.5)
+
+
 if __name__ == "__main__":
     absltest.main()

@@ -9,13 +9,14 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from noisy_sgd.gradients import clipping
+from noisy_sgd.gradients import clipped_sum, clipping
+from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 
 
-def clipped(values, bound=1.0):
+def clipped(values, bound=1.0, unclipped=None):
     values = [tf.constant(value, tf.float32) for value in values]
-    return clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=bound)
+    return clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=bound, unclipped=unclipped)
 
 
 def key_of(optimizer):
@@ -147,6 +148,94 @@ class DPSGDTest(parameterized.TestCase):
     )
     def test_bad_arguments_are_refused(self, arguments, message):
         good = {"learning_rate": 0.1, "l2_norm_clip": 1.0, "noise_multiplier": 1.0, "batch_size": 4}
+        with self.assertRaisesRegex(ValueError, message):
+            dp_sgd.DPSGD(**{**good, **arguments})
+
+
+def adaptive(noise_multiplier=0.0, batch_size=4, seed=7, count_stddev=0.0, **arguments):
+    query = quantile_clipping.QuantileClipping(count_stddev=count_stddev)
+    return dp_sgd.DPSGD(1.0, 2.0, noise_multiplier, batch_size, seed=seed, query=query, **arguments)
+
+
+class AdaptiveClippingTest(parameterized.TestCase):
+    def test_two_steps_by_hand(self):
+        weight, optimizer = keras.Variable(np.zeros(2)), adaptive()
+        optimizer.apply(clipped([[1.0, -2.0]], 2.0, tf.constant(2.0)), [weight])  # all four within the bound
+        np.testing.assert_allclose(weight.numpy(), [-0.25, 0.5], rtol=1e-6)
+        bound = 2.0 * np.exp(-0.2 * 0.5)
+        np.testing.assert_allclose(optimizer.current_l2_norm_clip, bound, rtol=1e-6)
+        optimizer.apply(clipped([[0.0, 0.0]], bound, tf.constant(-1.0)), [weight])  # one within, three not
+        np.testing.assert_allclose(optimizer.current_l2_norm_clip, bound * np.exp(0.2 * 0.25), rtol=1e-6)
+        self.assertEqual(optimizer.l2_norm_clip, 2.0)
+
+    def test_the_noise_follows_the_learned_bound(self):
+        size = 200_000
+        weight, optimizer = keras.Variable(np.zeros(size)), adaptive(1.5, count_stddev=1.0)
+        optimizer.build([weight])
+        for _ in range(3):
+            bound, before = float(optimizer.current_l2_norm_clip), weight.numpy()
+            self.assertAlmostEqual(float(optimizer.noise_std), 1.5 * bound / 4, places=6)
+            optimizer.apply(clipped([np.zeros(size)], bound, tf.constant(-2.0)), [weight])
+            noise = (weight.numpy() - before) / (1.5 * bound / 4)
+            self.assertGreater(stats.kstest(noise, stats.norm.cdf).pvalue, 1e-4)
+            for wrong_scale in (2 / 3, 3 / 2):
+                self.assertLess(stats.kstest(noise, stats.norm(scale=wrong_scale).cdf).pvalue, 1e-10)
+        self.assertGreater(float(optimizer.current_l2_norm_clip), 2.1)
+
+    def test_the_event_is_the_pair(self):
+        events = [dp_accounting.GaussianDpEvent(1.5), dp_accounting.GaussianDpEvent(6.0)]
+        self.assertEqual(adaptive(1.5, count_stddev=3.0).event, dp_accounting.ComposedDpEvent(events))
+
+    def test_a_sum_clipped_to_an_older_bound_is_refused(self):
+        weight, optimizer = keras.Variable(np.zeros(2)), adaptive()
+        optimizer.apply(clipped([[1.0, -2.0]], 2.0, tf.constant(2.0)), [weight])
+        with self.assertRaisesRegex(ValueError, "current_l2_norm_clip=1.8.*Received: l2_sensitivity=2.0"):
+            optimizer.apply(clipped([[1.0, -2.0]], 2.0, tf.constant(2.0)), [weight])
+        step = tf.function(lambda: optimizer.apply(clipped([[1.0, -2.0]], 2.0, tf.constant(2.0)), [weight]))
+        with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "own bound"):
+            step()
+        np.testing.assert_allclose(weight.numpy(), [-0.25, 0.5], rtol=1e-6)
+
+    def test_a_sum_without_a_count_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "clipped_gradient_sum.*Received: unclipped=None"):
+            adaptive().apply(clipped([[1.0]], 2.0), [keras.Variable(np.zeros(1))])
+
+    def test_a_loop_of_ones_own_by_clipped_gradient_sum(self):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        query = quantile_clipping.QuantileClipping(count_stddev=0.0, target_quantile=0.25, learning_rate=1.0)
+        optimizer = dp_sgd.DPSGD(0.0, 5.0, 0.0, 64, query=query)
+        optimizer.build(model.trainable_weights)
+        x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+        for _ in range(40):
+            total = clipped_sum.clipped_gradient_sum(
+                model, lambda y, p: tf.square(p[:, 0] - y), x, x[:, 0], l2_norm_clip=optimizer.current_l2_norm_clip
+            )
+            optimizer.apply(total, model.trainable_weights)
+        below = np.mean(np.asarray(total.norms) <= float(optimizer.current_l2_norm_clip))
+        self.assertAlmostEqual(below, 0.25, delta=2 / 64)
+
+    def test_config_round_trip(self):
+        optimizer = adaptive(1.5, count_stddev=3.0, momentum=0.9)
+        config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+        rebuilt = keras.optimizers.deserialize(config)
+        self.assertEqual(rebuilt.query, optimizer.query)
+        self.assertEqual(rebuilt.get_config(), optimizer.get_config())
+        self.assertEqual(rebuilt.event, optimizer.event)
+
+    @parameterized.parameters("query", "current_l2_norm_clip")
+    def test_it_cannot_be_changed(self, name):
+        with self.assertRaises(AttributeError):
+            setattr(adaptive(), name, None)
+
+    @parameterized.parameters(
+        ({"query": 0.5}, "`query` must be a noisy_sgd.QuantileClipping or None. Received: query=0.5"),
+        ({"clipping": "automatic"}, '`clipping` must be "flat" where a `query`.*Received: clipping=.automatic'),
+        ({"l2_norm_clip": float("inf"), "noise_multiplier": 0.0}, "`l2_norm_clip` must be in"),
+    )
+    def test_bad_arguments_are_refused(self, arguments, message):
+        query = quantile_clipping.QuantileClipping()
+        good = {"learning_rate": 0.1, "l2_norm_clip": 1.0, "noise_multiplier": 1.0, "batch_size": 4, "query": query}
         with self.assertRaisesRegex(ValueError, message):
             dp_sgd.DPSGD(**{**good, **arguments})
 

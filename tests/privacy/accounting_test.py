@@ -139,7 +139,7 @@ class OrderTest(parameterized.TestCase):
         self.assertLess(found[2], math.inf)
 
 
-class EventTest(absltest.TestCase):
+class EventTest(parameterized.TestCase):
     def test_events_of_runs(self):
         gaussian = dp_accounting.GaussianDpEvent(1.5)
         self.assertEqual(
@@ -158,6 +158,22 @@ class EventTest(absltest.TestCase):
         )
         unclipped = accounting.event_of_steps(dp_accounting.NonPrivateDpEvent(), 64, 1797, 280)
         self.assertEqual(accounting.epsilon_of_event(unclipped, 1e-5), math.inf)
+
+    @parameterized.product(sampling=("poisson", "shuffled"), accountant=("pld", "rdp"))
+    def test_gaussians_on_one_batch_are_one_gaussian(self, sampling, accountant):
+        pair = dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(z) for z in (1.5, 8.0)])
+        joint = accounting.joint_noise_multiplier(1.5, 8.0)
+        self.assertAlmostEqual(joint, (1.5**-2 + 8.0**-2) ** -0.5, places=12)
+        accounting.check_mechanism(pair, joint)
+        done = accounting.event_of_steps(pair, 64, 1797, 280, sampling)
+        self.assertEqual(
+            accounting.epsilon_of_event(done, 1e-5, accountant),
+            privacy.epsilon(joint, **DIGITS, sampling=sampling, accountant=accountant),
+        )
+
+    def test_noise_on_one_part_only_is_no_noise(self):
+        self.assertEqual(accounting.joint_noise_multiplier(1.5, 0.0), 0.0)
+        self.assertEqual(accounting.joint_noise_multiplier(1.5), 1.5)
 
     def test_a_mechanism_that_does_something_else_is_refused(self):
         accounting.check_mechanism(dp_accounting.GaussianDpEvent(1.5), 1.5)

@@ -3,6 +3,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import distribution, loop, private_model
 
@@ -75,6 +76,18 @@ class LoopTest(parameterized.TestCase):
     )
     def test_how_steps_are_grouped_changes_nothing(self, **arguments):
         assert_close(weights_after(**arguments), weights_after(), 1e-6)
+
+    def test_a_learned_bound_streams(self):
+        def make():
+            query = quantile_clipping.QuantileClipping(count_stddev=1.0)
+            return dp_sgd.DPSGD(0.2, 0.3, 0.5, 8, seed=3, query=query)
+
+        model, _ = compiled(distribution.make_strategy("default"), make)
+        model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        self.assertNotAlmostEqual(float(model.optimizer.current_l2_norm_clip), 0.3, places=2)
+        for strategy in ("default", "mirrored"):
+            streamed = weights_after(strategy=strategy, make_optimizer=make)
+            assert_close(streamed, model.get_weights(), 1e-5)
 
     def test_continuing_is_not_stopping(self):
         strategy = distribution.make_strategy("default")

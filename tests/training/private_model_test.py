@@ -4,6 +4,8 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from scipy import stats
 
+from noisy_sgd.gradients import clipped_sum
+from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import distribution, private_model
 
@@ -165,6 +167,83 @@ class NoiseTest(parameterized.TestCase):
         moved = sum(np.sum(np.square(a - b)) for a, b in zip(model.get_weights(), before, strict=True))
         np.testing.assert_allclose(gradient, moved, rtol=1e-4)
         self.assertEqual(float(noise), 0.0)
+
+
+def adaptive(noise_multiplier=0.5, count_stddev=1.0, batch_size=16, learning_rate=0.1, **arguments):
+    query = quantile_clipping.QuantileClipping(count_stddev=count_stddev, **arguments)
+    return dp_sgd.DPSGD(learning_rate, 0.3, noise_multiplier, batch_size, seed=3, momentum=0.9, query=query)
+
+
+class AdaptiveClippingTest(parameterized.TestCase):
+    @parameterized.parameters(("mirrored", 4), ("mirrored", None), ("default", 5))
+    def test_replicas_and_microbatches_learn_the_same_bound(self, strategy, microbatch_size):
+        reference, _ = trained(adaptive, epochs=3, dtype="float64")
+        model, _ = trained(adaptive, epochs=3, dtype="float64", strategy=strategy, microbatch_size=microbatch_size)
+        assert_same_weights(model, reference, 1e-10)
+        bound = float(reference.optimizer.current_l2_norm_clip)
+        self.assertNotAlmostEqual(bound, 0.3, places=2)
+        np.testing.assert_allclose(float(model.optimizer.current_l2_norm_clip), bound, rtol=1e-6)
+        if strategy == "mirrored":
+            for variable in model.optimizer.variables:
+                first, second = variable.value.values
+                np.testing.assert_array_equal(first.numpy(), second.numpy())
+
+    def test_resuming_is_not_stopping(self):
+        def a_run(epochs):
+            return trained(adaptive, epochs=epochs, fit_arguments={"shuffle": False})[0]
+
+        path = self.create_tempdir().full_path + "/model.keras"
+        a_run(1).save(path)
+        resumed = keras.models.load_model(path)
+        resumed.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
+        unbroken = a_run(2)
+        assert_same_weights(resumed, unbroken, 0.0)
+        bounds = [float(model.optimizer.current_l2_norm_clip) for model in (resumed, unbroken)]
+        self.assertEqual(*bounds)
+
+    def test_the_bound_becomes_the_quantile_of_the_norms(self):
+        def make():
+            return adaptive(0.0, 1.0, batch_size=48, learning_rate=0.0, target_quantile=0.75)
+
+        arguments = dict(epochs=60, fit_arguments={"batch_size": 48}, microbatch_size=20)
+        model, _ = trained(make, **arguments)
+        norms = clipped_sum.clipped_gradient_sum(
+            model, keras.losses.sparse_categorical_crossentropy, X, Y, l2_norm_clip=1.0
+        ).norms
+        below = np.mean(np.asarray(norms) <= float(model.optimizer.current_l2_norm_clip))
+        self.assertAlmostEqual(below, 0.75, delta=0.07)  # noise of one example on the count of 48
+
+    @parameterized.parameters("default", "mirrored")
+    def test_both_noises_follow_their_laws(self, strategy):
+        with distribution.make_strategy(strategy).scope():
+            inputs = keras.Input((2,))
+            model = private_model.PrivateModel(inputs, keras.layers.Dense(50_000, use_bias=False)(inputs))
+            query = quantile_clipping.QuantileClipping(count_stddev=0.4, target_quantile=1.0)
+            optimizer = dp_sgd.DPSGD(1.0, 2.0, 1.5, 8, seed=5, query=query)
+            model.compile(optimizer, lambda y, p: 0.0 * tf.reduce_sum(p, axis=-1), microbatch_size=2)
+        factors = []
+        for _ in range(3):
+            before, bound = model.get_weights()[0].copy(), float(optimizer.current_l2_norm_clip)
+            model.fit(np.ones((4, 2)), np.zeros((4, 1)), batch_size=8, verbose=0)
+            noise = (model.get_weights()[0] - before).ravel() / (1.5 * bound / 8)  # 100,000 draws
+            self.assertGreater(stats.kstest(noise, stats.norm.cdf).pvalue, 1e-4)
+            for wrong_scale in (2 / 3, 3 / 2):
+                self.assertLess(stats.kstest(noise, stats.norm(scale=wrong_scale).cdf).pvalue, 1e-10)
+            factors.append(float(optimizer.current_l2_norm_clip) / bound)
+        # Four examples of nominally eight, all of gradient zero and so within the bound: 0.75 plus N(0, 0.05^2).
+        fractions = 1.0 - np.log(factors) / 0.2
+        self.assertBetween(np.abs((fractions - 0.75) / 0.05).max(), 0.05, 4.0)
+
+    def test_squared_norms_are_of_the_steps_own_noise(self):
+        strategy = distribution.make_strategy("default")
+        model = network()
+        model.compile(dp_sgd.DPSGD(1.0, 0.3, 1.0, 16, query=quantile_clipping.QuantileClipping()), LOSS)
+        before = [weight.copy() for weight in model.get_weights()]
+        strategy.run(model.accumulate, args=(X[:4] * np.nan, Y[:4], None, np.zeros(4)))
+        _, noise = strategy.run(model.squared_norms)
+        strategy.run(model.finish)
+        moved = sum(np.sum(np.square(a - b)) for a, b in zip(model.get_weights(), before, strict=True))
+        np.testing.assert_allclose(noise, moved, rtol=1e-4)
 
 
 class KerasTest(parameterized.TestCase):

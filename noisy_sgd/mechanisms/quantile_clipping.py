@@ -1,0 +1,214 @@
+"""Adaptive clipping: the bound follows a quantile of the gradients' norms, learned from a noised count.
+
+tensorflow-privacy's `QuantileAdaptiveClipSumQuery` (Andrew et al. 2021, arXiv 1905.03871) with noise that is a function
+of (key, step). At bound C_k, of a batch of nominal size B,
+
+    noised sum     sum_i clip_{C_k}(g_i) + z C_k Z_k                                   as in DP-SGD, eq. (2) times B
+    fraction       b_k = 1/2 + (1/B) ( sum_i (1/2 if ||g_i|| <= C_k else -1/2) + s Y_k )
+    next bound     C_{k+1} = C_k exp(-rate (clip(b_k, 0, 1) - quantile))
+
+Z_k and Y_k are independent parts of one flat draw. One example moves the sum by C_k and the count by 1/2: a step is the
+pair of Gaussians with noise multipliers z and 2s, at once, which costs what one of (z^-2 + (2s)^-2)^(-1/2) does.
+
+    optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256,
+                                query=noisy_sgd.QuantileClipping(target_quantile=0.5))
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import dp_accounting
+import keras
+import tensorflow as tf
+
+from noisy_sgd.mechanisms import gaussian, tf_privacy
+
+# One example is in the count as 1/2 or -1/2.
+_COUNT_SENSITIVITY = 0.5
+# In single precision a bound beyond these would sooner or later be zero or infinite, and norms so small are inaccurate.
+_LEAST_CLIP, _LARGEST_CLIP = 1e-12, 1e12
+
+_TfPrivacyQuery = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveClipSumQuery
+
+
+@keras.saving.register_keras_serializable(package="noisy_sgd")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuantileClipping:
+    """Adaptive clipping for `noisy_sgd.DPSGD(query=...)`, whose `l2_norm_clip` is where the bound starts.
+
+    Args:
+        target_quantile: the fraction of gradients to leave unclipped, in [0, 1]. Defaults to 0.5, the median.
+        learning_rate: the bound moves by a factor of exp(learning_rate) a step at most; at least 0. Defaults to 0.2.
+        count_stddev: standard deviation of the noise on the count of unclipped gradients; positive where DPSGD has
+            noise. It costs privacy: a noise multiplier of 2 * count_stddev beside DPSGD's own. Defaults to
+            batch_size / 20, which costs next to nothing for batches of hundreds.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    target_quantile: float = 0.5
+    learning_rate: float = 0.2
+    count_stddev: float | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.target_quantile <= 1:
+            raise ValueError(f"`target_quantile` must be in [0, 1]. Received: target_quantile={self.target_quantile!r}")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(
+                f"`learning_rate` must be finite and at least 0. Received: learning_rate={self.learning_rate!r}"
+            )
+        if self.count_stddev is not None and not 0 <= self.count_stddev < math.inf:
+            raise ValueError(
+                f"`count_stddev` must be finite and at least 0, or None. Received: count_stddev={self.count_stddev!r}"
+            )
+
+    def make(self, l2_norm_clip: float, noise_multiplier: float, batch_size: int, key):
+        """The query of a DP-SGD run.
+
+        Args:
+            l2_norm_clip: the bound of the first step, positive and finite.
+            noise_multiplier: z, the noise's standard deviation on the sum in units of the current bound.
+            batch_size: B, the nominal size of a batch.
+            key: [2] int64, the noise key.
+
+        Raises:
+            ValueError: for a bound out of range, or noise on the sum but none on the count.
+        """
+        count_stddev = batch_size / 20 if self.count_stddev is None else self.count_stddev
+        if not _LEAST_CLIP <= l2_norm_clip <= _LARGEST_CLIP:
+            raise ValueError(
+                f"`l2_norm_clip` must be in [{_LEAST_CLIP}, {_LARGEST_CLIP}] for the bound to be learned from there. "
+                f"Received: l2_norm_clip={l2_norm_clip}"
+            )
+        if noise_multiplier and not count_stddev:
+            raise ValueError(
+                "`count_stddev` must be positive where the sum has noise: a count without noise is not private. "
+                f"Received: count_stddev={self.count_stddev!r}, noise_multiplier={noise_multiplier}"
+            )
+        return QuantileAdaptiveClipSumQuery(
+            l2_norm_clip, noise_multiplier, self.target_quantile, self.learning_rate, count_stddev, batch_size, key
+        )
+
+    def get_config(self) -> dict[str, float | None]:
+        """The arguments that rebuild it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "QuantileClipping":
+        """It, from `get_config`."""
+        return cls(**config)
+
+
+class GlobalState(NamedTuple):
+    """The current bound, the step, and the fraction of the noise to add here (1 / replicas)."""
+
+    l2_norm_clip: Any
+    step: Any = 0
+    share: float = 1.0
+
+
+class QuantileAdaptiveClipSumQuery(_TfPrivacyQuery):
+    """tensorflow-privacy's query with stateless noise; its sample states are (sum_state, quantile_estimator_state).
+
+    Args:
+        initial_l2_norm_clip: the bound of the first step.
+        noise_multiplier: z.
+        target_unclipped_quantile: the fraction of records to leave unclipped.
+        learning_rate: of the bound's logarithm.
+        clipped_count_stddev: s.
+        expected_num_records: B.
+        key: [2] int64, the noise key.
+    """
+
+    def __init__(
+        self,
+        initial_l2_norm_clip: float,
+        noise_multiplier: float,
+        target_unclipped_quantile: float,
+        learning_rate: float,
+        clipped_count_stddev: float,
+        expected_num_records: int,
+        key,
+    ):
+        super().__init__(
+            initial_l2_norm_clip,
+            noise_multiplier,
+            target_unclipped_quantile,
+            learning_rate,
+            clipped_count_stddev,
+            expected_num_records,
+        )
+        self._initial_l2_norm_clip = initial_l2_norm_clip
+        self._target_quantile = target_unclipped_quantile
+        self._learning_rate = learning_rate
+        self._count_stddev = clipped_count_stddev
+        self._num_records = expected_num_records
+        self._key = key
+
+    def initial_global_state(self) -> GlobalState:
+        """The state of step 0."""
+        return GlobalState(l2_norm_clip=tf.constant(self._initial_l2_norm_clip, tf.float32))
+
+    def derive_sample_params(self, global_state: GlobalState):
+        """What tensorflow-privacy's `preprocess_record` clips and compares with."""
+        state, clip = super().initial_global_state(), global_state.l2_norm_clip
+        state = state._replace(
+            sum_state=state.sum_state._replace(l2_norm_clip=clip),
+            quantile_estimator_state=state.quantile_estimator_state._replace(current_estimate=clip),
+        )
+        return super().derive_sample_params(state)
+
+    def sample_state(self, clipped_sum, unclipped: tf.Tensor):
+        """The sample state of records that are summed already.
+
+        Args:
+            clipped_sum: the sum of the records, each clipped to the current bound.
+            unclipped: scalar, the sum of 1/2 for every record within the bound and -1/2 for every other.
+        """
+        return self._SampleState(clipped_sum, unclipped)
+
+    def with_noise(self, sample_state, global_state: GlobalState):
+        """This replica's part of the noised sample state: its part of the sums, and its share of the noise."""
+        flat = tf.nest.flatten(sample_state.sum_state)
+        noisy = flat if self._noise_multiplier else []
+        *normals, normal = gaussian.draw(
+            "isotropic", [*noisy, sample_state.quantile_estimator_state], self._key, global_state.step
+        )
+        stddev = self._noise_multiplier * global_state.l2_norm_clip
+        if self._noise_multiplier:
+            flat = [
+                value + tf.cast(stddev, value.dtype) * global_state.share * z
+                for value, z in zip(flat, normals, strict=True)
+            ]
+        return self._SampleState(
+            tf.nest.pack_sequence_as(sample_state.sum_state, flat),
+            sample_state.quantile_estimator_state + self._count_stddev * global_state.share * normal,
+        )
+
+    def next_global_state(self, noised_count: tf.Tensor, global_state: GlobalState) -> GlobalState:
+        """The next step's state.
+
+        Args:
+            noised_count: scalar, the noised count, summed over all replicas.
+            global_state: this step's state.
+        """
+        fraction = tf.clip_by_value(noised_count / self._num_records + _COUNT_SENSITIVITY, 0.0, 1.0)
+        factor = tf.exp(-self._learning_rate * (fraction - self._target_quantile))
+        clip = tf.clip_by_value(global_state.l2_norm_clip * factor, _LEAST_CLIP, _LARGEST_CLIP)
+        return global_state._replace(l2_norm_clip=clip, step=global_state.step + 1)
+
+    def get_noised_result(self, sample_state, global_state: GlobalState):
+        """The sum with this step's noise, the next step's state, and the event to account; on one replica."""
+        noised = self.with_noise(sample_state, global_state)
+        state = self.next_global_state(noised.quantile_estimator_state, global_state)
+        return noised.sum_state, state, self.event
+
+    @property
+    def event(self) -> dp_accounting.DpEvent:
+        """What one call costs: the noises on the sum and on the count, both of one batch; non-private without noise."""
+        if not self._noise_multiplier or not self._count_stddev:
+            return dp_accounting.NonPrivateDpEvent()
+        multipliers = (self._noise_multiplier, self._count_stddev / _COUNT_SENSITIVITY)
+        return dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(each) for each in multipliers])
