@@ -226,9 +226,12 @@ def _sums(groups, factors, finite, setting):
 
     def cut():
         def safe(tensor):
-            views = setting.views if _per_view(tensor, finite, setting) else 1
-            rows = tf.repeat(finite, views) if views > 1 else finite
-            return tf.where(tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)]), tensor, tf.zeros([], tensor.dtype))
+            rows = finite
+            if setting.views > 1:
+                # One row an example, or one a view.
+                rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
+            rows = tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)])
+            return tf.ensure_shape(tf.where(rows, tensor, tf.zeros([], tensor.dtype)), tensor.shape)
 
         return tf.nest.map_structure(safe, tensors)
 
@@ -242,11 +245,6 @@ def _sums(groups, factors, finite, setting):
         for weight, value in zip(group.weights, group.sums(factor, own), strict=True):
             sums[id(weight)] = value
     return sums
-
-
-def _per_view(tensor, finite, setting):
-    """Whether a tensor's leading axis is units * views."""
-    return setting.views > 1 and tensor.shape[0] != finite.shape[0]
 
 
 def _flat_views(tensor):

@@ -198,6 +198,22 @@ class BookKeepingTest(parameterized.TestCase):
         np.testing.assert_allclose(losses, expected.losses)
         np.testing.assert_allclose(predictions, expected.predictions)
 
+    def test_views_of_an_unknown_number_of_examples(self):
+        model = convolutional()
+        views = RNG.normal(size=(4, 2, 6, 6, 2))
+        views[2] = np.nan
+        clip = clipping.flat(BOUND)
+        expected = vectorized.clipped_sum(model, squared_error, views, TARGETS, clip=clip, views=2)
+        specs = [tf.TensorSpec([None, *array.shape[1:]], tf.float64) for array in (views, TARGETS)]
+        step = compiled(model, views=2).get_concrete_function(*specs)
+        norms, values, _, _ = step(tf.constant(views), tf.constant(TARGETS))
+        self.assertFalse(np.isfinite(norms[2]))
+        others = np.array([0, 1, 3])
+        self.assert_same(
+            (np.asarray(norms)[others], values),
+            (np.asarray(expected.norms)[others], [np.asarray(value) for value in expected.values]),
+        )
+
     def test_norms_factors_and_sums_are_float32_under_bfloat16(self):
         exact, model, seen = convolutional(), convolutional("mixed_bfloat16"), []
         model.set_weights(exact.get_weights())
