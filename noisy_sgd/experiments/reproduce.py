@@ -40,11 +40,15 @@ def _setting(sweep: config.Sweep) -> str:
     wrong = f", {100 * data.label_noise:g} % of their labels drawn anew" if data.label_noise else ""
     average = f", test accuracy of the weights' moving average (decay {chosen.ema_decay:g})" if chosen.ema_decay else ""
     hidden = f" ({', '.join(map(str, settings.model.hidden))} hidden units)" if settings.model.hidden else ""
+    noise = {one.algorithm.algorithm: one.algorithm for one in sweep.runs.values()}
+    noisy = f", Noisy-SGD's sigma / B {noise['noisy_sgd'].effective_noise:g}" if "noisy_sgd" in noise else ""
+    if "dp_sgd" in noise:
+        noisy += f", DP-SGD's {noise['dp_sgd'].effective_noise:g} at C = {noise['dp_sgd'].l2_norm_clip:g}"
     versions = ", ".join(f"{name} {version}" for name, version in records.versions().items())
     return (
         f"Real images: {data.dataset}, {examples}{wrong}; {settings.model.model}{hidden}; {chosen.num_steps} steps, "
-        f"learning rate {chosen.learning_rate:g}, {seeds} seeds{average}. Theory: synthetic regression in float64. "
-        f"Drawn on {os.cpu_count()} cores ({platform.machine()}) with {versions}."
+        f"learning rate {chosen.learning_rate:g}{noisy}, {seeds} seeds{average}. "
+        f"Theory: synthetic regression in float64. Drawn on {os.cpu_count()} cores ({platform.machine()}) with {versions}."
     )
 
 
