@@ -48,7 +48,8 @@ def _setting(sweep: config.Sweep) -> str:
     return (
         f"Real images: {data.dataset}, {examples}{wrong}; {settings.model.model}{hidden}; {chosen.num_steps} steps, "
         f"learning rate {chosen.learning_rate:g}{noisy}, {seeds} seeds{average}. "
-        f"Theory: synthetic regression in float64. Drawn on {os.cpu_count()} cores ({platform.machine()}) with {versions}."
+        f"Theory: synthetic regression in float64. Drawn on {os.cpu_count()} cores "
+        f"({platform.machine()}) with {versions}."
     )
 
 
