@@ -150,10 +150,9 @@ def joint_noise_multiplier(*noise_multipliers: float) -> float:
 
 def _as_one_gaussian(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
     """Gaussians composed on one batch as the one that costs the same; other events as they are."""
-    if isinstance(event, dp_accounting.ComposedDpEvent) and all(
-        isinstance(part, dp_accounting.GaussianDpEvent) for part in event.events
-    ):
-        return dp_accounting.GaussianDpEvent(joint_noise_multiplier(*(part.noise_multiplier for part in event.events)))
+    parts = event.events if isinstance(event, dp_accounting.ComposedDpEvent) else ()
+    if parts and all(isinstance(part, dp_accounting.GaussianDpEvent) for part in parts):
+        return dp_accounting.GaussianDpEvent(joint_noise_multiplier(*(part.noise_multiplier for part in parts)))
     return event
 
 

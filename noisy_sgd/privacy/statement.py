@@ -29,6 +29,7 @@ _NOT_CLAIMED = (
     "truly random",
 )
 _UNBOUNDED = "one example can move the weights without bound (unbounded sensitivity, epsilon = infinity)"
+_ACCOUNTED = ("batch_size", "num_examples", "num_steps", "delta", "sampling", "neighbours", "accountant")
 # Above this, an adversary's odds may grow by more than e^20: the number is correct and protects nobody.
 _LARGEST_MEANINGFUL_EPSILON = 20.0
 
@@ -48,6 +49,7 @@ class PrivacyStatement:
     amplification: bool | None = None
     accountant: str | None = None
     noise_multiplier: float | None = None
+    count_noise_multiplier: float | None = None
     l2_norm_clip: float | None = None
     batch_size: int | None = None
     num_examples: int | None = None
@@ -71,7 +73,7 @@ class PrivacyStatement:
             lines += [
                 f"  Neighbours: {_NEIGHBOURS_IN_WORDS[self.neighbours, self.sampling]}.",
                 f"  Sampling: {self._sampling_in_words()}.",
-                f"  Mechanism: gradients clipped to norm {self.l2_norm_clip:g}, summed, Gaussian noise of "
+                f"  Mechanism: gradients clipped to {self._clip_in_words()}, summed, Gaussian noise of "
                 f"{self.noise_multiplier:g} times that norm (the noise multiplier), divided by the batch size "
                 f"{self.batch_size}; {self.num_steps} steps.",
                 f"  Accountant: {self.accountant}.",
@@ -91,6 +93,15 @@ class PrivacyStatement:
     def as_dict(self) -> dict[str, object]:
         """The statement for run.json: strict JSON, infinity being the word "infinity" (which float() reads)."""
         return {name: _as_json(value) for name, value in dataclasses.asdict(self).items()}
+
+    def _clip_in_words(self) -> str:
+        """The bound on every gradient."""
+        if self.count_noise_multiplier is None:
+            return f"norm {self.l2_norm_clip:g}"
+        return (
+            f"a norm that is {self.l2_norm_clip:g} at first and then learned from a count of the gradients within it, "
+            f"with Gaussian noise of noise multiplier {self.count_noise_multiplier:g}, which is accounted for as well"
+        )
 
     def _sampling_in_words(self) -> str:
         """How batches are drawn, and what the accounting makes of it."""
@@ -124,6 +135,7 @@ def statement(
     algorithm: str,
     *,
     noise_multiplier: float | None = None,
+    count_noise_multiplier: float | None = None,
     l2_norm_clip: float | None = None,
     batch_size: int | None = None,
     num_examples: int | None = None,
@@ -137,12 +149,16 @@ def statement(
 ) -> PrivacyStatement:
     """The privacy statement of a run.
 
-    All arguments but the first are for "dp_sgd", which needs each one whose default is None; the others ignore them.
+    All arguments but the first are for "dp_sgd", which needs each one whose default is None, but for
+    `count_noise_multiplier`; the others ignore them.
 
     Args:
         algorithm: "sgd", "noisy_sgd" or "dp_sgd".
         noise_multiplier: standard deviation of the noise on the sum of clipped gradients, in clip norms.
-        l2_norm_clip: the clip norm C; may be infinity, and then nothing is guaranteed.
+        count_noise_multiplier: where adaptive clipping learns the clip norm, the noise multiplier of the count that it
+            learns from (twice its standard deviation). Defaults to None, a clip norm that stays.
+        l2_norm_clip: the clip norm C, where it is learned that of the first step; may be infinity, and then nothing is
+            guaranteed.
         batch_size: the nominal batch size.
         num_examples: number of training examples.
         num_steps: number of steps that the run is going to take.
@@ -166,8 +182,14 @@ def statement(
         if algorithm == "sgd":
             reason += ", and no noise is added"
         return PrivacyStatement(algorithm=algorithm, guaranteed=False, reason=reason, epsilon=math.inf)
+    noise_multiplier = arguments.real("noise_multiplier", noise_multiplier, least=0)
+    joint = noise_multiplier
+    if count_noise_multiplier is not None:
+        count_noise_multiplier = arguments.real("count_noise_multiplier", count_noise_multiplier, least=0)
+        joint = accounting.joint_noise_multiplier(noise_multiplier, count_noise_multiplier)
     setting = {
-        "noise_multiplier": arguments.real("noise_multiplier", noise_multiplier, least=0),
+        "noise_multiplier": noise_multiplier,
+        "count_noise_multiplier": count_noise_multiplier,
         "l2_norm_clip": math.inf if l2_norm_clip == math.inf else arguments.real("l2_norm_clip", l2_norm_clip, above=0),
         "batch_size": batch_size,
         "num_examples": num_examples,
@@ -177,7 +199,7 @@ def statement(
         "neighbours": neighbours,
         "accountant": accountant,
     }
-    accounted = {name: value for name, value in setting.items() if name != "l2_norm_clip"}
+    accounted = {name: value for name, value in setting.items() if name in _ACCOUNTED} | {"noise_multiplier": joint}
     with_poisson = accounting.epsilon(**{**accounted, "sampling": "poisson"})
     amplification = sampling == "poisson" and not explicit_inclusion_seed
     if amplification:
@@ -208,6 +230,8 @@ def _reason_against(setting: dict, explicit_noise_seed: bool) -> str | None:
         return f"the clip norm is infinite, so {_UNBOUNDED}"
     if setting["noise_multiplier"] == 0:
         return "no noise is added (epsilon = infinity)"
+    if setting["count_noise_multiplier"] == 0:
+        return "no noise is added to the count that the clip norm is learned from (epsilon = infinity)"
     if explicit_noise_seed:
         return "the noise can be recomputed from its explicit seed and subtracted"
     return None

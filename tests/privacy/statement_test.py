@@ -53,6 +53,17 @@ class GuaranteeTest(parameterized.TestCase):
         ):
             self.assertRegex(said.text, words)
 
+    def test_a_learned_clip_is_accounted_for_and_named(self):
+        said = made(count_noise_multiplier=5.0)
+        joint = privacy.accounting.joint_noise_multiplier(4.0, 5.0)
+        expected = privacy.epsilon(**{**ACCOUNTED, "noise_multiplier": joint}, sampling="shuffled")
+        self.assertEqual(said.epsilon, expected)
+        self.assertGreater(said.epsilon, made().epsilon)
+        self.assertEqual(as_json(said)["noise_multiplier"], 4.0)
+        self.assertEqual(as_json(said)["count_noise_multiplier"], 5.0)
+        for words in ("norm that is 0.5 at first and then learned", "multiplier 5,", "noise of 4 times"):
+            self.assertIn(words, said.text)
+
     def test_the_printed_epsilon_is_never_below_the_true_one(self):
         for noise_multiplier in (1.0, 3.3, 7.0, 50.0, 900.0):
             said = made(noise_multiplier=noise_multiplier)
@@ -120,6 +131,7 @@ class NoGuaranteeTest(parameterized.TestCase):
     @parameterized.parameters(
         ({"noise_multiplier": 0.0}, "no noise is added"),
         ({"l2_norm_clip": math.inf}, "clip norm is infinite"),
+        ({"count_noise_multiplier": 0.0}, "no noise is added to the count"),
         ({"explicit_noise_seed": True}, "the noise can be recomputed"),
         ({"noise_multiplier": 0.0, "sampling": "poisson"}, "no noise is added"),
         ({"noise_multiplier": 0.0, "l2_norm_clip": math.inf}, "clip norm is infinite"),
@@ -149,6 +161,7 @@ class RefusalTest(parameterized.TestCase):
         ("delta", None),
         ("num_steps", None),
         ("noise_multiplier", None),
+        ("count_noise_multiplier", -1.0),
     )
     def test_nonsense_is_refused(self, name, value):
         with self.assertRaisesRegex(ValueError, f"`{name}` must .*Received: {name}={value!r}"):
