@@ -1,4 +1,6 @@
-"""Diagonal linear networks: measurements behind figures 3 to 7 and Propositions 1 to 3, as plain lines of numbers.
+"""Diagonal linear networks: Figures 3 to 7, and the measurements behind Propositions 1 to 3, as plain lines of numbers.
+
+    python -m noisy_sgd.experiments.diagonal_linear --flagfile=configs/diagonal_linear/figure_3.flags
 
 Every function trains runs of `toy_settings.Setting`s, step sizes in units of 1 / lambda_max, and returns dictionaries
 of numbers with their sample sizes: what a run directory records, and what the report's claims and the figures are
@@ -11,15 +13,56 @@ computed from.
 """
 
 import itertools
+import pathlib
 
 import numpy as np
 
+from noisy_sgd import records
 from noisy_sgd.data import regression
+from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.figures import diagonal_linear as figures
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import mirror_map
 from noisy_sgd.training import simulation, toy_settings
 
-PAPER_STEP = 1 / 1.3
+PAPER_STEP = toy_problems.PAPER_STEP
+_DRAW = {"curves": figures.draw_curves, "distance": figures.draw_distance, "gap": figures.draw_gap}
+
+
+def main(settings: toy_problems.DiagonalLinear) -> None:
+    """Measures what is not finished, and draws it."""
+    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
+        print(f"figure: {path}")
+
+
+def run(settings: toy_problems.DiagonalLinear) -> records.Record:
+    """Trains gradient descent, SGD and Noisy-SGD at every noise scale, unless that is finished."""
+
+    def measured(append, advance):
+        lines, results = measure(
+            regression.sparse(settings.data_seed),
+            with_descent=settings.gradient_descent,
+            with_limits=settings.figure == "gap",
+            noise_scales=settings.noise_scales,
+            relative_steps=(settings.relative_step,),
+            num_runs=settings.num_runs,
+            num_steps=settings.num_steps,
+            alpha=settings.alpha,
+            seed=settings.seed,
+            grid=None if settings.figure == "curves" else [settings.num_steps],
+            watch=advance,
+        )
+        for line in lines:
+            append(line)
+        return results
+
+    total = (1 + settings.gradient_descent) * settings.num_steps
+    return recorded_measurement.run(settings.run_dir, settings.resolved(), measured, total=total, unit="steps")
+
+
+def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws a record under the name of its folder, such as figure_3; returns all paths."""
+    return _DRAW[record.config["figure"]](record, directory, record.directory.name)
 
 
 def train(
@@ -33,6 +76,7 @@ def train(
     batch_size=1,
     seed=0,
     grid=None,
+    watch=None,
 ):
     """Trains every combination of noise and step size, `num_runs` times, all at once.
 
@@ -46,6 +90,7 @@ def train(
         batch_size: None is gradient descent. Defaults to 1.
         seed: of sampling and noise. Defaults to 0.
         grid: steps at which to record. Defaults to 20 a decade.
+        watch: called now and then with the number of steps made since. Defaults to None.
 
     Returns:
         The `toy_settings.Setting`, runs ordered as step sizes x noise scales x repetitions, and its trajectory.
@@ -63,7 +108,7 @@ def train(
         batch_size=batch_size,
         initial=alpha,
     )
-    return setting, simulation.simulate(setting, num_steps, seed, reference=problem.solution, grid=grid)
+    return setting, simulation.simulate(setting, num_steps, seed, reference=problem.solution, grid=grid, watch=watch)
 
 
 def finals(problem, setting, trajectory):
@@ -312,3 +357,7 @@ def _name(setting, run):
     if setting.noise_scale[run]:
         return "noisy_sgd"
     return "gd" if setting.batch_size is None else "sgd"
+
+
+if __name__ == "__main__":
+    flags.run(flags.diagonal_linear, main)

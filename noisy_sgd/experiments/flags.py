@@ -75,6 +75,53 @@ def reproduce(argv: Sequence[str]) -> toy_problems.Reproduction:
     return toy_problems.Reproduction(run_dir=values["run_dir"].value, sweep=sweep, theory=theory)
 
 
+def diagonal_linear(argv: Sequence[str]) -> toy_problems.DiagonalLinear:
+    """Figures 3 to 7: gradient descent, SGD and Noisy-SGD on a diagonal linear network."""
+    values = absl_flags.FlagValues()
+    default = toy_problems.DiagonalLinear()
+    figures = "what is drawn: curves over the iterations, final distance, or gap to phi's minimiser, over the noise"
+    absl_flags.DEFINE_string("figure", default.figure, figures, flag_values=values)
+    absl_flags.DEFINE_integer("data_seed", default.data_seed, "seed of the data set", flag_values=values)
+    scales = [f"{scale:g}" for scale in default.noise_scales]
+    absl_flags.DEFINE_list("noise_scale", scales, "comma-separated sigmas; 0 is SGD", flag_values=values)
+    _define_relative_step(values, default.relative_step)
+    absl_flags.DEFINE_float("alpha", default.alpha, "scale of the initial weights", flag_values=values)
+    absl_flags.DEFINE_integer("num_runs", default.num_runs, "runs at every noise scale", flag_values=values)
+    absl_flags.DEFINE_integer("num_steps", default.num_steps, "iterations of every run", flag_values=values)
+    absl_flags.DEFINE_boolean("gradient_descent", default.gradient_descent, "runs it too", flag_values=values)
+    _define_seed_and_place(values, default)
+    _parse(values, argv, diagonal_linear)
+    noise_scales = _numbers(values, "noise_scale")
+    return toy_problems.DiagonalLinear(noise_scales=noise_scales, **_read(values, default, "noise_scales"))
+
+
+def least_squares(argv: Sequence[str]) -> toy_problems.LeastSquares:
+    """Least squares: covariances of SGD and Noisy-SGD against their laws, or Theorem 1."""
+    values = absl_flags.FlagValues()
+    default = toy_problems.LeastSquares()
+    regimes = _one_of("more examples than dimensions, or fewer", toy_problems.REGIMES)
+    absl_flags.DEFINE_string("regime", default.regime, regimes, flag_values=values)
+    absl_flags.DEFINE_float("noise_scale", default.noise_scale, "sigma", flag_values=values)
+    _define_relative_step(values, default.relative_step)
+    absl_flags.DEFINE_integer("num_examples", None, "n; by default 60, or 5 where d > n", flag_values=values)
+    absl_flags.DEFINE_integer("dimension", None, "d; by default 4, or 12 where d > n", flag_values=values)
+    absl_flags.DEFINE_integer("num_runs", default.num_runs, "runs, or pairs of paths", flag_values=values)
+    _define_seed_and_place(values, default)
+    _parse(values, argv, least_squares)
+    return toy_problems.LeastSquares(**_read(values, default))
+
+
+def sde_error(argv: Sequence[str]) -> toy_problems.SdeError:
+    """Errors of the SDEs as models of the algorithm, over the step size."""
+    values = absl_flags.FlagValues()
+    default = toy_problems.SdeError()
+    absl_flags.DEFINE_integer("num_paths", default.num_paths, "paths of the strong error", flag_values=values)
+    absl_flags.DEFINE_float("noise_scale", default.noise_scale, "sigma of the strong error", flag_values=values)
+    _define_seed_and_place(values, default)
+    _parse(values, argv, sde_error)
+    return toy_problems.SdeError(**_read(values, default))
+
+
 def benchmark(argv: Sequence[str]) -> config.Benchmark:
     """One step of each algorithm, timed in turns."""
     values = absl_flags.FlagValues()
@@ -147,6 +194,16 @@ def _define_run(values: absl_flags.FlagValues, run_dir_help: str, run_dir: str |
     absl_flags.DEFINE_integer(
         "eval_every", None, "steps between evaluations on the test images; by default 20 in a run", flag_values=values
     )
+
+
+def _define_relative_step(values: absl_flags.FlagValues, default: float) -> None:
+    step = "gamma times the largest eigenvalue of X^T X / n"
+    absl_flags.DEFINE_float("relative_step", default, step, flag_values=values)
+
+
+def _define_seed_and_place(values: absl_flags.FlagValues, default: Any) -> None:
+    absl_flags.DEFINE_integer("seed", default.seed, "seed of sampling and noise", flag_values=values)
+    absl_flags.DEFINE_string("run_dir", default.run_dir, "where the run is recorded", flag_values=values)
 
 
 def _define_data_and_model(values: absl_flags.FlagValues) -> None:
@@ -250,6 +307,21 @@ def _whole_numbers(values: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
     digits = all(number.isdecimal() for number in typed)
     config.require(digits, name, "must list whole numbers", ",".join(typed), "separate them by commas, such as 16,32")
     return tuple(map(int, typed))
+
+
+def _numbers(values: absl_flags.FlagValues, name: str) -> tuple[float, ...]:
+    typed = values[name].value
+    try:
+        return tuple(map(float, typed))
+    except ValueError:
+        raise config.ConfigError(
+            f"`--{name}` must list numbers (Received: {name}={','.join(typed)}); separate them by commas, such as 0,0.5"
+        ) from None
+
+
+def _read(values: absl_flags.FlagValues, default: Any, *others: str) -> dict[str, Any]:
+    """The values of the flags that are called as the fields of a configuration, but for `others`."""
+    return {name: values[name].value for name in vars(default) if name not in others}
 
 
 def _one_of(what: str, choices: Sequence[str]) -> str:

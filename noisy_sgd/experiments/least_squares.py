@@ -1,17 +1,62 @@
 """Least squares: measured covariances against eqs. (12) to (15), the paths of Theorem 1, the limits from 0.
 
-Every function returns a dictionary of numbers with its sample sizes: what a run directory records, and what the
-report's claims and the figures are computed from.
+    python -m noisy_sgd.experiments.least_squares --flagfile=configs/least_squares/covariance.flags
+
+Every function that measures returns a dictionary of numbers with its sample sizes: what a run directory records, and
+what the report's claims and the figures are computed from.
 
     least_squares.surrogate_covariance(noise_scale=0.3)["error_discrete"]      # relative Frobenius distance
 """
 
+import pathlib
+
 import numpy as np
 
+from noisy_sgd import records
 from noisy_sgd.data import regression
+from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.figures import least_squares as figures
 from noisy_sgd.sde import brownian, euler_maruyama
 from noisy_sgd.sde import least_squares as theory
 from noisy_sgd.training import simulation, toy_settings
+
+
+def main(settings: toy_problems.LeastSquares) -> None:
+    """Measures what is not finished, prints the numbers and draws them."""
+    record = run(settings)
+    for line in record.metrics:
+        print(", ".join(f"{name} {value:.4g}" for name, value in line.items() if isinstance(value, (int, float))))
+    for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
+        print(f"figure: {path}")
+
+
+def run(settings: toy_problems.LeastSquares) -> records.Record:
+    """Measures the limit laws (d < n) or Theorem 1 and the limits from 0 (d > n), unless that is finished."""
+    shared = {"num_examples": settings.num_examples, "dimension": settings.dimension, "seed": settings.seed}
+
+    def measured(append, advance):
+        if settings.regime == "under_parametrised":
+            step = {"relative_step": settings.relative_step}
+            found = surrogate_covariance(noise_scale=settings.noise_scale, num_runs=settings.num_runs, **step, **shared)
+            advance(1)
+            beside = sampled_covariance(noise_scale=settings.noise_scale, num_runs=settings.num_runs, **step, **shared)
+        else:
+            found = theorem_1(noise_scale=settings.noise_scale, num_runs=settings.num_runs, **shared)
+            advance(1)
+            beside = interpolation(**shared)
+        append(found)
+        append(beside)
+        advance(1)
+        return found
+
+    return recorded_measurement.run(settings.run_dir, settings.resolved(), measured, total=2, unit="measurements")
+
+
+def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws a record under the name of its folder; returns all paths."""
+    regime = record.config["regime"]
+    drawn = figures.draw_covariance if regime == "under_parametrised" else figures.draw_theorem_1
+    return drawn(record, directory, record.directory.name)
 
 
 def surrogate_covariance(
@@ -193,3 +238,7 @@ def _compare(measured, predicted, samples):
     }
     matrices = {name: matrix.tolist() for name, matrix in predicted.items()}
     return {"measured": measured.tolist(), "effective_samples": samples, **matrices, **errors}
+
+
+if __name__ == "__main__":
+    flags.run(flags.least_squares, main)

@@ -1,5 +1,7 @@
 """How far the SDE is from the algorithm, as the learning rate shrinks: beyond the paper, which uses one for the other.
 
+    python -m noisy_sgd.experiments.sde_error --flagfile=configs/sde_error/orders.flags
+
 The learning rate gamma is at once the step of the algorithm and, squared-rooted, the size of the SDE's noise; both go
 to 0 together here, to a fixed time.
 
@@ -7,10 +9,43 @@ to 0 together here, to a fixed time.
     sde_error.strong("diagonal_linear")["order"]    # pathwise, Gaussian surrogate on one coarsened Brownian path
 """
 
+import dataclasses
+import pathlib
+
 import numpy as np
 
+from noisy_sgd import records
 from noisy_sgd.data import regression
+from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.figures import sde_error as figures
 from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squares, moments
+
+
+def main(settings: toy_problems.SdeError) -> None:
+    """Measures what is not finished, and draws it."""
+    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
+        print(f"figure: {path}")
+
+
+def run(settings: toy_problems.SdeError) -> records.Record:
+    """Measures the weak errors, and the strong one of either model, unless that is finished."""
+
+    def measured(append, advance):
+        append({"measurement": "weak", **weak(seed=settings.seed)})
+        advance(1)
+        for model in ("least_squares", "diagonal_linear"):
+            found = strong(model, noise_scale=settings.noise_scale, num_paths=settings.num_paths, seed=settings.seed)
+            append({"measurement": "strong", **found})
+            advance(1)
+        return {}
+
+    return recorded_measurement.run(settings.run_dir, settings.resolved(), measured, total=3, unit="measurements")
+
+
+def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws both kinds of errors over the step size; returns all paths."""
+    weak_error, *strong_errors = (dataclasses.replace(record, results=line) for line in record.metrics)
+    return figures.draw_weak(weak_error, directory) + figures.draw_strong(strong_errors, directory)
 
 
 def weak(
@@ -123,3 +158,7 @@ def strong(
 
 def _slope(steps, errors):
     return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
+
+
+if __name__ == "__main__":
+    flags.run(flags.sde_error, main)

@@ -1,9 +1,9 @@
 """Figures 3 to 7 of the paper, from recorded runs of diagonal linear networks.
 
-    draw_curves             |beta_t - beta*|^2 over the iterations: mean and one standard deviation over runs (Figures
-    3 and 6) draw_distance           the final distance against the noise sigma (Figure 5) draw_gap                the
-    limit's distance to the minimiser of phi_alpha_inf against sigma (Figures 4 and 7) draw_order              final
-    distances under GD, SGD and Noisy-SGD, a column a data set
+    draw_curves      |beta_t - beta*|^2 over the iterations: mean and one standard deviation over runs (Figures 3, 6)
+    draw_distance    the final distance against the noise sigma (Figure 5)
+    draw_gap         the limit's distance to the minimiser of phi_alpha_inf against sigma (Figures 4 and 7)
+    draw_order       final distances under GD, SGD and Noisy-SGD, a column a data set
 
 Each takes a `records.Record` of experiments/diagonal_linear and writes a PNG, a PDF and the CSV behind them. Diverged
 runs are in no mean; how many they are is on every figure:
@@ -24,6 +24,7 @@ from noisy_sgd.figures import canvas
 _GRADIENT_DESCENT = "#555555"
 
 
+@canvas.styled
 def draw_curves(run: records.Record, directory: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Squared distance to beta* over the iterations, log-log: mean over runs that did not diverge, and one std."""
     groups = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -71,18 +72,21 @@ def draw_curves(run: records.Record, directory: pathlib.Path, name: str) -> list
     return canvas.save(figure, rows, directory, name)
 
 
+@canvas.styled
 def draw_distance(run: records.Record, directory: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Final squared distance to beta* against the noise scale."""
     lines = [line for line in run.results["finals"] if line["algorithm"] != "gd"]
     return _against_noise(run, lines, "squared_distance", r"$\|\beta_\infty-\beta^*\|_2^2$", directory, name)
 
 
+@canvas.styled
 def draw_gap(run: records.Record, directory: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Squared distance from the limit to the minimiser of phi at eq. (21)'s alpha, against the noise scale."""
     label = r"$\|\beta_\infty-\beta^*_{\alpha_\infty}\|_2^2$"
     return _against_noise(run, run.results["limits"], "untilted_formula", label, directory, name)
 
 
+@canvas.styled
 def draw_order(run: records.Record, directory: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Final squared distances of every run on every data set, diverged runs counted in the legend."""
     lines = run.metrics

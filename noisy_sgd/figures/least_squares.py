@@ -1,7 +1,7 @@
 """Least squares: measured covariances beside predicted ones, and the two sides of Theorem 1.
 
-    draw_covariance     one-standard-deviation ellipses in the first and last coordinates, and every matrix's relative
-    error draw_theorem_1      E|theta - beta|^2 and its bound over time
+    draw_covariance    one-standard-deviation ellipses in the first and last coordinates, and every matrix's error
+    draw_theorem_1     E|theta - beta|^2 and its bound over time
 
 Each takes a `records.Record` of experiments/least_squares, which holds the measurement in its results, and writes a
 PNG, a PDF and the CSV behind them. The paper has no figure of least squares; these show its eq. (15) beside the
@@ -25,6 +25,7 @@ _LOOKS = {
 }
 
 
+@canvas.styled
 def draw_covariance(
     run: records.Record, directory: pathlib.Path, name: str = "least_squares_covariance"
 ) -> list[pathlib.Path]:
@@ -41,7 +42,7 @@ def draw_covariance(
     plane.set_aspect("equal", adjustable="datalim")
     plane.set_xlabel("first coordinate")
     plane.set_ylabel("last coordinate")
-    plane.legend(fontsize=6.5, loc="center")
+    plane.legend(fontsize=6.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     keys = [key for key in _LOOKS if key != "measured"]
     errors = [100 * found[f"error_{key}"] for key in keys]
     bars.barh(range(len(keys)), errors, color=[_LOOKS[key][1] for key in keys])
@@ -64,6 +65,7 @@ def draw_covariance(
     return canvas.save(figure, rows, directory, name)
 
 
+@canvas.styled
 def draw_theorem_1(run: records.Record, directory: pathlib.Path, name: str = "theorem_1") -> list[pathlib.Path]:
     """Both sides of Theorem 1's inequality over time, with two standard errors of their difference."""
     found = run.results

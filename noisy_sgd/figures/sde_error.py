@@ -19,6 +19,7 @@ _COLOURS = {"surrogate": "#0072B2", "sampled": "#D55E00"}
 _DASHES = {"plain": "o-", "modified": "s--"}
 
 
+@canvas.styled
 def draw_weak(run: records.Record, directory: pathlib.Path, name: str = "sde_weak_error") -> list[pathlib.Path]:
     """Errors of mean and covariance over the step size, log-log, with fitted orders in the legend."""
     lines, orders = run.results["lines"], run.results["orders"]
@@ -42,6 +43,7 @@ def draw_weak(run: records.Record, directory: pathlib.Path, name: str = "sde_wea
     return canvas.save(figure, rows, directory, name)
 
 
+@canvas.styled
 def draw_strong(
     runs: list[records.Record], directory: pathlib.Path, name: str = "sde_strong_error"
 ) -> list[pathlib.Path]:

@@ -21,7 +21,7 @@ import numpy as np
 from noisy_sgd.training import draws, trajectories
 
 
-def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None):
+def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None, watch=None):
     """Runs a setting in NumPy, all runs at once, the noise drawn by threads beside the computation.
 
     Args:
@@ -31,6 +31,7 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
         reference: beta* [d], to which distances are recorded. Defaults to None.
         grid: increasing steps at which to record. Defaults to `trajectories.logarithmic_grid(num_steps)`.
         source: draws in place of the seed's: block number to `draws.Block`, with a `steps` attribute. Defaults to None.
+        watch: called now and then with the number of updates made since the last call. Defaults to None.
 
     Returns:
         A `trajectories.Trajectory`.
@@ -57,6 +58,8 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
                 normals = None if block.normals is None else block.normals[step - first : stop - first]
                 records.add(step, squares, normals, by_run)
                 step = stop
+            if watch is not None:
+                watch(step - first)
         records.record(num_steps, by_run)
     return records.trajectory(by_run)
 

@@ -1,0 +1,117 @@
+"""Every binary on a toy problem, from its command line to a drawn figure, and what it refuses."""
+
+import contextlib
+import io
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from noisy_sgd import records
+from noisy_sgd.experiments import diagonal_linear, flags, least_squares, sde_error, toy_problems
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+MODULES = {"diagonal_linear": diagonal_linear, "least_squares": least_squares, "sde_error": sde_error}
+SMALL = {
+    "diagonal_linear": ["--num_steps=50", "--num_runs=2", "--noise_scale=0,0.5"],
+    "least_squares": ["--num_runs=2"],
+    "sde_error": ["--num_paths=3"],
+}
+
+
+def flagfiles():
+    return sorted(path for name in MODULES for path in (CONFIGS / name).glob("*.flags"))
+
+
+class ToyBinaryTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+
+    def _run(self, name, *arguments, status=0):
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            with self.assertRaises(SystemExit) as caught:
+                flags.run(getattr(flags, name), MODULES[name].main, [name, *arguments])
+        self.assertEqual(caught.exception.code or 0, status, stderr.getvalue())
+        return stdout.getvalue(), stderr.getvalue()
+
+    @parameterized.parameters(*((path.parent.name, path.stem) for path in flagfiles()))
+    def test_a_flagfile_ends_in_figures(self, name, stem):
+        directory = self.root / stem
+        flagfile = f"--flagfile={CONFIGS / name / stem}.flags"
+        stdout, stderr = self._run(name, flagfile, *SMALL[name], f"--run_dir={directory}")
+        self.assertRegex(stderr, r"([\d]+)/\1 (steps|measurements)")
+        record = records.read(directory)
+        self.assertEqual(record.status, records.FINISHED)
+        self.assertIn("No privacy guarantee", record.privacy["text"])
+        figures = sorted((directory / "figures").glob("*.png"))
+        self.assertLen(figures, 2 if name == "sde_error" else 1)
+        for figure in figures:
+            self.assertIn(f"figure: {figure}", stdout)
+            self.assertStartsWith(figure.read_bytes(), b"\x89PNG")
+            self.assertGreater(figure.with_suffix(".csv").read_text().count("\n"), 1)
+
+    def test_a_finished_run_is_drawn_not_run(self):
+        arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]
+        self._run("diagonal_linear", *arguments)
+        (self.root / "run" / "figures" / "run.png").unlink()
+        with mock.patch.object(records, "create", side_effect=AssertionError("it was measured again")):
+            stdout, stderr = self._run("diagonal_linear", *arguments)
+        self.assertIn("is finished", stdout)
+        self.assertEmpty(stderr)
+        self.assertTrue((self.root / "run" / "figures" / "run.png").exists())
+        _, stderr = self._run("diagonal_linear", *arguments, "--seed=1", status=2)
+        self.assertIn("seed is 0 there and 1 here", stderr)
+
+    @parameterized.parameters(*((path.parent.name, path.stem) for path in flagfiles()))
+    def test_a_flagfile_opens_with_its_command(self, name, stem):
+        text = (CONFIGS / name / f"{stem}.flags").read_text()
+        command = f"# python -m noisy_sgd.experiments.{name} --flagfile=configs/{name}/{stem}.flags\n"
+        self.assertStartsWith(text, command)
+        for word in ("Expected:", "Time:", f"--run_dir=runs/{name}/{stem}"):
+            self.assertIn(word, text)
+
+    def test_an_interrupted_run_is_not_finished_and_starts_again(self):
+        arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]
+        with mock.patch.object(diagonal_linear, "finals", side_effect=KeyboardInterrupt):
+            with self.assertRaises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()):
+                flags.run(flags.diagonal_linear, diagonal_linear.main, ["diagonal_linear", *arguments])
+        self.assertEmpty(records.find(self.root))
+        self._run("diagonal_linear", *arguments)
+        self.assertLen(records.find(self.root), 1)
+
+    @parameterized.parameters(
+        ("diagonal_linear", ["--alpha=-1"], "`--alpha` must be positive"),
+        ("diagonal_linear", ["--relative_step=0"], "`--relative_step` must be positive"),
+        ("diagonal_linear", ["--noise_scale=0,-1"], "`--noise_scale` must be at least 0"),
+        ("diagonal_linear", ["--noise_scale=0,x"], "`--noise_scale` must list numbers"),
+        ("diagonal_linear", ["--noise_scale=0,nan"], "`--noise_scale` must be at least 0"),
+        ("diagonal_linear", ["--noise_scale=0.5,0.5"], "`--noise_scale` must list one or more different"),
+        ("diagonal_linear", ["--figure=8"], "`--figure` must be one of curves, distance, gap"),
+        ("diagonal_linear", ["--num_runs=0"], "`--num_runs` must be at least 1"),
+        ("least_squares", ["--num_examples=0"], "`--num_examples` must be at least 1"),
+        ("least_squares", ["--dimension=60"], "`--dimension` must be less than `--num_examples`=60"),
+        ("least_squares", ["--regime=over_parametrised", "--dimension=3"], "`--dimension` must be more than"),
+        ("least_squares", ["--relative_step=2"], "`--relative_step` must lie between 0 and 1"),
+        ("least_squares", ["--regime=over_parametrised", "--noise_scale=0"], "`--noise_scale` must be above 0"),
+        ("sde_error", ["--num_paths=1"], "`--num_paths` must be at least 2"),
+        ("sde_error", ["--alpha=1"], "Unknown command line flag 'alpha'"),
+    )
+    def test_bad_input_is_one_sentence_status_2_and_nothing_written(self, name, arguments, message):
+        stdout, stderr = self._run(name, *arguments, f"--run_dir={self.root}/run", status=2)
+        self.assertRegex(stderr, message)
+        self.assertEqual(stderr.count("\n"), 1, stderr)
+        self.assertEmpty(stdout)
+        self.assertEmpty(os.listdir(self.root))
+
+    def test_flags_default_to_the_configurations_defaults(self):
+        self.assertEqual(flags.diagonal_linear(["binary"]), toy_problems.DiagonalLinear())
+        self.assertEqual(flags.least_squares(["binary"]), toy_problems.LeastSquares())
+        self.assertEqual(flags.sde_error(["binary"]), toy_problems.SdeError())
+
+
+if __name__ == "__main__":
+    absltest.main()
