@@ -6,7 +6,7 @@ noise shrinks alpha, and the minimiser of phi_alpha moves towards the sparse sol
 tilts the limit away from that minimiser. The limit is a function of alpha and tilt alone, so exchanging one of the two
 for SGD's, and not the other, says what each does by itself.
 
-    lines = noise_threshold.measure(range(8))
+    lines = noise_threshold.measure(range(12))
     noise_threshold.gains(lines)    # for each step size and sigma: on how many data sets noise helps, and why
     noise_threshold.best(lines)     # the best sigma for each step size, and what it gains on data not used to choose it
 """

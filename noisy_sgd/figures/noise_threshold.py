@@ -2,7 +2,7 @@
 
     draw_map      change of the final distance by noise over (step size, sigma), the share of diverged runs in every
                   cell, the best sigma of every step size, and the edge of mean-square stability
-    draw_best     the best sigma, and the distances with it and without noise, against the step size
+    draw_best     what the best sigma of every step size changes on every data set, and held out
     draw_terms    the two competing terms against the noise, alone and together
 
 Each takes a `records.Record` whose metrics are the experiment's lines and whose results hold its `gains` and `best`:
@@ -21,6 +21,7 @@ from noisy_sgd import records
 from noisy_sgd.figures import canvas
 
 _LOST = "#bbbbbb"
+_SGD_LINE = "#888888"
 _EXCHANGES = {
     "run_distance": ("both: the run itself", "#000000", "-"),
     "alpha_alone": ("its alpha alone", "#009E73", "--"),
@@ -79,12 +80,14 @@ def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_th
     best = {line["relative_step"]: line["best_noise_scale"] for line in run.results["best"]}
     for column, step in enumerate(steps):
         place = (column - 0.5, noises.index(best[step]) - 0.5)
-        axes.add_patch(patches.Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.5))
+        axes.add_patch(patches.Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.5, clip_on=False))
     edges = [
         _median([line for line in run.metrics if line["noise_scale"] == noise], "relative_edge") for noise in noises
     ]
     columns = np.interp(edges, steps, range(len(steps)), left=np.nan, right=np.nan)
-    axes.plot(columns, range(len(noises)), "k--", linewidth=1.2, label="edge of mean-square stability (median)")
+    axes.plot(
+        columns, range(len(noises)), "k--", linewidth=1.2, alpha=0.5, label="edge of mean-square stability (median)"
+    )
     axes.plot([], [], "s", markerfacecolor="none", markeredgecolor="black", label=r"best $\sigma$ of a step size")
     axes.grid(False)
     axes.set_xticks(range(len(steps)), [f"{step:.3g}" for step in steps])
@@ -107,26 +110,52 @@ def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_th
 
 @canvas.styled
 def draw_best(run: records.Record, directory: pathlib.Path, name: str = "noise_threshold_best") -> list[pathlib.Path]:
-    """Median distances of SGD and of the best sigma at every step size, that sigma and its held-out wins beside it."""
-    figure, (axes,) = canvas.panels(width=4.8, height=3.4)
+    """Distance over SGD's with the best sigma, a dot a data set; medians, and medians where sigma was not chosen."""
+    figure, (axes,) = canvas.panels(width=5.4, height=3.6)
     rows = [dict(line) for line in run.results["best"]]
-    steps = [row["relative_step"] for row in rows]
-    for key, algorithm, label in (
-        ("sgd_squared_distance", "sgd", "SGD"),
-        ("squared_distance", "noisy_sgd", r"Noisy-SGD at the best $\sigma$ (beside: $\sigma$, held-out wins)"),
-    ):
-        values = np.array([np.nan if row[key] is None else row[key] for row in rows])
-        axes.plot(steps, values, color=canvas.COLOURS[algorithm], marker=canvas.MARKERS[algorithm], label=label)
-    for row, value in zip(rows, values, strict=True):
-        text = f"{row['best_noise_scale']:g}\n{row['held_out_wins']}/{row['data_sets']}"
-        axes.annotate(
-            text, (row["relative_step"], value), (0, -6), textcoords="offset points", ha="center", va="top", fontsize=6
+    for column, row in enumerate(rows):
+        noisy, plain = (
+            [
+                np.inf if line["judged_distance"] is None else line["judged_distance"]
+                for line in sorted(_case(run, row["relative_step"], noise), key=lambda line: line["data_seed"])
+            ]
+            for noise in (row["best_noise_scale"], 0.0)
         )
-    axes.margins(y=0.2)
+        pairs = [(value, base) for value, base in zip(noisy, plain, strict=True) if np.isfinite([value, base]).all()]
+        shifts = column + np.linspace(-0.15, 0.15, len(pairs))
+        ratios = [value / base for value, base in pairs]
+        axes.plot(shifts, ratios, ".", color=canvas.COLOURS["noisy_sgd"], alpha=0.5)
+        lost = sum(np.isinf(value) and np.isfinite(base) for value, base in zip(noisy, plain, strict=True))
+        won = sum(np.isfinite(value) and np.isinf(base) for value, base in zip(noisy, plain, strict=True))
+        texts = [
+            rf"$\sigma$ = {row['best_noise_scale']:g}",
+            f"{row['held_out_wins']}/{row['data_sets']}",
+            f"{lost}, {won}",
+        ]
+        place = (column, 1.01)
+        axes.annotate(
+            "\n".join(texts), place, xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=6.5
+        )
+        row |= {"lost_by_noise": int(lost), "lost_by_sgd": int(won)}
+    for key, look, label in (
+        ("change", "k_", "median"),
+        ("held_out_change", "kx", "median, sigma chosen without the data set"),
+    ):
+        values = [np.nan if row[key] is None else 10 ** row[key] for row in rows]
+        axes.plot(range(len(rows)), values, look, markersize=14 if look == "k_" else 6, label=label)
+    axes.axhline(1.0, color=_SGD_LINE, linewidth=0.8)
     axes.set_yscale("log")
+    axes.set_xticks(range(len(rows)), [f"{row['relative_step']:.3g}" for row in rows])
     axes.set_xlabel(r"step size $\gamma\lambda_{\max}$")
-    axes.set_ylabel(r"final $\|\beta-\beta^*\|_2^2$, median over data sets" "\n(diverged runs infinitely far)")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+    axes.set_ylabel(r"final $\|\beta-\beta^*\|^2$ over SGD's" "\n" r"with the best $\sigma$")
+    axes.set_title(
+        r"Above: best $\sigma$; data sets on which it helps when chosen on the others;"
+        "\ndata sets lost to divergence by noise alone, by SGD alone",
+        fontsize=7.5,
+        pad=34,
+    )
+    axes.plot([], [], ".", color=canvas.COLOURS["noisy_sgd"], alpha=0.5, label="a data set")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     return canvas.save(figure, rows, directory, name)
 
 
@@ -137,12 +166,16 @@ def draw_terms(run: records.Record, directory: pathlib.Path, name: str = "noise_
     chosen = [steps[index] for index in np.unique(np.linspace(0, len(steps) - 2, 3).round().astype(int))]
     figure = figures.Figure(figsize=(3.0 * len(chosen), 5.4), layout="constrained")
     panels = figure.subplots(2, len(chosen), sharey="row", sharex=True, squeeze=False)
-    rows = []
+    rows, data_sets = [], len({line["data_seed"] for line in run.metrics})
     for (above, below), step in zip(panels.T, chosen, strict=True):
         for axes, terms in ((above, _MEASURED), (below, _EXCHANGES)):
             for term, (label, colour, dashes) in terms.items():
                 values = [_values(_case(run, step, noise), term, axes is below) for noise in noises]
-                medians = [float(np.median(value)) if value.size else float("nan") for value in values]
+                # A few survivors say nothing, and r_inf displaces nothing where it is 0.
+                medians = [
+                    float(np.median(value)) if 2 * value.size >= data_sets and np.median(value) else float("nan")
+                    for value in values
+                ]
                 axes.plot(noises, medians, dashes, color=colour, marker="o", markersize=3, label=label)
                 rows += [
                     {
@@ -155,14 +188,17 @@ def draw_terms(run: records.Record, directory: pathlib.Path, name: str = "noise_
                     for noise, value, median in zip(noises, values, medians, strict=True)
                 ]
             axes.set_yscale("log")
-        below.axhline(1.0, color="#888888", linewidth=0.8)
+        below.axhline(1.0, color=_SGD_LINE, linewidth=0.8)
         below.set_xlabel(r"noise scale $\sigma$ (0: SGD)")
         above.set_title(rf"$\gamma\lambda_{{\max}}$ = {step:.3g}", fontsize=9)
     panels[0, 0].set_ylabel("squared distance")
     panels[1, 0].set_ylabel(r"$\|\beta-\beta^*\|^2$ over SGD's" "\nwith, of a Noisy-SGD run,")
     panels[0, 0].legend(fontsize=6)
     panels[1, 0].legend(fontsize=6)
-    figure.suptitle("Medians over data sets, of runs that did not diverge", fontsize=8)
+    figure.suptitle(
+        "Medians over data sets, of runs that did not diverge, where at least half of the data sets have one",
+        fontsize=8,
+    )
     return canvas.save(figure, rows, directory, name)
 
 
