@@ -307,6 +307,21 @@ class BookKeepingTest(parameterized.TestCase):
         np.testing.assert_array_equal(found[0], expected)
         self.assert_same((result.norms, result.values), loop(model, IMAGES, TARGETS))
 
+    def test_traces_may_overlap(self):
+        model = convolutional()
+        clip, inner = clipping.flat(BOUND), []
+
+        def loss(y, predictions):
+            if not inner:
+                inner.append(None)
+                inner[0] = book_keeping.clipped_sum(model, squared_error, IMAGES, TARGETS, clip=clip)
+            return squared_error(y, predictions)
+
+        outer = book_keeping.clipped_sum(model, loss, IMAGES, TARGETS, clip=clip)
+        for result in (outer, inner[0]):
+            self.assert_same((result.norms, result.values), loop(model, IMAGES, TARGETS))
+        self.assertFalse([layer.name for layer in model.layers if "call" in vars(layer)])
+
     @parameterized.named_parameters(
         ("no_rule", lambda: [L.LSTM(2, dtype="float64")], "no rule"),
         ("subclass", lambda: [type("Mine", (L.Dense,), {})(2, dtype="float64"), L.Flatten()], "'Mine|Mine"),
