@@ -37,7 +37,13 @@ class ChooseTest(parameterized.TestCase):
             [route("kept", 1.0, half), route("gram", 2.0, 0.0), route("formed_twice", 2.5, 0.0)],
         ]
         self.assertEqual([chosen.name for chosen in contributions.choose(groups, 0)], ["kept", "gram"])
-        self.assertEqual([chosen.name for chosen in contributions.choose(groups, 2 * half / contributions.KEPT_SHARE_OF_ACTIVATIONS)], ["kept", "kept"])
+        self.assertEqual(
+            [
+                chosen.name
+                for chosen in contributions.choose(groups, 2 * half / contributions.KEPT_SHARE_OF_ACTIVATIONS)
+            ],
+            ["kept", "kept"],
+        )
 
     def test_keeps_nothing_where_nothing_lighter_is_left(self):
         groups = [[route("kept", 1.0, 10 * contributions.KEPT_BYTES)]]
