@@ -5,7 +5,7 @@ make depths comparable. The step size is a fraction of SGD's edge of mean-square
 paper's step at depth 2 is 0.7 to 1.2, depending on the data set. All start at beta = 0 from w+ = w- = alpha; alpha^D is
 the same at every depth, and the paper's 0.1^2 at depth 2.
 
-    lines = deep_diagonal.measure(range(8))
+    lines = deep_diagonal.measure(range(12))
     deep_diagonal.order(lines)      # per depth and step size: who is nearer to beta*, on how many data sets
 """
 
