@@ -159,7 +159,7 @@ class DPSGD(noisy_sgd.NoisySGD):
 
         Raises:
             TypeError: for bare gradients.
-            ValueError: for a sum clipped to another bound.
+            ValueError: for a sum clipped to another bound, or without the count that a `query` learns from.
         """
         if not isinstance(grads, clip_functions.ClippedSum):
             raise TypeError(
