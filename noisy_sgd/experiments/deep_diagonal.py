@@ -5,16 +5,22 @@ make depths comparable. The step size is a fraction of SGD's edge of mean-square
 paper's step at depth 2 is 0.7 to 1.2, depending on the data set. All start at beta = 0 from w+ = w- = alpha; alpha^D is
 the same at every depth, and the paper's 0.1^2 at depth 2.
 
+    python -m noisy_sgd.experiments.deep_diagonal --flagfile=configs/deep_diagonal/depths.flags
+
     lines = deep_diagonal.measure(range(12))
     deep_diagonal.order(lines)      # per depth and step size: who is nearer to beta*, on how many data sets
 """
 
 import itertools
+import pathlib
 
 import numpy as np
 from scipy import stats
 
+from noisy_sgd import records
 from noisy_sgd.data import regression
+from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.figures import deep_diagonal as figures
 from noisy_sgd.sde import deep_diagonal as theory
 from noisy_sgd.sde import linear_stability
 from noisy_sgd.training import simulation, toy_settings
@@ -24,6 +30,34 @@ FRACTIONS = (0.25, 0.5, 0.75, 0.9)
 NOISE_SCALES = (0.0, 0.25, 0.5)
 # A run whose loss is still above this part of the initial one has not come to its limit.
 _UNFINISHED = 1e-3
+
+
+def main(settings: toy_problems.Family) -> None:
+    """Measures what is not finished, and draws it."""
+    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
+        print(f"figure: {path}")
+
+
+def run(settings: toy_problems.Family) -> records.Record:
+    """Measures every data set, unless that is finished."""
+
+    def measured(append, advance):
+        lines = []
+        for data_seed in range(settings.num_data_sets):
+            for line in measure((data_seed,), num_runs=settings.num_runs, num_steps=settings.num_steps):
+                append(line)
+                lines.append(line)
+            advance(1)
+        return {"order": order(lines)}
+
+    return recorded_measurement.run(
+        settings.run_dir, settings.resolved(), measured, total=settings.num_data_sets, unit="data sets"
+    )
+
+
+def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws distances and effective alphas, a panel a depth; returns all paths."""
+    return figures.draw_distances(record, directory) + figures.draw_alpha(record, directory)
 
 
 def measure(
@@ -181,3 +215,7 @@ def _finals(*, problem, depth, alpha, num_steps, seed, edge, cases, num_runs, ba
 
 def _geometric_mean(values):
     return np.exp(np.mean(np.log(values), axis=-1))
+
+
+if __name__ == "__main__":
+    flags.run(flags.deep_diagonal, main)

@@ -70,9 +70,13 @@ def reproduce(argv: Sequence[str]) -> toy_problems.Reproduction:
         "takes this part of the theory's runs, steps and data sets; below 1 to try the command out",
         flag_values=values,
     )
+    absl_flags.DEFINE_list(
+        "study", [], "comma-separated flagfiles, FOLDER/BINARY/NAME.flags, that are run too", flag_values=values
+    )
     sweep = _sweep(values, argv, reproduce, folder="batch_size_sweep")
+    studies = tuple(_study(flagfile, values["run_dir"].value) for flagfile in values["study"].value)
     theory = toy_problems.Theory(share=values["theory_share"].value)
-    return toy_problems.Reproduction(run_dir=values["run_dir"].value, sweep=sweep, theory=theory)
+    return toy_problems.Reproduction(run_dir=values["run_dir"].value, sweep=sweep, theory=theory, studies=studies)
 
 
 def diagonal_linear(argv: Sequence[str]) -> toy_problems.DiagonalLinear:
@@ -120,6 +124,17 @@ def sde_error(argv: Sequence[str]) -> toy_problems.SdeError:
     _define_seed_and_place(values, default)
     _parse(values, argv, sde_error)
     return toy_problems.SdeError(**_read(values, default))
+
+
+def noise_threshold(argv: Sequence[str]) -> toy_problems.Family:
+    """Where noise helps, hurts and diverges, over step sizes and noise scales."""
+    return _family(argv, noise_threshold, toy_problems.Family())
+
+
+def deep_diagonal(argv: Sequence[str]) -> toy_problems.Family:
+    """Diagonal networks of depth 2, 3 and 4 under gradient descent, SGD and Noisy-SGD."""
+    default = toy_problems.Family(num_data_sets=8, num_steps=20_000, run_dir="runs/deep_diagonal")
+    return _family(argv, deep_diagonal, default)
 
 
 def benchmark(argv: Sequence[str]) -> config.Benchmark:
@@ -194,6 +209,28 @@ def _define_run(values: absl_flags.FlagValues, run_dir_help: str, run_dir: str |
     absl_flags.DEFINE_integer(
         "eval_every", None, "steps between evaluations on the test images; by default 20 in a run", flag_values=values
     )
+
+
+def _family(argv: Sequence[str], binary: Callable, default: toy_problems.Family) -> toy_problems.Family:
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_integer("num_data_sets", default.num_data_sets, "data sets, seeds from 0 up", flag_values=values)
+    absl_flags.DEFINE_integer("num_runs", default.num_runs, "runs of each case on each data set", flag_values=values)
+    absl_flags.DEFINE_integer("num_steps", default.num_steps, "iterations of every run", flag_values=values)
+    absl_flags.DEFINE_string("run_dir", default.run_dir, "where the run is recorded", flag_values=values)
+    _parse(values, argv, binary)
+    return toy_problems.Family(**_read(values, default))
+
+
+def _study(flagfile: str, results: str) -> tuple[str, Any]:
+    """The binary that a flagfile's folder is called after, and its configuration, at a place below `results`."""
+    path = pathlib.Path(flagfile)
+    parsers = {
+        parser.__name__: parser
+        for parser in (deep_diagonal, diagonal_linear, least_squares, noise_threshold, sde_error)
+    }
+    name = path.parent.name
+    config.require(name in parsers, "study", f"must lie in a folder {', '.join(parsers)}", flagfile, "see configs/")
+    return name, parsers[name]([name, f"--flagfile={path}", f"--run_dir={pathlib.Path(results, name, path.stem)}"])
 
 
 def _define_relative_step(values: absl_flags.FlagValues, default: float) -> None:

@@ -6,18 +6,23 @@ noise shrinks alpha, and the minimiser of phi_alpha moves towards the sparse sol
 tilts the limit away from that minimiser. The limit is a function of alpha and tilt alone, so exchanging one of the two
 for SGD's, and not the other, says what each does by itself.
 
+    python -m noisy_sgd.experiments.noise_threshold --flagfile=configs/noise_threshold/map.flags
+
     lines = noise_threshold.measure(range(12))
     noise_threshold.gains(lines)    # for each step size and sigma: on how many data sets noise helps, and why
     noise_threshold.best(lines)     # the best sigma for each step size, and what it gains on data not used to choose it
 """
 
 import itertools
+import pathlib
 
 import numpy as np
 from scipy import stats
 
+from noisy_sgd import records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import diagonal_linear
+from noisy_sgd.experiments import diagonal_linear, flags, recorded_measurement, toy_problems
+from noisy_sgd.figures import noise_threshold as figures
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import linear_stability, mirror_map
 
@@ -33,6 +38,38 @@ TERMS = (
     "run_distance",
     "sgd_distance",
 )
+
+
+def main(settings: toy_problems.Family) -> None:
+    """Measures what is not finished, and draws it."""
+    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
+        print(f"figure: {path}")
+
+
+def run(settings: toy_problems.Family) -> records.Record:
+    """Measures every data set, unless that is finished."""
+
+    def measured(append, advance):
+        lines = []
+        for data_seed in range(settings.num_data_sets):
+            for line in measure((data_seed,), num_runs=settings.num_runs, num_steps=settings.num_steps):
+                append(line)
+                lines.append(line)
+            advance(1)
+        return {"gains": gains(lines), "best": best(lines)}
+
+    return recorded_measurement.run(
+        settings.run_dir, settings.resolved(), measured, total=settings.num_data_sets, unit="data sets"
+    )
+
+
+def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws the map of distances, the best noise scales, and the two terms; returns all paths."""
+    return [
+        *figures.draw_map(record, directory),
+        *figures.draw_best(record, directory),
+        *figures.draw_terms(record, directory),
+    ]
 
 
 def measure(
@@ -261,3 +298,7 @@ def _log_ratio(values, reference):
     """log10 of distances over SGD's; 0 where both are lost."""
     decided = np.isfinite(values) | np.isfinite(reference)
     return np.log10(np.where(decided, values, 1.0)) - np.log10(np.where(decided, reference, 1.0))
+
+
+if __name__ == "__main__":
+    flags.run(flags.noise_threshold, main)

@@ -11,7 +11,29 @@ import pathlib
 import platform
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import batch_size_sweep, claims, flags, report, theory, theory_claims, toy_problems
+from noisy_sgd.experiments import (
+    batch_size_sweep,
+    claims,
+    deep_diagonal,
+    diagonal_linear,
+    figure_claims,
+    flags,
+    least_squares,
+    noise_threshold,
+    report,
+    sde_error,
+    theory,
+    theory_claims,
+    toy_problems,
+)
+
+STUDIES = {
+    "deep_diagonal": deep_diagonal,
+    "diagonal_linear": diagonal_linear,
+    "least_squares": least_squares,
+    "noise_threshold": noise_threshold,
+    "sde_error": sde_error,
+}
 
 
 def main(settings: toy_problems.Reproduction) -> None:
@@ -20,11 +42,16 @@ def main(settings: toy_problems.Reproduction) -> None:
     theory_directory = results / theory_claims.EXPERIMENT / "run"
     with flags.refusals():
         records.check(theory_directory, settings.theory.resolved())
+        for _, study in settings.studies:
+            records.check(study.run_dir, study.resolved())
     batch_size_sweep.run(settings.sweep)
     measured = theory.run(settings.theory, theory_directory)
     paths = batch_size_sweep.draw(settings.sweep, results / "figures") + theory.draw(measured, results / "figures")
+    for name, study in settings.studies:
+        paths += STUDIES[name].draw(STUDIES[name].run(study), results / "figures")
     figures = [path for path in paths if path.suffix == ".png"]
-    rows = report.judge((*claims.IMAGES, *theory_claims.THEORY), results)
+    figures_claimed = figure_claims.FIGURES if settings.studies else ()
+    rows = report.judge((*claims.IMAGES, *theory_claims.THEORY, *figures_claimed), results)
     for row in rows:
         print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
     for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(settings.sweep))):

@@ -131,6 +131,25 @@ class SdeError:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """A study on the first `num_data_sets` of `regression.sparse`; runs of each case, and steps of each run."""
+
+    num_data_sets: int = 12
+    num_runs: int = 3
+    num_steps: int = 15_000
+    run_dir: str = "runs/noise_threshold"
+
+    def __post_init__(self):
+        config.require_at_least("num_data_sets", self.num_data_sets, 1)
+        config.require_at_least("num_runs", self.num_runs, 1)
+        config.require_at_least("num_steps", self.num_steps, 1)
+
+    def resolved(self) -> dict[str, Any]:
+        """What the measurement is a function of."""
+        return _without_place(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Theory:
     """The theory's rows of the quick report; a `share` below 1 takes that part of the runs, steps and data sets."""
 
@@ -153,8 +172,16 @@ class Theory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """Everything that a report compares with the paper; `run_dir` holds a folder for each experiment."""
+    """Everything that a report compares with the paper.
+
+    Attributes:
+        run_dir: holds a folder for each experiment.
+        sweep: Figures 1 and 2.
+        theory: the theory's quick rows.
+        studies: configurations of other binaries, by their names; each has its place below `run_dir`.
+    """
 
     run_dir: str
     sweep: config.Sweep
     theory: Theory
+    studies: tuple[tuple[str, Any], ...] = ()

@@ -13,11 +13,12 @@ import keras
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import batch_size_sweep, benchmark, diagonal_linear, flags, reproduce, train
+from noisy_sgd.experiments import batch_size_sweep, benchmark, diagonal_linear, figure_claims, flags, reproduce, train
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
 SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]
 ROOT = pathlib.Path(__file__).parents[2]
+FLAGFILES = ("quick", "full")
 
 
 class BinaryTest(parameterized.TestCase):
@@ -163,6 +164,36 @@ class ReproduceTest(BinaryTest):
         self.assertIn("8 of 8 runs are finished", stdout)
         self.assertEmpty(stderr, "nothing is trained")
         self.assertEqual((results / "report.md").read_text(), report)
+
+    def test_runs_studies_and_judges_their_figures(self):
+        study = self.root / "diagonal_linear" / "figure_5.flags"
+        study.parent.mkdir()
+        study.write_text(f"--flagfile={ROOT}/configs/diagonal_linear/figure_5.flags\n--num_steps=40\n--num_runs=2\n")
+        results = self.root / "results"
+        arguments = [*SWEEP, "--algorithm=sgd", "--batch_size=8", "--theory_share=0.02", f"--run_dir={results}"]
+        stdout, _ = self._run(flags.reproduce, reproduce.main, *arguments, f"--study={study}")
+        self.assertRegex(stdout, "reached  Figure 5")
+        self.assertRegex(stdout, "not run  Figure 7")
+        self.assertIn("figures/figure_5.png", (results / "report.md").read_text())
+        self.assertEqual(records.find(results / "diagonal_linear")[0].status, records.FINISHED)
+
+    @parameterized.parameters(
+        ("configs/reproduce/quick.flags", "`--study` must lie in a folder .*diagonal_linear"),
+        ("nowhere/diagonal_linear/figure_3.flags", "nowhere/diagonal_linear/figure_3.flags"),
+    )
+    def test_refuses_a_study(self, study, message):
+        _, stderr = self._run(flags.reproduce, reproduce.main, *SWEEP, f"--study={study}", status=2)
+        self.assertRegex(stderr, message)
+        self.assertEqual(stderr.count("\n"), 1, stderr)
+
+    def test_the_full_flagfile_adds_studies_to_the_quick_one(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(ROOT)
+        quick, full = (flags.reproduce(["reproduce", f"--flagfile=configs/reproduce/{n}.flags"]) for n in FLAGFILES)
+        self.assertEqual((full.sweep, full.theory), (quick.sweep, quick.theory))
+        places = [study.run_dir for _, study in full.studies]
+        for claim in figure_claims.FIGURES:
+            self.assertTrue(any(place.startswith(f"results/{claim.experiment}/") for place in places), claim.text)
 
     def test_an_interrupted_theory_is_measured_again(self):
         results = self.root / "results"

@@ -10,11 +10,28 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import diagonal_linear, flags, least_squares, sde_error, toy_problems
+from noisy_sgd.experiments import (
+    deep_diagonal,
+    diagonal_linear,
+    flags,
+    least_squares,
+    noise_threshold,
+    sde_error,
+    toy_problems,
+)
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-MODULES = {"diagonal_linear": diagonal_linear, "least_squares": least_squares, "sde_error": sde_error}
+MODULES = {
+    "deep_diagonal": deep_diagonal,
+    "diagonal_linear": diagonal_linear,
+    "least_squares": least_squares,
+    "noise_threshold": noise_threshold,
+    "sde_error": sde_error,
+}
+FIGURES = {"deep_diagonal": 2, "noise_threshold": 3, "sde_error": 2}
 SMALL = {
+    "deep_diagonal": ["--num_data_sets=1", "--num_runs=1", "--num_steps=30"],
+    "noise_threshold": ["--num_data_sets=1", "--num_runs=1", "--num_steps=30"],
     "diagonal_linear": ["--num_steps=50", "--num_runs=2", "--noise_scale=0,0.5"],
     "least_squares": ["--num_runs=2"],
     "sde_error": ["--num_paths=3"],
@@ -43,12 +60,12 @@ class ToyBinaryTest(parameterized.TestCase):
         directory = self.root / stem
         flagfile = f"--flagfile={CONFIGS / name / stem}.flags"
         stdout, stderr = self._run(name, flagfile, *SMALL[name], f"--run_dir={directory}")
-        self.assertRegex(stderr, r"([\d]+)/\1 (steps|measurements)")
+        self.assertRegex(stderr, r"([\d]+)/\1 (steps|measurements|data sets)")
         record = records.read(directory)
         self.assertEqual(record.status, records.FINISHED)
         self.assertIn("No privacy guarantee", record.privacy["text"])
         figures = sorted((directory / "figures").glob("*.png"))
-        self.assertLen(figures, 2 if name == "sde_error" else 1)
+        self.assertLen(figures, FIGURES.get(name, 1))
         for figure in figures:
             self.assertIn(f"figure: {figure}", stdout)
             self.assertStartsWith(figure.read_bytes(), b"\x89PNG")
@@ -98,6 +115,8 @@ class ToyBinaryTest(parameterized.TestCase):
         ("least_squares", ["--relative_step=2"], "`--relative_step` must lie between 0 and 1"),
         ("least_squares", ["--regime=over_parametrised", "--noise_scale=0"], "`--noise_scale` must be above 0"),
         ("sde_error", ["--num_paths=1"], "`--num_paths` must be at least 2"),
+        ("noise_threshold", ["--num_data_sets=0"], "`--num_data_sets` must be at least 1"),
+        ("deep_diagonal", ["--num_steps=0"], "`--num_steps` must be at least 1"),
         ("sde_error", ["--alpha=1"], "Unknown command line flag 'alpha'"),
     )
     def test_bad_input_is_one_sentence_status_2_and_nothing_written(self, name, arguments, message):
@@ -110,6 +129,7 @@ class ToyBinaryTest(parameterized.TestCase):
     def test_flags_default_to_the_configurations_defaults(self):
         self.assertEqual(flags.diagonal_linear(["binary"]), toy_problems.DiagonalLinear())
         self.assertEqual(flags.least_squares(["binary"]), toy_problems.LeastSquares())
+        self.assertEqual(flags.noise_threshold(["binary"]), toy_problems.Family())
         self.assertEqual(flags.sde_error(["binary"]), toy_problems.SdeError())
 
 
