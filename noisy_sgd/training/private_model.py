@@ -255,10 +255,14 @@ class PrivateModel(keras.Model):
 
     def _accumulate_all(self, x, y, sample_weight, size):
         nest = (x, y) if sample_weight is None else (x, y, sample_weight)
-        if self._microbatch_size is None and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        known = self._batch_size is None or tf.nest.flatten(x)[0].shape[0] is not None
+        if self._microbatch_size is None and replicas == 1 and known:
             return self.accumulate(x, y, sample_weight)
-        # A replica may get no example at all of an epoch's last batch: it takes one microbatch of padding.
-        microbatch = tf.maximum(size, 1) if self._microbatch_size is None else self._microbatch_size
+        # A size known to the trace lets the engine choose; and a replica may get no example at all of an epoch's last
+        # batch: it takes one microbatch of padding.
+        whole = tf.maximum(size, 1) if self._batch_size is None else -(-self._batch_size // replicas)
+        microbatch = self._microbatch_size or whole
         count = tf.maximum((size + microbatch - 1) // microbatch, 1)
         padded = tf.nest.map_structure(lambda t: _split(t, count, microbatch, size), nest)
         mask = tf.reshape(tf.range(count * microbatch) < size, [count, microbatch])

@@ -116,6 +116,17 @@ class IdentitiesTest(parameterized.TestCase):
             first, second = weight.value.values
             np.testing.assert_array_equal(first.numpy(), second.numpy())
 
+    @parameterized.parameters(("default", None), ("default", 5), ("mirrored", None))
+    def test_an_epochs_smaller_last_batch_is_padded(self, strategy, microbatch_size):
+        arguments = {"epochs": 2, "dtype": "float64", "fit_arguments": {"batch_size": 20}}  # 20, 20 and 8 examples
+        reference = network(dtype="float64")
+        reference.compile(dp(batch_size=20), LOSS)
+        for _ in range(2):
+            for first in (0, 20, 40):
+                reference.train_on_batch(X[first : first + 20].astype("float64"), Y[first : first + 20])
+        model, _ = trained(lambda: dp(batch_size=20), strategy=strategy, microbatch_size=microbatch_size, **arguments)
+        assert_same_weights(model, reference, 1e-10)
+
     def test_a_smaller_last_batch_is_divided_by_the_configured_size(self):
         halved, _ = trained(lambda: dp_sgd.DPSGD(0.1, 1e6, 0.0, 32), fit_arguments={"steps_per_epoch": 1})
         whole, _ = trained(lambda: dp_sgd.DPSGD(0.05, 1e6, 0.0, 16), fit_arguments={"steps_per_epoch": 1})
