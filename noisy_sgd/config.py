@@ -14,7 +14,7 @@ from typing import Any
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 DATASETS = ("digits", "mnist")
 MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn")
-WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small")
+WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "diagonal_linear")
 STRATEGIES = ("default", "mirrored")
 
 _LARGEST_DEFAULT_MICROBATCH = 256
@@ -274,7 +274,7 @@ def sweep(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Which step to time, for which algorithms, how often."""
+    """Which step to time, for which algorithms, how often; of a diagonal linear network Noisy-SGD's runs alone."""
 
     workload: str = "wrn_16_4"
     algorithms: tuple[str, ...] = ALGORITHMS

@@ -4,7 +4,8 @@
 
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
 `PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step, with
-the model, above the process without it (Linux; null elsewhere).
+the model, above the process without it (Linux; null elsewhere). `--workload=diagonal_linear` times the simulation of
+the toy problems instead (`toy_benchmark`).
 """
 
 import ctypes
@@ -19,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from noisy_sgd import config
-from noisy_sgd.experiments import flags, startup
+from noisy_sgd.experiments import flags, startup, toy_benchmark
 
 SHAPES = {"mlp": (28, 28, 1), "mnist_cnn": (28, 28, 1), "wrn_16_4": (32, 32, 3), "nf_resnet_small": (32, 32, 3)}
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
@@ -28,6 +29,9 @@ _STATUS = pathlib.Path("/proc/self/status")
 
 def main(settings: config.Benchmark) -> None:
     """Prints one line a case."""
+    if settings.workload == "diagonal_linear":
+        toy_benchmark.main(settings)
+        return
     startup.tensorflow()
     steps, peaks = {}, {}
     for algorithm in settings.algorithms:
