@@ -31,14 +31,14 @@ class ToyBenchmarkTest(absltest.TestCase):
             self.assertEqual(lines[2]["note"], "not installed")
 
     def test_the_loop_and_the_simulation_have_one_law(self):
-        # Quartiles of 200 runs' logarithmic losses differ by about 0.2 by chance.
+        # Quartiles of 200 runs' logarithmic losses have a standard error of 0.05; noise of 3/2 the size shifts them by 0.3.
         problem = regression.sparse(0)
         quartiles = []
         for make in (toy_benchmark._simulation, toy_benchmark._numpy_loop):
             case = make(problem, 300)
             losses = np.concatenate([case(seed) for seed in range(10)])
             quartiles.append(np.quantile(np.log(losses), [0.25, 0.5, 0.75]))
-        np.testing.assert_allclose(*quartiles, atol=0.5)
+        np.testing.assert_allclose(*quartiles, atol=0.2)
 
     def test_the_benchmark_leads_here(self):
         with absltest.mock.patch.object(toy_benchmark, "main") as called:
