@@ -31,7 +31,7 @@ class ToyBenchmarkTest(absltest.TestCase):
             self.assertEqual(lines[2]["note"], "not installed")
 
     def test_the_loop_and_the_simulation_have_one_law(self):
-        # Quartiles of 200 runs' logarithmic losses have a standard error of 0.05; noise of 3/2 the size shifts them by 0.3.
+        # Quartiles of 200 runs' log losses have a standard error of 0.05; noise of 3/2 the size shifts them by 0.3.
         problem = regression.sparse(0)
         quartiles = []
         for make in (toy_benchmark._simulation, toy_benchmark._numpy_loop):
