@@ -133,7 +133,7 @@ def noise_threshold(argv: Sequence[str]) -> toy_problems.Family:
 
 def deep_diagonal(argv: Sequence[str]) -> toy_problems.Family:
     """Diagonal networks of depth 2, 3 and 4 under gradient descent, SGD and Noisy-SGD."""
-    default = toy_problems.Family(num_data_sets=8, num_steps=20_000, run_dir="runs/deep_diagonal")
+    default = toy_problems.Family(num_steps=20_000, run_dir="runs/deep_diagonal")
     return _family(argv, deep_diagonal, default)
 
 
@@ -148,6 +148,12 @@ def benchmark(argv: Sequence[str]) -> config.Benchmark:
     absl_flags.DEFINE_integer(
         "num_rounds", default.num_rounds, "timed steps of each algorithm, in turns", flag_values=values
     )
+    absl_flags.DEFINE_string(
+        "sweep",
+        None,
+        "batch_size: the same step in logical batches of 256 to 32,768, at one --microbatch_size",
+        flag_values=values,
+    )
     _parse(values, argv, benchmark)
     return config.Benchmark(
         workload=values["workload"].value,
@@ -155,6 +161,7 @@ def benchmark(argv: Sequence[str]) -> config.Benchmark:
         batch_size=values["batch_size"].value,
         microbatch_size=values["microbatch_size"].value,
         num_rounds=values["num_rounds"].value,
+        sweep=values["sweep"].value,
     )
 
 
