@@ -272,6 +272,10 @@ def sweep(
     return Sweep(run_dir=base.run.run_dir, runs=runs)
 
 
+SWEEPS = ("batch_size",)
+SMALLEST_SWEPT = 256
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """Which step to time, for which algorithms, how often; of a diagonal linear network Noisy-SGD's runs alone."""
@@ -281,9 +285,17 @@ class Benchmark:
     batch_size: int = 64
     microbatch_size: int | None = None
     num_rounds: int = 10
+    sweep: str | None = None
 
     def __post_init__(self):
         require_choice("workload", self.workload, WORKLOADS)
+        if self.sweep is not None:
+            require_choice("sweep", self.sweep, SWEEPS)
+            images = self.workload != "diagonal_linear"
+            require(images, "workload", "must be a network of images for a sweep", self.workload, "choose another")
+            sized = self.microbatch_size is not None and SMALLEST_SWEPT % self.microbatch_size == 0
+            constraint = f"must divide {SMALLEST_SWEPT}, the smallest batch of the sweep"
+            require(sized, "microbatch_size", constraint, self.microbatch_size, "64 would do")
         require_distinct("algorithm", self.algorithms)
         for algorithm in self.algorithms:
             require_choice("algorithm", algorithm, ALGORITHMS)

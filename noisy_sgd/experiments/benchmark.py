@@ -5,26 +5,17 @@
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
 `PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step, with
 the model, above the process without it (Linux; null elsewhere). `--workload=diagonal_linear` times the simulation of
-the toy problems instead (`toy_benchmark`).
+the toy problems instead (`toy_benchmark`), and `--sweep=batch_size` the same step in growing logical batches
+(`logical_batches`).
 """
 
-import ctypes
-import gc
 import json
-import pathlib
-import re
 import statistics
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from noisy_sgd import config
-from noisy_sgd.experiments import flags, startup, toy_benchmark
-
-SHAPES = {"mlp": (28, 28, 1), "mnist_cnn": (28, 28, 1), "wrn_16_4": (32, 32, 3), "nf_resnet_small": (32, 32, 3)}
-L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
-_STATUS = pathlib.Path("/proc/self/status")
+from noisy_sgd.experiments import benchmark_cases, flags, logical_batches, memory, startup, toy_benchmark
 
 
 def main(settings: config.Benchmark) -> None:
@@ -33,6 +24,10 @@ def main(settings: config.Benchmark) -> None:
         toy_benchmark.main(settings)
         return
     startup.tensorflow()
+    if settings.sweep is not None:
+        for line in logical_batches.lines(settings):
+            print(json.dumps(line), flush=True)
+        return
     steps, peaks = {}, {}
     for algorithm in settings.algorithms:
         with flags.refusals():
@@ -67,28 +62,23 @@ def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float],
 
 def _prepare(settings: config.Benchmark, algorithm: str) -> tuple[Callable[[], None], float | None]:
     """A compiled step that has run twice, and its peak memory in MiB."""
-    before = _memory("VmRSS")
+    before = memory.resident()
     step = _step(settings, algorithm)
     for _ in range(2):
         step()
-    _forget_peak()
+    memory.forget_peak()
     step()
-    peak = _memory("VmHWM")
-    return step, None if before is None else round(peak - before, 1)
+    return step, None if before is None else round(memory.peak() - before, 1)
 
 
 def _step(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
     import keras
     import tensorflow as tf
 
-    from noisy_sgd.data import bundled
     from noisy_sgd.training import builders, private_model
 
-    images = _random_images(bundled.ImageSet, SHAPES[settings.workload], settings.batch_size)
-    options = {} if algorithm == "sgd" else {"noise_multiplier": NOISE_MULTIPLIER}
-    if algorithm == "dp_sgd":
-        options["l2_norm_clip"] = L2_NORM_CLIP
-    chosen = config.Algorithm(algorithm=algorithm, batch_size=settings.batch_size, learning_rate=0.01, **options)
+    images = benchmark_cases.images(settings.workload, settings.batch_size)
+    chosen = benchmark_cases.algorithm(algorithm, settings.batch_size)
     private = algorithm != "sgd"
     model_class = private_model.PrivateModel if private else keras.Model
     model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=model_class)
@@ -104,39 +94,6 @@ def _step(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
         float(model.train_function(iterator)["loss"])
 
     return step
-
-
-def _random_images(image_set: type, shape: tuple[int, int, int], count: int):
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, *shape), dtype=np.uint8)
-    labels = generator.integers(0, 10, count, dtype=np.int32)
-    return image_set(
-        name="random",
-        train_images=images,
-        train_labels=labels,
-        test_images=images[:0],
-        test_labels=labels[:0],
-        num_classes=10,
-        pixel_range=(0.0, 255.0),
-    )
-
-
-def _memory(name: str) -> float | None:
-    """A line of /proc/self/status in MiB, after what is free has gone back to the system."""
-    if not _STATUS.exists():
-        return None
-    if name == "VmRSS":
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-    return int(re.search(rf"{name}:\s*(\d+) kB", _STATUS.read_text()).group(1)) / 1024
-
-
-def _forget_peak() -> None:
-    if _STATUS.exists():
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        # 5 makes VmHWM start again from the present size (proc(5)).
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """An own seed for every example in layers that draw, such as Dropout.
 
-Keras' layers take a seed from a `keras.random.SeedGenerator`, once a call. Where a call sees one example at a time but is traced once
-for all, every example would get the same mask; inside this context each gets the seed folded with its index and its replica.
+Keras' layers take a seed from a `keras.random.SeedGenerator`, once a call. Where a call sees one example at a time but
+is traced once for all, every example would get the same mask; inside this context each gets the seed folded with its
+index and its replica.
 
     with example_seeds.folded_into_seeds(model, index):
         predictions = model(one_example, training=True)
