@@ -286,6 +286,7 @@ class Benchmark:
     microbatch_size: int | None = None
     num_rounds: int = 10
     sweep: str | None = None
+    run_dir: str | None = None
 
     def __post_init__(self):
         require_choice("workload", self.workload, WORKLOADS)
@@ -300,4 +301,8 @@ class Benchmark:
         for algorithm in self.algorithms:
             require_choice("algorithm", algorithm, ALGORITHMS)
         require_at_least("num_rounds", self.num_rounds, 1)
+        if self.run_dir is not None:
+            drawn = self.sweep is None and self.workload != "diagonal_linear" and "sgd" in self.algorithms
+            way_out = "leave --run_dir out, or let --algorithm hold sgd"
+            require(drawn, "run_dir", "records ratios to SGD's step only", self.run_dir, way_out)
         Algorithm(batch_size=self.batch_size, microbatch_size=self.microbatch_size)

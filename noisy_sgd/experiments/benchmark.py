@@ -6,16 +6,21 @@ SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled fun
 `PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step, with
 the model, above the process without it (Linux; null elsewhere). `--workload=diagonal_linear` times the simulation of
 the toy problems instead (`toy_benchmark`), and `--sweep=batch_size` the same step in growing logical batches
-(`logical_batches`).
+(`logical_batches`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there.
 """
 
+import dataclasses
 import json
+import pathlib
 import statistics
 import time
 from collections.abc import Callable
 
-from noisy_sgd import config
+from noisy_sgd import config, records
 from noisy_sgd.experiments import benchmark_cases, flags, logical_batches, memory, startup, toy_benchmark
+from noisy_sgd.figures import speed
+
+PRIVACY = {"text": "No privacy guarantee is needed: the images are random."}
 
 
 def main(settings: config.Benchmark) -> None:
@@ -28,6 +33,7 @@ def main(settings: config.Benchmark) -> None:
         for line in logical_batches.lines(settings):
             print(json.dumps(line), flush=True)
         return
+    run = None if settings.run_dir is None else _record(settings)
     steps, peaks = {}, {}
     for algorithm in settings.algorithms:
         with flags.refusals():
@@ -40,7 +46,20 @@ def main(settings: config.Benchmark) -> None:
             times[algorithm].append(1e3 * (time.perf_counter() - start))
     medians = {algorithm: statistics.median(values) for algorithm, values in times.items()}
     for algorithm, median in medians.items():
-        print(json.dumps(_line(settings, algorithm, medians, peaks[algorithm]) | {"median_ms": round(median, 3)}))
+        line = _line(settings, algorithm, medians, peaks[algorithm]) | {"median_ms": round(median, 3)}
+        print(json.dumps(line))
+        if run is not None:
+            run.append(line)
+    if run is not None:
+        run.finish({})
+        for path in speed.draw(records.find(settings.run_dir), pathlib.Path(settings.run_dir) / "figures"):
+            print(f"figure: {path}")
+
+
+def _record(settings: config.Benchmark) -> records.Run:
+    directory = pathlib.Path(settings.run_dir) / settings.workload
+    with flags.refusals():
+        return records.create(directory, dataclasses.asdict(settings), privacy=PRIVACY)
 
 
 def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float], peak: float | None) -> dict:

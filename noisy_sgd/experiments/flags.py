@@ -154,6 +154,9 @@ def benchmark(argv: Sequence[str]) -> config.Benchmark:
         "batch_size: the same step in logical batches of 256 to 32,768, at one --microbatch_size",
         flag_values=values,
     )
+    absl_flags.DEFINE_string(
+        "run_dir", None, "where the lines are recorded and drawn, a folder a workload", flag_values=values
+    )
     _parse(values, argv, benchmark)
     return config.Benchmark(
         workload=values["workload"].value,
@@ -162,6 +165,7 @@ def benchmark(argv: Sequence[str]) -> config.Benchmark:
         microbatch_size=values["microbatch_size"].value,
         num_rounds=values["num_rounds"].value,
         sweep=values["sweep"].value,
+        run_dir=values["run_dir"].value,
     )
 
 
