@@ -7,13 +7,12 @@ import os
 import pathlib
 import shutil
 import tempfile
-from unittest import mock
 
 import keras
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import batch_size_sweep, benchmark, diagonal_linear, figure_claims, flags, reproduce, train
+from noisy_sgd.experiments import batch_size_sweep, benchmark, figure_claims, flags, reproduce, train
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
 SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]
@@ -194,17 +193,6 @@ class ReproduceTest(BinaryTest):
         places = [study.run_dir for _, study in full.studies]
         for claim in figure_claims.FIGURES:
             self.assertTrue(any(place.startswith(f"results/{claim.experiment}/") for place in places), claim.text)
-
-    def test_an_interrupted_theory_is_measured_again(self):
-        results = self.root / "results"
-        arguments = [*SWEEP, "--algorithm=sgd", "--batch_size=8", "--theory_share=0.02", f"--run_dir={results}"]
-        with mock.patch.object(diagonal_linear, "compare", side_effect=KeyboardInterrupt, __name__="compare"):
-            with self.assertRaises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()):
-                flags.run(flags.reproduce, reproduce.main, ["reproduce", *arguments])
-        self.assertEqual(records.read(results / "theory" / "run").status, records.RUNNING)
-        self.assertFalse((results / "report.md").exists())
-        self._run(flags.reproduce, reproduce.main, *arguments)
-        self.assertLen(records.find(results / "theory")[0].metrics, 8 + 4 + 2)
 
     def test_another_theory_in_the_same_place_is_refused_before_anything_runs(self):
         theory_run = records.create(self.root / "theory" / "run", {"share": 1.0}, privacy="none")

@@ -6,7 +6,7 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import report, theory, theory_claims, toy_problems
+from noisy_sgd.experiments import diagonal_linear, report, theory, theory_claims, toy_problems
 
 _GOOD = [
     {"measurement": "surrogate_covariance", "noise_scale": 0.0, "error_discrete": 0.01, "effective_samples": 9},
@@ -94,6 +94,18 @@ class ClaimsTest(parameterized.TestCase):
         verdicts = _judge(self, [{"measurement": name} | line for name, lines in todo for line in lines()])
         self.assertNotIn(report.NOT_RUN, verdicts)
         self.assertEqual(verdicts[:11], [report.REACHED] * 11)
+
+    def test_an_interrupted_measurement_is_not_finished_and_made_again(self):
+        settings, directory = toy_problems.Theory(share=0.01), pathlib.Path(self.create_tempdir()) / "theory" / "run"
+        with (
+            absltest.mock.patch.object(diagonal_linear, "compare", side_effect=KeyboardInterrupt, __name__="compare"),
+            self.assertRaises(KeyboardInterrupt),
+        ):
+            theory.run(settings, directory)
+        self.assertEmpty(records.find(directory.parent))
+        self.assertLen(theory.run(settings, directory).metrics, 8 + 4 + 2)
+        with absltest.mock.patch.object(records, "create", side_effect=AssertionError("it was measured again")):
+            theory.run(settings, directory)
 
 
 if __name__ == "__main__":
