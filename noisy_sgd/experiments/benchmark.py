@@ -3,14 +3,18 @@
     python -m noisy_sgd.experiments.benchmark --workload=wrn_16_4 --algorithm=sgd,noisy_sgd,dp_sgd
 
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
-`PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step, with
-the model, above the process without it (Linux; null elsewhere). `--workload=diagonal_linear` times the simulation of
-the toy problems instead (`toy_benchmark`), and `--sweep=batch_size` the same step in growing logical batches
-(`logical_batches`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there.
+`PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step in a
+process of its own, with the model, above the process without it (Linux; null elsewhere).
+
+`--workload=diagonal_linear` times the simulation of the toy problems instead (`toy_benchmark`), `--sweep=batch_size`
+the same step in growing logical batches (`logical_batches`). `--run_dir` records the lines, and draws the ratios of all
+workloads recorded there.
 """
 
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import pathlib
 import statistics
 import time
@@ -34,10 +38,10 @@ def main(settings: config.Benchmark) -> None:
             print(json.dumps(line), flush=True)
         return
     run = None if settings.run_dir is None else _record(settings)
-    steps, peaks = {}, {}
+    steps = {}
     for algorithm in settings.algorithms:
         with flags.refusals():
-            steps[algorithm], peaks[algorithm] = _prepare(settings, algorithm)
+            steps[algorithm] = _prepare(settings, algorithm)
     times = {algorithm: [] for algorithm in steps}
     for _ in range(settings.num_rounds):
         for algorithm, step in steps.items():
@@ -46,7 +50,7 @@ def main(settings: config.Benchmark) -> None:
             times[algorithm].append(1e3 * (time.perf_counter() - start))
     medians = {algorithm: statistics.median(values) for algorithm, values in times.items()}
     for algorithm, median in medians.items():
-        line = _line(settings, algorithm, medians, peaks[algorithm]) | {"median_ms": round(median, 3)}
+        line = _line(settings, algorithm, medians) | {"median_ms": round(median, 3)}
         print(json.dumps(line))
         if run is not None:
             run.append(line)
@@ -62,7 +66,7 @@ def _record(settings: config.Benchmark) -> records.Run:
         return records.create(directory, dataclasses.asdict(settings), privacy=PRIVACY)
 
 
-def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float], peak: float | None) -> dict:
+def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:
     def ratio(reference):
         return round(medians[algorithm] / medians[reference], 4) if reference in medians else None
 
@@ -73,21 +77,34 @@ def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float],
         "microbatch_size": settings.microbatch_size or settings.batch_size,
         "rounds": settings.num_rounds,
         "examples_per_s": round(1e3 * settings.batch_size / medians[algorithm], 2),
-        "peak_memory_mib": peak,
+        "peak_memory_mib": _peak_memory(settings, algorithm),
         "ratio_to_sgd": ratio("sgd"),
         "ratio_to_noisy_sgd": ratio("noisy_sgd"),
     }
 
 
-def _prepare(settings: config.Benchmark, algorithm: str) -> tuple[Callable[[], None], float | None]:
-    """A compiled step that has run twice, and its peak memory in MiB."""
+def _peak_memory(settings: config.Benchmark, algorithm: str) -> float | None:
+    """Peak memory in MiB, in a process of its own: in one process the next model would take what the last one freed."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(_measure_peak, settings, algorithm).result()
+
+
+def _measure_peak(settings: config.Benchmark, algorithm: str) -> float | None:
+    startup.tensorflow()
     before = memory.resident()
+    step = _prepare(settings, algorithm)
+    memory.forget_peak()
+    step()
+    return None if before is None else round(memory.peak() - before, 1)
+
+
+def _prepare(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
+    """A compiled step that has run twice."""
     step = _step(settings, algorithm)
     for _ in range(2):
         step()
-    memory.forget_peak()
-    step()
-    return step, None if before is None else round(memory.peak() - before, 1)
+    return step
 
 
 def _step(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
