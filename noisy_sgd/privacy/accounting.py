@@ -175,9 +175,12 @@ def check_mechanism(mechanism_event: dp_accounting.DpEvent, noise_multiplier: fl
         noise_multiplier: the one that the accounting and the privacy statement use.
 
     Raises:
-        ValueError: if the event, several Gaussians taken as one, is not GaussianDpEvent(noise_multiplier).
+        ValueError: if the event, several Gaussians taken as one, is not GaussianDpEvent(noise_multiplier), up to the
+            rounding of a product and a quotient.
     """
-    if _as_one_gaussian(mechanism_event) != dp_accounting.GaussianDpEvent(noise_multiplier):
+    found = _as_one_gaussian(mechanism_event)
+    gaussian = isinstance(found, dp_accounting.GaussianDpEvent)
+    if not gaussian or not math.isclose(found.noise_multiplier, noise_multiplier, rel_tol=1e-12):
         raise ValueError(
             "`mechanism_event` must be the Gaussian that is accounted for, "
             f"GaussianDpEvent(noise_multiplier={noise_multiplier!r}). Received: mechanism_event={mechanism_event!r}"

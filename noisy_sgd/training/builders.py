@@ -16,7 +16,7 @@ from noisy_sgd import config
 from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
-from noisy_sgd.privacy import statement
+from noisy_sgd.privacy import accounting, statement
 from noisy_sgd.training import distribution, loop, private_model
 
 _EVALUATION_BATCH = 512
@@ -113,7 +113,11 @@ def network(
 
 
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
-    """The optimizer of an algorithm; the noise is that of equations (11) and (2)."""
+    """The optimizer of an algorithm; the noise is that of equations (11) and (2).
+
+    Raises:
+        ValueError: for a DP-SGD mechanism that is not the one its privacy statement accounts for.
+    """
     chosen = settings.algorithm
     common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
     if chosen.ema_decay:
@@ -122,13 +126,16 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
         return keras.optimizers.SGD(**common)
     if chosen.algorithm == "noisy_sgd":
         return noisy_sgd.NoisySGD(noise_std=chosen.noise_std, seed=settings.noise_seed, **common)
-    return dp_sgd.DPSGD(
+    made = dp_sgd.DPSGD(
         l2_norm_clip=chosen.l2_norm_clip,
         noise_multiplier=chosen.resolved_noise_multiplier,
         batch_size=chosen.batch_size,
         seed=settings.noise_seed,
         **common,
     )
+    if chosen.resolved_noise_multiplier:
+        accounting.check_mechanism(made.event, chosen.resolved_noise_multiplier)
+    return made
 
 
 def privacy_statement(settings: config.Config, num_examples: int) -> statement.PrivacyStatement:

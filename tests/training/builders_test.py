@@ -2,6 +2,7 @@ import dataclasses
 import pathlib
 import tempfile
 
+import dp_accounting
 import keras
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -47,6 +48,14 @@ class BuildTest(parameterized.TestCase):
         self.assertEqual(optimizer.momentum, 0.5)
         if name != "sgd":
             self.assertAlmostEqual(float(optimizer.noise_std), 0.02, places=7)
+
+    def test_what_is_accounted_for_is_what_the_mechanism_does(self):
+        settings = _settings("dp_sgd", l2_norm_clip=0.3, effective_noise=None, noise_multiplier=1.1)
+        builders.optimizer(settings)
+        weaker = property(lambda self: dp_accounting.GaussianDpEvent(self.noise_multiplier / 2))
+        with absltest.mock.patch.object(dp_sgd.DPSGD, "event", weaker):
+            with self.assertRaisesRegex(ValueError, "must be the Gaussian that is accounted for"):
+                builders.optimizer(settings)
 
     def test_dp_sgd_reports_nothing_of_the_training_data(self):
         self.assertEmpty(builders.build(_settings("dp_sgd")).metrics)
