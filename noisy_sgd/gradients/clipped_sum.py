@@ -80,6 +80,7 @@ def clipped_gradient_sum(
         raise ValueError(f"`views` must be a positive integer. Received: views={views!r}")
     validation.check_model(model)
     independence.check(model, x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x))
+    loss_fn = independence.checked_loss(loss_fn)
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
     validation.check_no_added_losses(model)
     return _clipped_sum(result, clip, mask)

@@ -40,25 +40,90 @@ def check(model: keras.Model, inputs) -> None:
     _CHECKED.add(model)
 
 
+def checked_loss(loss_fn):
+    """The same loss, tried at its first call: it must give one value an example, that depends on that example alone.
+
+    Args:
+        loss_fn: loss_fn(y, predictions) -> losses [B].
+
+    Returns:
+        A function of the same arguments; its first call raises ValueError for another kind of loss.
+    """
+    tried = []
+
+    def checked(y, predictions):
+        if not tried:
+            _try_loss(loss_fn, y, predictions)
+            tried.append(True)
+        return loss_fn(y, predictions)
+
+    return checked
+
+
+def _try_loss(loss_fn, y, predictions):
+    if any(None in tensor.shape[1:] for tensor in tf.nest.flatten((y, predictions))):
+        # Sizes that belong together cannot be made up.
+        return
+    with tf.init_scope():
+        rng = np.random.default_rng(0)
+        one, other, moved = _three((y, predictions), rng)
+        for first, second in ((one, other), (other, one)):
+            losses = loss_fn(*_pair(first, second))
+            if losses.shape != (2,):
+                raise ValueError(
+                    "`loss` must give one value an example: from 2 examples it must return a tensor of shape (2,). "
+                    f"Received: shape={tuple(losses.shape)}"
+                )
+        pairs = ((_pair(one, other), _pair(one, moved), 0), (_pair(other, one), _pair(moved, one), 1))
+        for before, after, kept in pairs:
+            if not _close(loss_fn(*before)[kept], loss_fn(*after)[kept]):
+                raise ValueError(
+                    "`loss` must treat every example alone: another example's loss changes when one is moved; are "
+                    f"targets and predictions of one shape? Received: shapes {_shapes(y)} and {_shapes(predictions)}"
+                )
+
+
 def _mixes(model, inputs):
     rng = np.random.default_rng(0)
-    first, second, moved = (keras.tree.map_structure(lambda t: _example(t, rng), inputs) for _ in range(3))
-    state = [(generator.state, generator.state.numpy()) for generator in _generators(model)]
-    outputs = []
-    for other in (second, moved):
-        pair = keras.tree.map_structure(lambda a, b: tf.concat([a, b], axis=0), first, other)
-        for training in (False, True):
-            for variable, value in state:
-                variable.assign(value)
-            outputs.append([np.asarray(output)[0] for output in tf.nest.flatten(model(pair, training=training))])
-    for variable, value in state:
-        variable.assign(value)
-    kept, changed = outputs[:2], outputs[2:]
-    return not all(
-        np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
-        for before, after in zip(kept, changed, strict=True)
-        for a, b in zip(before, after, strict=True)
+    one, other, moved = _three(inputs, rng)
+    # Weights that start at zero would hide everything behind them.
+    weights = [(weight, weight.value + _normals(weight, rng)) for weight in model.trainable_variables]
+
+    def outputs(pair, kept, training):
+        with keras.StatelessScope(state_mapping=weights):
+            found = model(pair, training=training)
+        return [output[kept] for output in tf.nest.flatten(found)]
+
+    pairs = ((_pair(one, other), _pair(one, moved), 0), (_pair(other, one), _pair(moved, one), 1))
+    return any(
+        not _close(a, b)
+        for before, after, kept in pairs
+        for training in (False, True)
+        for a, b in zip(outputs(before, kept, training), outputs(after, kept, training), strict=True)
     )
+
+
+def _three(like, rng):
+    """Three made-up examples of which the last differs from the second in every entry."""
+    one, other = (keras.tree.map_structure(lambda t: _example(t, rng), like) for _ in range(2))
+    return one, other, keras.tree.map_structure(lambda t: 1 - t, other)
+
+
+def _pair(first, second):
+    return keras.tree.map_structure(lambda a, b: tf.concat([a, b], axis=0), first, second)
+
+
+def _close(a, b):
+    a, b = (np.asarray(tf.cast(tensor, tf.float64)) for tensor in (a, b))
+    return np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+def _shapes(tensors):
+    return [tuple(tensor.shape) for tensor in tf.nest.flatten(tensors)]
+
+
+def _normals(weight, rng):
+    return tf.cast(tf.constant(0.1 * rng.normal(size=weight.shape)), weight.dtype)
 
 
 def _example(like, rng):
@@ -66,10 +131,5 @@ def _example(like, rng):
     shape = [1, *(_UNKNOWN_SIZE if size is None else size for size in like.shape[1:])]
     dtype = tf.as_dtype(keras.backend.standardize_dtype(like.dtype))
     if dtype.is_floating:
-        return tf.constant(rng.normal(scale=10.0, size=shape), dtype)
-    return tf.constant(rng.integers(0, 2, shape), dtype)
-
-
-def _generators(model):
-    for layer in model._flatten_layers(include_self=True, recursive=True):
-        yield from layer._seed_generators
+        return tf.cast(tf.constant(rng.normal(scale=10.0, size=shape)), dtype)
+    return tf.cast(tf.constant(rng.integers(0, 2, shape)), dtype)

@@ -16,6 +16,12 @@ def check_model(model: keras.Model) -> None:
     Raises:
         ValueError: naming the first such layer.
     """
+    for weight in model.trainable_weights:
+        if weight.dtype not in ("float32", "float64"):
+            raise ValueError(
+                "`model` must have trainable weights in float32 or float64, in which norms and sums are exact enough "
+                f"for the bound to hold; use mixed_bfloat16. Received: weight={weight.path}, dtype={weight.dtype}"
+            )
     for layer in _all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             raise ValueError(

@@ -12,7 +12,9 @@ pair of Gaussians with noise multipliers z and 2s, at once, which costs what one
 
     optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256,
                                 query=noisy_sgd.QuantileClipping(target_quantile=0.5))
-    done = noisy_sgd.privacy.accounting.event_of_steps(optimizer.event, 256, num_examples=60_000, num_steps=1_000)
+    done = noisy_sgd.privacy.accounting.event_of_steps(
+        optimizer.event, 256, num_examples=60_000, num_steps=1_000, sampling="shuffled"
+    )
     epsilon = noisy_sgd.privacy.accounting.epsilon_of_event(done, delta=1e-6)
 """
 

@@ -223,6 +223,12 @@ class DPSGD(noisy_sgd.NoisySGD):
             sums = self._query.with_noise(sample_state, self._global_state()).sum_state
         return [value / self._batch_size for value in sums]
 
+    def load_own_variables(self, store):
+        """Takes saved variables; a secret noise key becomes another, lest steps taken again meet their noise again."""
+        super().load_own_variables(store)
+        if self.seed is None:
+            self.rekey(None)
+
     def get_config(self):
         """The arguments that rebuild this optimizer, without a secret noise key."""
         config = keras.optimizers.SGD.get_config(self)

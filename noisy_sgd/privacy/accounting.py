@@ -94,7 +94,7 @@ def event_of_steps(
     batch_size: int,
     num_examples: int,
     num_steps: int,
-    sampling: str = "poisson",
+    sampling: str,
 ) -> dp_accounting.DpEvent:
     """The run whose every step did `mechanism_event` (the event that the mechanism itself emits) on a sampled batch.
 

@@ -73,7 +73,7 @@ class PrivateModel(keras.Model):
                     f"DPSGD has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
                 )
             batch_size = optimizer.batch_size
-        if "float16" in (self.compute_dtype, *(layer.compute_dtype for layer in self.layers)):
+        if "float16" in {layer.compute_dtype for layer in self._flatten_layers()}:
             raise ValueError(
                 "`model` must not compute in float16, whose loss scaling clipping would see; use mixed_bfloat16. "
                 f"Received: compute_dtype={self.compute_dtype}"
@@ -97,7 +97,7 @@ class PrivateModel(keras.Model):
         self._batch_size = batch_size
         self._engine = engine
         self._jit_gradients = jit_compile
-        self._loss_fn = per_example_loss.from_keras(loss, loss_weights)
+        self._loss_fn = independence.checked_loss(per_example_loss.from_keras(loss, loss_weights))
         self._running_sum = None
         self.prepare()
 
@@ -105,6 +105,12 @@ class PrivateModel(keras.Model):
         """Makes the accumulators and slots for the weights that are trainable now; called before every training."""
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
+            if isinstance(self.optimizer, dp_sgd.DPSGD) and self.optimizer.seed is None:
+                # Whatever was restored meanwhile, steps that are taken again must not meet their noise again.
+                self.optimizer.rekey(None)
+            if self._running_sum is not None:
+                # A step that an error cut short has left its microbatches there.
+                self._running_sum.reset()
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
                 self._running_sum = running_sum.RunningSum(self.trainable_weights)
@@ -207,7 +213,7 @@ class PrivateModel(keras.Model):
             for value, weight in zip(values, self.trainable_weights, strict=True)
         ]
 
-    def fit(self, x=None, y=None, batch_size=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.
 
         Raises:
@@ -224,7 +230,7 @@ class PrivateModel(keras.Model):
         ):
             batch_size = configured
         try:
-            return super().fit(x, y, batch_size=batch_size, **kwargs)
+            return super().fit(x, y, batch_size, *args, **kwargs)
         except tf.errors.InvalidArgumentError as error:
             if _TOO_LARGE not in error.message:
                 raise

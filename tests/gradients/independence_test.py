@@ -29,6 +29,43 @@ class IndependenceTest(absltest.TestCase):
             with self.assertRaisesRegex(ValueError, "treat every example alone"):
                 independence.check(model, model.input)
 
+    def test_what_starts_at_zero_hides_nothing(self):
+        model = model_of(
+            lambda x: keras.layers.Dense(1, kernel_initializer="zeros")(x - keras.ops.mean(x, axis=0, keepdims=True))
+        )
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            independence.check(model, model.input)
+
+    def test_mixing_in_one_direction_is_refused(self):
+        model = model_of(lambda x: keras.layers.Dense(1)(keras.ops.cumsum(x, axis=0)))
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            independence.check(model, model.input)
+
+    def test_integer_inputs_are_moved(self):
+        def mixed(x):
+            rows = keras.layers.Embedding(5, 3)(x)
+            return keras.layers.Dense(1)(rows - keras.ops.mean(rows, axis=0, keepdims=True))
+
+        model = model_of(mixed, (1,), "int32")
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            independence.check(model, model.input)
+
+    def test_bfloat16_outputs_are_compared(self):
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, keras.layers.Dense(3, dtype="mixed_bfloat16")(inputs))
+        independence.check(model, model.input)
+
+    def test_losses_that_mix_examples_or_give_no_value_an_example_are_refused(self):
+        model = model_of(lambda x: keras.layers.Dense(1)(x))
+        x, y = np.ones((8, 4), np.float32), np.ones(8, np.float32)
+        for loss_fn, message in (
+            (lambda y, p: tf.reduce_mean(tf.square(y - p), axis=1), "`loss` must treat every example alone"),
+            (lambda y, p: tf.reduce_mean(tf.square(y - p[:, 0])), "`loss` must give one value an example"),
+        ):
+            for engine in ("book_keeping", "vectorized"):
+                with self.assertRaisesRegex(ValueError, message):
+                    clipped_sum.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0, engine=engine)
+
     def test_models_that_do_not_are_left_as_they_were(self):
         dropout = keras.layers.Dropout(0.5, seed=3)
         images = model_of(

@@ -26,6 +26,10 @@ class ValidationTest(absltest.TestCase):
         with self.assertRaisesRegex(ValueError, "layer 'mixes' .*GroupNormalization instead.*Received: layer=mixes"):
             validation.check_model(model_with(inner))
 
+    def test_weights_of_half_precision_are_refused(self):
+        with self.assertRaisesRegex(ValueError, "mixed_bfloat16. Received: .*dtype=bfloat16"):
+            validation.check_model(model_with(keras.layers.Dense(3, dtype="bfloat16")))
+
     def test_activity_regularizer_is_refused(self):
         model = model_with(keras.layers.Dense(3, activity_regularizer="l2", name="regularized"))
         with self.assertRaisesRegex(ValueError, "layer 'regularized' has an `activity_regularizer`"):

@@ -102,6 +102,17 @@ class DPSGDTest(parameterized.TestCase):
                 self.assertNotIn(secret, path.read_bytes(), path)
         self.assertNotIn(str(key_of(optimizer)[0]), json.dumps(keras.optimizers.serialize(optimizer)) + repr(optimizer))
 
+    def test_loaded_weights_bring_another_secret(self):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        optimizer = dp_sgd.DPSGD(0.1, 1.0, 1.0, 4)
+        model.compile(optimizer, "mse")
+        optimizer.build(model.trainable_weights)
+        before, path = key_of(optimizer), self.create_tempdir().full_path + "/model.weights.h5"
+        model.save_weights(path)
+        self.assertEqual(key_of(optimizer), before)
+        model.load_weights(path)
+        self.assertNotEqual(key_of(optimizer), before)
+
     def test_config_round_trip(self):
         optimizer = dp_sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, momentum=0.9, nesterov=True, weight_decay=0.01)
         rebuilt = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))

@@ -152,11 +152,11 @@ class EventTest(parameterized.TestCase):
         self.assertEqual(accounting.event(1.5, 64, 1797, 0), dp_accounting.NoOpDpEvent())
 
     def test_what_the_mechanism_did_is_what_is_accounted(self):
-        done = accounting.event_of_steps(dp_accounting.GaussianDpEvent(1.5), 64, 1797, 280)
+        done = accounting.event_of_steps(dp_accounting.GaussianDpEvent(1.5), 64, 1797, 280, "poisson")
         self.assertEqual(
             accounting.epsilon_of_event(done, 1e-5, "rdp"), privacy.epsilon(1.5, **DIGITS, accountant="rdp")
         )
-        unclipped = accounting.event_of_steps(dp_accounting.NonPrivateDpEvent(), 64, 1797, 280)
+        unclipped = accounting.event_of_steps(dp_accounting.NonPrivateDpEvent(), 64, 1797, 280, "poisson")
         self.assertEqual(accounting.epsilon_of_event(unclipped, 1e-5), math.inf)
 
     @parameterized.product(sampling=("poisson", "shuffled"), accountant=("pld", "rdp"))
@@ -198,7 +198,7 @@ class EventTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "`event` must be made of Gaussians"):
             accounting.epsilon_of_event(dp_accounting.LaplaceDpEvent(1.0), 1e-5)
         with self.assertRaisesRegex(ValueError, "`mechanism_event` must be"):
-            accounting.event_of_steps(dp_accounting.LaplaceDpEvent(1.0), 64, 1797, 280)
+            accounting.event_of_steps(dp_accounting.LaplaceDpEvent(1.0), 64, 1797, 280, "poisson")
 
 
 class RefusalTest(parameterized.TestCase):

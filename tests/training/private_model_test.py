@@ -322,6 +322,39 @@ class KerasTest(parameterized.TestCase):
         _, history = trained(dp, model=build, microbatch_size=4, epochs=2)
         self.assertTrue(np.all(np.isfinite(history["loss"])))
 
+    @parameterized.parameters("default", "mirrored")
+    def test_a_step_that_failed_leaves_nothing_behind(self, strategy):
+        with distribution.make_strategy(strategy).scope():
+            model, clean = network(), network()
+            for each in (model, clean):
+                each.compile(dp(l2_norm_clip=0.3), LOSS, microbatch_size=2)
+        wrong = Y.copy()
+        wrong[15] = 99
+        with self.assertRaises(tf.errors.InvalidArgumentError):
+            model.fit(X[:16], wrong[:16], batch_size=16, shuffle=False, verbose=0)
+        model.set_weights(network().get_weights())
+        model.optimizer.iterations.assign(0)
+        for each in (model, clean):
+            each.fit(X[:16], Y[:16], batch_size=16, shuffle=False, verbose=0)
+        assert_same_weights(model, clean, 1e-6)
+
+    def test_every_training_has_a_secret_of_its_own(self):
+        model = network()
+        model.compile(dp_sgd.DPSGD(0.1, 1.0, 1.0, 16), LOSS)
+        seen = set()
+        for _ in range(2):
+            model.fit(X, Y, 16, 1, verbose=0)
+            seen.add(tuple(model.optimizer._noise_key.variable.numpy()))
+        self.assertLen(seen, 2)
+
+    def test_mixed_bfloat16_trains(self):
+        inputs = keras.Input((6,))
+        outputs = keras.layers.Dense(3, activation="softmax", dtype="mixed_bfloat16")(inputs)
+        model = private_model.PrivateModel(inputs, outputs)
+        model.compile(dp(), LOSS)
+        model.fit(X, Y, verbose=0)
+        self.assertTrue(np.all(np.isfinite(model.get_weights()[0])))
+
     def test_freezing_a_layer_after_compiling_again(self):
         model, _ = trained(dp)
         model.layers[1].trainable = False
