@@ -43,6 +43,8 @@ def check(model: keras.Model, inputs) -> None:
 def checked_loss(loss_fn):
     """The same loss, tried at its first call: it must give one value an example, that depends on that example alone.
 
+    Targets and predictions with sizes unknown to the trace, beside the batch's, are not tried.
+
     Args:
         loss_fn: loss_fn(y, predictions) -> losses [B].
 
