@@ -48,18 +48,8 @@ def main(settings: toy_problems.Family) -> None:
 
 def run(settings: toy_problems.Family) -> records.Record:
     """Measures every data set, unless that is finished."""
-
-    def measured(append, advance):
-        lines = []
-        for data_seed in range(settings.num_data_sets):
-            for line in measure((data_seed,), num_runs=settings.num_runs, num_steps=settings.num_steps):
-                append(line)
-                lines.append(line)
-            advance(1)
-        return {"gains": gains(lines), "best": best(lines)}
-
-    return recorded_measurement.run(
-        settings.run_dir, settings.resolved(), measured, total=settings.num_data_sets, unit="data sets"
+    return recorded_measurement.over_data_sets(
+        settings, measure, lambda lines: {"gains": gains(lines), "best": best(lines)}
     )
 
 

@@ -7,11 +7,11 @@ An interrupted measurement is made from its beginning: it takes minutes, and hal
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from noisy_sgd import records
-from noisy_sgd.experiments import flags, progress
+from noisy_sgd.experiments import flags, progress, toy_problems
 
 PRIVACY = {"text": "No privacy guarantee: the data are synthetic, and no gradient is clipped."}
 
@@ -50,3 +50,31 @@ def run(
         results = measure(recorded.append, watch.advance)
     recorded.finish(results)
     return records.read(directory)
+
+
+def over_data_sets(
+    settings: toy_problems.Family,
+    measure: Callable[..., Iterable[Mapping[str, Any]]],
+    summarize: Callable[[list[Mapping[str, Any]]], Mapping[str, Any]],
+) -> records.Record:
+    """Measures one data set after the other, unless all of that is finished.
+
+    Args:
+        settings: the family of data sets, and how each is measured.
+        measure: from data seeds, `num_runs` and `num_steps` to lines.
+        summarize: from the lines of all data sets to the results.
+
+    Returns:
+        The finished record.
+    """
+
+    def measured(append, advance):
+        lines = []
+        for data_seed in range(settings.num_data_sets):
+            for line in measure((data_seed,), num_runs=settings.num_runs, num_steps=settings.num_steps):
+                append(line)
+                lines.append(line)
+            advance(1)
+        return summarize(lines)
+
+    return run(settings.run_dir, settings.resolved(), measured, total=settings.num_data_sets, unit="data sets")
