@@ -14,7 +14,6 @@ from typing import Any
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 DATASETS = ("digits", "mnist")
 MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn")
-WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "diagonal_linear")
 STRATEGIES = ("default", "mirrored")
 
 _LARGEST_DEFAULT_MICROBATCH = 256
@@ -270,39 +269,3 @@ def sweep(
                 run = dataclasses.replace(base.run, seed=seed, run_dir=f"{base.run.run_dir}/{folder}")
                 runs[folder] = dataclasses.replace(base, algorithm=algorithm, run=run)
     return Sweep(run_dir=base.run.run_dir, runs=runs)
-
-
-SWEEPS = ("batch_size",)
-SMALLEST_SWEPT = 256
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """Which step to time, for which algorithms, how often; of a diagonal linear network Noisy-SGD's runs alone."""
-
-    workload: str = "wrn_16_4"
-    algorithms: tuple[str, ...] = ALGORITHMS
-    batch_size: int = 64
-    microbatch_size: int | None = None
-    num_rounds: int = 10
-    sweep: str | None = None
-    run_dir: str | None = None
-
-    def __post_init__(self):
-        require_choice("workload", self.workload, WORKLOADS)
-        if self.sweep is not None:
-            require_choice("sweep", self.sweep, SWEEPS)
-            images = self.workload != "diagonal_linear"
-            require(images, "workload", "must be a network of images for a sweep", self.workload, "choose another")
-            sized = self.microbatch_size is not None and SMALLEST_SWEPT % self.microbatch_size == 0
-            constraint = f"must divide {SMALLEST_SWEPT}, the smallest batch of the sweep"
-            require(sized, "microbatch_size", constraint, self.microbatch_size, "64 would do")
-        require_distinct("algorithm", self.algorithms)
-        for algorithm in self.algorithms:
-            require_choice("algorithm", algorithm, ALGORITHMS)
-        require_at_least("num_rounds", self.num_rounds, 1)
-        if self.run_dir is not None:
-            drawn = self.sweep is None and self.workload != "diagonal_linear" and "sgd" in self.algorithms
-            way_out = "leave --run_dir out, or let --algorithm hold sgd"
-            require(drawn, "run_dir", "records ratios to SGD's step only", self.run_dir, way_out)
-        Algorithm(batch_size=self.batch_size, microbatch_size=self.microbatch_size)

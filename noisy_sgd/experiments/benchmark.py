@@ -27,7 +27,7 @@ from noisy_sgd.figures import speed
 PRIVACY = {"text": "No privacy guarantee is needed: the images are random."}
 
 
-def main(settings: config.Benchmark) -> None:
+def main(settings: benchmark_cases.Benchmark) -> None:
     """Prints one line a case."""
     if settings.workload == "diagonal_linear":
         toy_benchmark.main(settings)
@@ -60,13 +60,13 @@ def main(settings: config.Benchmark) -> None:
             print(f"figure: {path}")
 
 
-def _record(settings: config.Benchmark) -> records.Run:
+def _record(settings: benchmark_cases.Benchmark) -> records.Run:
     directory = pathlib.Path(settings.run_dir) / settings.workload
     with flags.refusals():
         return records.create(directory, dataclasses.asdict(settings), privacy=PRIVACY)
 
 
-def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:
+def _line(settings: benchmark_cases.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:
     def ratio(reference):
         return round(medians[algorithm] / medians[reference], 4) if reference in medians else None
 
@@ -83,14 +83,14 @@ def _line(settings: config.Benchmark, algorithm: str, medians: dict[str, float])
     }
 
 
-def _peak_memory(settings: config.Benchmark, algorithm: str) -> float | None:
+def _peak_memory(settings: benchmark_cases.Benchmark, algorithm: str) -> float | None:
     """Peak memory in MiB, in a process of its own: in one process the next model would take what the last one freed."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(_measure_peak, settings, algorithm).result()
 
 
-def _measure_peak(settings: config.Benchmark, algorithm: str) -> float | None:
+def _measure_peak(settings: benchmark_cases.Benchmark, algorithm: str) -> float | None:
     startup.tensorflow()
     before = memory.resident()
     step = _prepare(settings, algorithm)
@@ -99,7 +99,7 @@ def _measure_peak(settings: config.Benchmark, algorithm: str) -> float | None:
     return None if before is None else round(memory.peak() - before, 1)
 
 
-def _prepare(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
+def _prepare(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], None]:
     """A compiled step that has run twice."""
     step = _step(settings, algorithm)
     for _ in range(2):
@@ -107,7 +107,7 @@ def _prepare(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
     return step
 
 
-def _step(settings: config.Benchmark, algorithm: str) -> Callable[[], None]:
+def _step(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], None]:
     import keras
     import tensorflow as tf
 

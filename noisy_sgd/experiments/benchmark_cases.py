@@ -1,12 +1,53 @@
-"""What the benchmarks train on: random images of a workload's shape, and one setting of each algorithm."""
+"""What the benchmarks train on: random images of a workload's shape, and one setting of each algorithm.
+
+benchmark_cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks for, checked
+"""
+
+import dataclasses
 
 import numpy as np
 
 from noisy_sgd import config
 from noisy_sgd.data import bundled
 
+WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "diagonal_linear")
+SWEEPS = ("batch_size",)
+SMALLEST_SWEPT = 256
 SHAPES = {"mlp": (28, 28, 1), "mnist_cnn": (28, 28, 1), "wrn_16_4": (32, 32, 3), "nf_resnet_small": (32, 32, 3)}
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Which step to time, for which algorithms, how often; of a diagonal linear network Noisy-SGD's runs alone."""
+
+    workload: str = "wrn_16_4"
+    algorithms: tuple[str, ...] = config.ALGORITHMS
+    batch_size: int = 64
+    microbatch_size: int | None = None
+    num_rounds: int = 10
+    sweep: str | None = None
+    run_dir: str | None = None
+
+    def __post_init__(self):
+        config.require_choice("workload", self.workload, WORKLOADS)
+        if self.sweep is not None:
+            config.require_choice("sweep", self.sweep, SWEEPS)
+            images = self.workload != "diagonal_linear"
+            constraint = "must be a network of images for a sweep"
+            config.require(images, "workload", constraint, self.workload, "choose another")
+            sized = self.microbatch_size is not None and SMALLEST_SWEPT % self.microbatch_size == 0
+            constraint = f"must divide {SMALLEST_SWEPT}, the smallest batch of the sweep"
+            config.require(sized, "microbatch_size", constraint, self.microbatch_size, "64 would do")
+        config.require_distinct("algorithm", self.algorithms)
+        for algorithm in self.algorithms:
+            config.require_choice("algorithm", algorithm, config.ALGORITHMS)
+        config.require_at_least("num_rounds", self.num_rounds, 1)
+        if self.run_dir is not None:
+            drawn = self.sweep is None and self.workload != "diagonal_linear" and "sgd" in self.algorithms
+            way_out = "leave --run_dir out, or let --algorithm hold sgd"
+            config.require(drawn, "run_dir", "records ratios to SGD's step only", self.run_dir, way_out)
+        config.Algorithm(batch_size=self.batch_size, microbatch_size=self.microbatch_size)
 
 
 def images(workload: str, count: int) -> bundled.ImageSet:

@@ -20,7 +20,7 @@ from absl import app
 from absl import flags as absl_flags
 
 from noisy_sgd import config
-from noisy_sgd.experiments import toy_problems
+from noisy_sgd.experiments import benchmark_cases, toy_problems
 
 BAD_INPUT = 2
 
@@ -137,11 +137,12 @@ def deep_diagonal(argv: Sequence[str]) -> toy_problems.Family:
     return _family(argv, deep_diagonal, default)
 
 
-def benchmark(argv: Sequence[str]) -> config.Benchmark:
+def benchmark(argv: Sequence[str]) -> benchmark_cases.Benchmark:
     """One step of each algorithm, timed in turns."""
     values = absl_flags.FlagValues()
-    default = config.Benchmark()
-    absl_flags.DEFINE_string("workload", default.workload, _one_of("the network", config.WORKLOADS), flag_values=values)
+    default = benchmark_cases.Benchmark()
+    workloads = _one_of("the network", benchmark_cases.WORKLOADS)
+    absl_flags.DEFINE_string("workload", default.workload, workloads, flag_values=values)
     absl_flags.DEFINE_list("algorithm", list(default.algorithms), "comma-separated algorithms", flag_values=values)
     absl_flags.DEFINE_integer("batch_size", default.batch_size, "B, examples in a logical batch", flag_values=values)
     _define_microbatch(values)
@@ -158,7 +159,7 @@ def benchmark(argv: Sequence[str]) -> config.Benchmark:
         "run_dir", None, "where the lines are recorded and drawn, a folder a workload", flag_values=values
     )
     _parse(values, argv, benchmark)
-    return config.Benchmark(
+    return benchmark_cases.Benchmark(
         workload=values["workload"].value,
         algorithms=tuple(values["algorithm"].value),
         batch_size=values["batch_size"].value,

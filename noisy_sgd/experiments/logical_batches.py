@@ -16,7 +16,7 @@ from noisy_sgd.experiments import benchmark_cases, memory
 BATCH_SIZES = tuple(2**power for power in range(8, 16))
 
 
-def lines(settings: config.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
+def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
     """One JSON-able line an algorithm and batch size.
 
     Args:
@@ -50,7 +50,9 @@ def lines(settings: config.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES
             }
 
 
-def _round(settings: config.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> Callable[[], None]:
+def _round(
+    settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int
+) -> Callable[[], None]:
     """A function that trains on `num_examples` in logical batches of `batch_size`."""
     import keras
 

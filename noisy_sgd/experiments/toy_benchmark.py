@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from noisy_sgd import config
 from noisy_sgd.data import regression
+from noisy_sgd.experiments import benchmark_cases
 from noisy_sgd.training import simulation, toy_settings
 
 NUM_RUNS, ALPHA, NOISE_SCALE = 20, 0.1, 0.5
@@ -25,7 +25,7 @@ RELATIVE_STEP = 0.3
 Case = Callable[[int], np.ndarray]
 
 
-def main(settings: config.Benchmark, num_steps: int = 5_000) -> None:
+def main(settings: benchmark_cases.Benchmark, num_steps: int = 5_000) -> None:
     """Prints one line a case.
 
     Args:
@@ -52,7 +52,7 @@ def main(settings: config.Benchmark, num_steps: int = 5_000) -> None:
 
 
 def _line(
-    settings: config.Benchmark, name: str, num_steps: int, rates: dict[str, float], losses: dict[str, float]
+    settings: benchmark_cases.Benchmark, name: str, num_steps: int, rates: dict[str, float], losses: dict[str, float]
 ) -> dict:
     line = {"workload": settings.workload, "case": name, "rounds": settings.num_rounds}
     if name not in rates:

@@ -9,7 +9,7 @@ import tempfile
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
-from noisy_sgd.experiments import flags
+from noisy_sgd.experiments import benchmark_cases, flags
 
 
 def _refused(test, parse, *arguments):
@@ -137,7 +137,7 @@ class OtherBinariesTest(parameterized.TestCase):
     def test_benchmark(self):
         made = flags.benchmark("benchmark --workload=mlp --algorithm=sgd,dp_sgd --batch_size=8 --num_rounds=2".split())
         self.assertEqual(
-            made, config.Benchmark(workload="mlp", algorithms=("sgd", "dp_sgd"), batch_size=8, num_rounds=2)
+            made, benchmark_cases.Benchmark(workload="mlp", algorithms=("sgd", "dp_sgd"), batch_size=8, num_rounds=2)
         )
         self.assertRegex(_refused(self, flags.benchmark, "--workload=bert"), "`--workload` must be one of")
 

@@ -8,9 +8,8 @@ import json
 import numpy as np
 from absl.testing import absltest
 
-from noisy_sgd import config
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import benchmark, flags, toy_benchmark
+from noisy_sgd.experiments import benchmark, benchmark_cases, flags, toy_benchmark
 
 
 def _lines(run):
@@ -22,7 +21,7 @@ def _lines(run):
 
 class ToyBenchmarkTest(absltest.TestCase):
     def test_prints_a_line_a_case(self):
-        settings = config.Benchmark(workload="diagonal_linear", num_rounds=2)
+        settings = benchmark_cases.Benchmark(workload="diagonal_linear", num_rounds=2)
         lines = _lines(lambda: toy_benchmark.main(settings, num_steps=50))
         self.assertEqual([line["case"] for line in lines], ["simulation", "numpy_loop", "jax"])
         self.assertEqual(lines[1]["ratio_to_numpy_loop"], 1.0)
