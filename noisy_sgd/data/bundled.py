@@ -2,10 +2,15 @@
 
 digits = bundled.load("digits", train_size=500)
 digits.train_images.shape      # (500, 8, 8, 1), uint8, values in digits.pixel_range = (0.0, 16.0)
+read = digits.train_reader()
+images, labels = read(tf.constant([3, 499], tf.int64))     # what a tf.data map calls
 """
 
 import dataclasses
+import hashlib
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +40,69 @@ class ImageSet:
     test_labels: np.ndarray
     num_classes: int
     pixel_range: tuple[float, float]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.train_images.shape[1:]
+
+    @property
+    def num_train_examples(self) -> int:
+        """How many training examples there are."""
+        return len(self.train_labels)
+
+    def train_reader(self) -> Callable[..., tuple[Any, Any]]:
+        """A function from indices int64 [m] to images uint8 [m, height, width, channels] and labels int32 [m].
+
+        It is made of TensorFlow's operations, for `tf.data.Dataset.map`. Make it once, outside the mapped function.
+        """
+        import tensorflow as tf  # Takes seconds to import; who only wants the arrays does not need it.
+
+        # Outside the map: a constant made within it would be written into the graph, image by image.
+        # On the CPU: the pipeline runs there, and the images may be more than the accelerator's memory holds.
+        with tf.device("CPU:0"):
+            images, labels = tf.constant(self.train_images), tf.constant(self.train_labels)
+
+        def read(indices):
+            return tf.gather(images, indices), tf.gather(labels, indices)
+
+        return read
+
+    def test_batches(self, size: int) -> Sequence[tuple[Any, Any, Any]]:
+        """The test images in order, in batches of one shape.
+
+        Args:
+            size: of a batch; all test images are one batch where they are fewer.
+
+        Returns:
+            Batches of images uint8 [size, height, width, channels], labels int32 [size] and mask bool [size]; the last
+            one is padded with the first image, and the mask says so.
+
+        Raises:
+            ValueError: for a size below 1.
+        """
+        import tensorflow as tf  # As above.
+
+        if size < 1:
+            raise ValueError(f"`size` must be at least 1. Received: size={size}")
+        count = len(self.test_labels)
+        size = min(size, count)
+        batches = []
+        for first in range(0, count, size):
+            rows = np.arange(first, first + size)
+            mask = rows < count
+            kept = np.where(mask, rows, 0)
+            parts = (self.test_images[kept], self.test_labels[kept], mask)
+            batches.append(tuple(tf.constant(part) for part in parts))
+        return batches
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the training images and labels, in hexadecimal: the same for the same data in the same order."""
+        digest = hashlib.sha256(b"noisy_sgd image set")
+        for part in (self.train_images, self.train_labels):
+            digest.update(f"\0{part.dtype.str}{part.shape}\0".encode())
+            digest.update(np.ascontiguousarray(part))
+        return digest.hexdigest()
 
 
 def load(

@@ -1,11 +1,15 @@
 """The bundled image sets: what they hold, that their splits are disjoint, and how they fail."""
 
+import dataclasses
 import os
 import pathlib
+import subprocess
+import sys
 from unittest import mock
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from noisy_sgd.data import bundled
@@ -132,6 +136,70 @@ class SubsetTest(parameterized.TestCase):
             ValueError, f"^`train_size` must be between 1 and the 1437 .* of digits. Received: train_size={size}$"
         ):
             bundled.load("digits", train_size=size)
+
+
+class ImageSetTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.digits = bundled.load("digits", train_size=200)
+
+    def test_says_what_it_holds(self):
+        self.assertEqual(self.digits.image_shape, (8, 8, 1))
+        self.assertEqual(self.digits.num_train_examples, 200)
+
+    def test_importing_it_imports_no_tensorflow(self):
+        code = "import sys; from noisy_sgd.data import bundled; sys.exit(int('tensorflow' in sys.modules))"
+        root = pathlib.Path(bundled.__file__).parents[2]
+        self.assertEqual(subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode, 0)
+
+    def test_reads_in_a_map_what_the_arrays_hold(self):
+        chosen = np.random.default_rng(0).integers(0, 200, (5, 7))
+        read = self.digits.train_reader()
+        dataset = tf.data.Dataset.from_tensor_slices(chosen).map(read)
+        self.assertEqual(dataset.element_spec[0].shape, (7, 8, 8, 1))
+        for indices, (images, labels) in zip(chosen, dataset, strict=True):
+            self.assertEqual((images.dtype, labels.dtype), (tf.uint8, tf.int32))
+            np.testing.assert_array_equal(images, self.digits.train_images[indices])
+            np.testing.assert_array_equal(labels, self.digits.train_labels[indices])
+
+    def test_the_images_are_not_written_into_the_graph(self):
+        graph = tf.function(self.digits.train_reader()).get_concrete_function(tf.TensorSpec([None], tf.int64)).graph
+        self.assertLess(graph.as_graph_def().ByteSize(), self.digits.train_images.nbytes / 2)
+
+    @parameterized.parameters(1, 7, 120, 359, 360, 361, 5000)
+    def test_batches_hold_every_test_image_once(self, size):
+        batches = self.digits.test_batches(size)
+        for _ in range(2):
+            shapes = {tuple(tuple(part.shape) for part in batch) for batch in batches}
+            self.assertEqual(shapes, {((min(size, 360), 8, 8, 1), (min(size, 360),), (min(size, 360),))})
+            images, labels, mask = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+            self.assertEqual((images.dtype, labels.dtype, mask.dtype), (np.uint8, np.int32, bool))
+            np.testing.assert_array_equal(mask, np.arange(len(mask)) < 360)
+            np.testing.assert_array_equal(images[mask], self.digits.test_images)
+            np.testing.assert_array_equal(labels[mask], self.digits.test_labels)
+
+    def test_refuses_batches_without_images(self):
+        with self.assertRaisesRegex(ValueError, "^`size` must be at least 1. Received: size=0$"):
+            self.digits.test_batches(0)
+
+    def test_fingerprint_follows_the_training_data(self):
+        first, again = bundled.load("digits"), bundled.load("digits")
+        self.assertRegex(first.fingerprint(), "^[0-9a-f]{64}$")
+        self.assertEqual(first.fingerprint(), again.fingerprint())
+        pixel, label = first.train_images.copy(), first.train_labels.copy()
+        pixel[3, 4, 5] ^= 1
+        label[7] = (label[7] + 1) % 10
+        others = [
+            self.digits,
+            bundled.load("digits", train_size=200, subset_seed=1),
+            dataclasses.replace(first, train_images=pixel),
+            dataclasses.replace(first, train_labels=label),
+            dataclasses.replace(first, train_images=first.train_images.reshape(-1, 4, 16, 1)),
+            dataclasses.replace(first, train_images=first.train_images[::-1]),
+        ]
+        self.assertLen({one.fingerprint() for one in (first, *others)}, 1 + len(others))
+        transposed = np.asfortranarray(first.train_images)
+        self.assertEqual(dataclasses.replace(first, train_images=transposed).fingerprint(), first.fingerprint())
 
 
 if __name__ == "__main__":
