@@ -2,6 +2,7 @@
 
     run.json        resolved configuration, package versions, privacy statement, status; replaced as a whole
     metrics.jsonl   one JSON object a line, flushed as it is written; no clock times, so runs compare byte for byte
+    private/        metrics.jsonl of what a DP-SGD run computes from its training data without noise: not for release
     tensorboard/    TensorBoard's events
 
 Example:
@@ -27,6 +28,8 @@ from typing import Any
 RUNNING, FINISHED = "running", "finished"
 PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
 
+_DESCRIBED = ("config", "versions", "privacy", "status", "results")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
@@ -42,21 +45,43 @@ class Record:
 
 
 class Run:
-    """The writing end of a run directory; made by `create`."""
+    """The writing end of a run directory; made by `create` or `reopen`."""
 
     def __init__(self, directory: pathlib.Path, description: dict[str, Any]):
         self.directory = directory
         self._description = description
 
-    def append(self, metrics: Mapping[str, Any]) -> None:
-        """Adds one line to metrics.jsonl; what is not finite is written as null."""
-        with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+    def append(self, metrics: Mapping[str, Any], *, private: bool = False) -> None:
+        """Adds one line to metrics.jsonl, or to the one in private/; what is not finite is written as null."""
+        path = self._metrics(private)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(metrics)) + "\n")
+
+    def text(self, *, private: bool = False) -> str:
+        """All of metrics.jsonl, or of the one in private/; empty before the first line."""
+        path = self._metrics(private)
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def rewrite(self, text: str, *, private: bool = False) -> None:
+        """Takes metrics.jsonl, or the one in private/, back to an earlier `text`."""
+        if text != self.text(private=private):
+            path = self._metrics(private)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_text(path, text)
+
+    def state(self, privacy: Any) -> None:
+        """Replaces the privacy statement."""
+        self._description["privacy"] = _plain(privacy)
+        write_text(self.directory / "run.json", _as_json(self._description))
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Marks the run as finished, with its last results."""
         self._description.update(status=FINISHED, results=_plain(results))
         write_text(self.directory / "run.json", _as_json(self._description))
+
+    def _metrics(self, private: bool) -> pathlib.Path:
+        return self.directory / "private" / "metrics.jsonl" if private else self.directory / "metrics.jsonl"
 
 
 def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: Any) -> Run:
@@ -104,6 +129,21 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     return Run(directory, description)
 
 
+def reopen(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: Any) -> Run:
+    """An unfinished run of the same configuration as it stands; what is not there yet is made, as by `create`.
+
+    Raises:
+        ValueError: as `create`.
+    """
+    directory = pathlib.Path(directory)
+    check(directory, config)
+    if not (directory / "run.json").exists() or is_finished(directory, config):
+        return create(directory, config, privacy=privacy)
+    there = read(directory)
+    description = {name: getattr(there, name) for name in _DESCRIBED}
+    return Run(directory, description)
+
+
 def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
     """Refuses a directory in which `create` could not start this run, and writes nothing.
 
@@ -142,7 +182,7 @@ def read(directory: str | os.PathLike) -> Record:
     directory = pathlib.Path(directory)
     try:
         description = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-        fields = {name: description[name] for name in ("config", "versions", "privacy", "status", "results")}
+        fields = {name: description[name] for name in _DESCRIBED}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"`directory` must hold the run.json of a run. Received: directory={directory} ({error})"

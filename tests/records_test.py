@@ -63,6 +63,31 @@ class RunDirectoryTest(parameterized.TestCase):
         records.create(self.directory, CONFIG, privacy="none")
         self.assertEmpty(records.read(self.directory).metrics)
 
+    def test_an_unfinished_run_is_reopened_as_it_stands(self):
+        run = records.reopen(self.directory, CONFIG, privacy="none")
+        run.append({"step": 1})
+        run.append({"step": 1, "loss": 0.5}, private=True)
+        text = run.text()
+        run.append({"step": 2})
+        again = records.reopen(self.directory, CONFIG, privacy="another")
+        self.assertLen(records.read(self.directory).metrics, 2)
+        self.assertEqual(records.read(self.directory).privacy, "none")
+        again.rewrite(text)
+        self.assertEqual(records.read(self.directory).metrics, [{"step": 1}])
+        self.assertEqual(again.text(private=True), '{"step": 1, "loss": 0.5}\n')
+        self.assertNotIn("loss", text)
+        self.assertEqual((self.directory / "private").stat().st_mode & 0o777, 0o700)
+        again.state("another")
+        self.assertEqual(records.read(self.directory).privacy, "another")
+        again.finish({})
+        with self.assertRaisesRegex(ValueError, "finished"):
+            records.reopen(self.directory, CONFIG, privacy="none")
+
+    def test_reopening_refuses_what_creating_refuses(self):
+        self._finished()
+        with self.assertRaisesRegex(ValueError, "algorithm.batch_size is 64 there and 32 here"):
+            records.reopen(self.directory, OTHER, privacy="none")
+
     def test_another_run_is_refused_by_its_first_difference(self):
         self._finished()
         before = (self.directory / "run.json").read_bytes()
