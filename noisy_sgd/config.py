@@ -12,11 +12,27 @@ import math
 from typing import Any
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
-DATASETS = ("digits", "mnist")
+DATASETS = ("digits", "mnist", "imagenet2012")
+AUGMENTATIONS = ("none", "flip_and_crop")
 MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn")
-STRATEGIES = ("default", "mirrored")
+PRECISIONS = ("float32", "bfloat16")
+SAMPLINGS = ("shuffled", "poisson")
+CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
+STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 
 _LARGEST_DEFAULT_MICROBATCH = 256
+_DEFAULT_IMAGE_SIZE = 224
+# Where a run's files lie, how often it is saved and what is shown: none of it changes a number.
+_NOT_COMPUTED = (
+    "run_dir",
+    "tpu",
+    "resume",
+    "checkpoint_dir",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "show_private_metrics",
+)
 
 
 class ConfigError(ValueError):
@@ -49,32 +65,60 @@ def require_distinct(name: str, values: tuple[Any, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """Which images; `num_train_examples` keeps so many (None: all), `label_noise` is the fraction of wrong labels."""
+    """Which images, and what is done to them.
+
+    `num_train_examples` keeps so many (None: all), `label_noise` is the fraction of wrong labels; `augmentation`
+    changes a training image anew whenever it is seen; `image_size` is the side of ImageNet's images, in pixels.
+    """
 
     dataset: str = "digits"
     data_dir: str | None = None
     num_train_examples: int | None = None
     label_noise: float = 0.0
+    augmentation: str = "none"
+    image_size: int | None = None
 
     def __post_init__(self):
         noise = self.label_noise
         require(0 <= noise <= 1, "label_noise", "must lie between 0 and 1", noise, "0 keeps every label")
         require_choice("dataset", self.dataset, DATASETS)
         require_at_least("num_train_examples", self.num_train_examples, 1)
+        require_choice("augmentation", self.augmentation, AUGMENTATIONS)
+        require_at_least("image_size", self.image_size, 1)
+        if self.dataset == "imagenet2012":
+            require(noise == 0, "label_noise", "is not offered for imagenet2012", noise, "leave it out")
+        else:
+            meant = self.image_size is None
+            constraint = f"means nothing to {self.dataset}, whose images have a size of their own"
+            way_out = "leave it out, or choose `--dataset=imagenet2012`"
+            require(meant, "image_size", constraint, self.image_size, way_out)
+
+    @property
+    def resolved_image_size(self) -> int | None:
+        """Side of ImageNet's images in pixels: what was typed, or 224; None for images with a size of their own."""
+        return self.image_size or (_DEFAULT_IMAGE_SIZE if self.dataset == "imagenet2012" else None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which network: a name, or the path of a saved functional Keras model; `hidden` are an mlp's units."""
+    """Which network: a name, or the path of a saved functional Keras model; `hidden` are an mlp's units.
+
+    `precision` is that of the layers' arithmetic; weights, norms, sums and noise are float32 in any case.
+    """
 
     model: str = "nf_resnet_tiny"
     hidden: tuple[int, ...] | None = None
+    precision: str = "float32"
 
     def __post_init__(self):
         listed = ",".join(map(str, self.hidden or ()))
         meant = self.hidden is None or (self.model == "mlp" and all(units >= 1 for units in self.hidden))
         require(meant, "hidden", "needs `--model=mlp` and positive whole numbers", listed, "leave it out otherwise")
-        if not self.model.endswith(".keras"):
+        require_choice("precision", self.precision, PRECISIONS)
+        if self.model.endswith(".keras"):
+            constraint, way_out = "cannot be given to a saved model, which has its own", "leave it out"
+            require(self.precision == "float32", "precision", constraint, self.precision, way_out)
+        else:
             require_choice("model", self.model, (*MODELS, "PATH.keras"))
 
 
@@ -84,7 +128,10 @@ class Algorithm:
 
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
     mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). No noise has to be typed.
-    `ema_decay` averages the weights that are evaluated.
+    `ema_decay` averages the weights that are evaluated. `sampling` draws the batches: of fixed size in shuffled order,
+    or each example for itself. `clipping` is how a gradient is brought within `l2_norm_clip`; with `target_quantile`
+    that bound is learned. An example's gradient is the mean over `augmentation_multiplicity` changed copies of its
+    image. `max_epsilon` ends a DP-SGD run with the last step that it allows.
     """
 
     algorithm: str = "sgd"
@@ -99,9 +146,17 @@ class Algorithm:
     l2_norm_clip: float | None = None
     noise_seed: int | None = None
     delta: float | None = None
+    sampling: str = "shuffled"
+    clipping: str = "flat"
+    target_quantile: float | None = None
+    augmentation_multiplicity: int = 1
+    max_epsilon: float | None = None
 
     def __post_init__(self):
         require_choice("algorithm", self.algorithm, ALGORITHMS)
+        require_choice("sampling", self.sampling, SAMPLINGS)
+        require_choice("clipping", self.clipping, CLIPPINGS)
+        require_at_least("augmentation_multiplicity", self.augmentation_multiplicity, 1)
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("num_steps", self.num_steps, 1)
         require_at_least("microbatch_size", self.microbatch_size, 1)
@@ -136,18 +191,37 @@ class Algorithm:
 
     def _check_privacy(self) -> None:
         if self.algorithm != "dp_sgd":
-            self._refuse_foreign("l2_norm_clip", "delta", owner="dp_sgd")
+            self._refuse_foreign("l2_norm_clip", "delta", "clipping", "target_quantile", "max_epsilon", owner="dp_sgd")
             return
+        self._check_clipping()
+        way_out = "less than one over the number of examples is usual"
+        require(self.delta is None or 0 < self.delta < 1, "delta", "must lie between 0 and 1", self.delta, way_out)
+        budget = self.max_epsilon
+        if budget is not None:
+            usable = 0 < budget < math.inf
+            require(usable, "max_epsilon", "must be positive and finite", budget, "leave it out to have no limit")
+            noisy = self.resolved_noise_multiplier > 0
+            require(noisy, "max_epsilon", "needs noise", budget, "give a positive `--noise_multiplier`")
+
+    def _check_clipping(self) -> None:
         clip, way_out = self.l2_norm_clip, "`--l2_norm_clip=1.0` is the usual bound"
         require(clip is not None, "l2_norm_clip", "is needed by dp_sgd", clip, way_out)
         require(clip > 0, "l2_norm_clip", "must be positive", clip, way_out)
-        bounded = math.isfinite(clip) or self.resolved_noise_multiplier == 0
+        finite, quantile = math.isfinite(clip), self.target_quantile
+        bounded = finite or self.resolved_noise_multiplier == 0
         require(bounded, "l2_norm_clip", "must be finite when there is noise", clip, way_out)
-        way_out = "less than one over the number of examples is usual"
-        require(self.delta is None or 0 < self.delta < 1, "delta", "must lie between 0 and 1", self.delta, way_out)
+        flat, constraint = self.clipping == "flat", f"must be finite for `--clipping={self.clipping}`"
+        require(finite or flat, "l2_norm_clip", constraint, clip, way_out)
+        if quantile is not None:
+            half = "0.5 leaves half of the gradients unclipped"
+            require(0 < quantile < 1, "target_quantile", "must lie between 0 and 1", quantile, half)
+            constraint = f"cannot go with `--clipping={self.clipping}`"
+            require(flat, "target_quantile", constraint, quantile, "only the bound of `--clipping=flat` can be learned")
+            require(finite, "l2_norm_clip", "must be finite to be learned from there", clip, way_out)
 
     def _typed(self, *names: str) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value != getattr(Algorithm, name)}
 
     def _refuse_foreign(self, *names: str, owner: str) -> None:
         for name, value in self._typed(*names).items():
@@ -180,18 +254,41 @@ class Algorithm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a run writes, its seed (initialisation, data order), its devices, and how often it evaluates."""
+    """Where a run writes, its seed (initialisation, data order), its devices, how often it evaluates and is saved.
+
+    A checkpoint is written every `checkpoint_every` steps, where that is given, and whenever `checkpoint_minutes` have
+    passed since the last; `keep_checkpoints` of them are kept, in `checkpoint_dir` (None: in `run_dir`). `resume` goes
+    on from the newest. `tpu` is the name or address of a Cloud TPU.
+    """
 
     run_dir: str | None = None
     seed: int = 0
     strategy: str = "default"
+    tpu: str | None = None
     logical_devices: int | None = None
     eval_every: int | None = None
+    resume: bool = True
+    checkpoint_dir: str | None = None
+    checkpoint_every: int | None = None
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 3
+    show_private_metrics: bool = False
 
     def __post_init__(self):
         require_choice("strategy", self.strategy, STRATEGIES)
         require_at_least("logical_devices", self.logical_devices, 1)
         require_at_least("eval_every", self.eval_every, 1)
+        require_at_least("checkpoint_every", self.checkpoint_every, 1)
+        require_at_least("keep_checkpoints", self.keep_checkpoints, 1)
+        minutes = self.checkpoint_minutes
+        require(minutes > 0, "checkpoint_minutes", "must be positive", minutes, "`inf` saves by the steps alone")
+        on_tpu, strategy = self.strategy == "tpu", self.strategy
+        way_out = "give its name, or `local` on a TPU machine itself"
+        require(self.tpu is not None or not on_tpu, "tpu", "is needed by `--strategy=tpu`", self.tpu, way_out)
+        constraint, way_out = f"means nothing to `--strategy={strategy}`", "leave it out, or choose `--strategy=tpu`"
+        require(self.tpu is None or on_tpu, "tpu", constraint, self.tpu, way_out)
+        split, way_out = self.logical_devices, "a TPU cannot be split so: leave it out"
+        require(split is None or not on_tpu, "logical_devices", constraint, split, way_out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,6 +299,15 @@ class Config:
     model: Model = Model()
     algorithm: Algorithm = Algorithm()
     run: Run = Run()
+
+    def __post_init__(self):
+        views = self.algorithm.augmentation_multiplicity
+        needed = views == 1 or self.data.augmentation != "none"
+        constraint, way_out = "above 1 needs an augmentation", "add `--augmentation=flip_and_crop`"
+        require(needed, "augmentation_multiplicity", constraint, views, way_out)
+        meant = not self.run.show_private_metrics or self.algorithm.algorithm == "dp_sgd"
+        constraint = f"means nothing to {self.algorithm.algorithm}, which has no private metrics"
+        require(meant, "show_private_metrics", constraint, self.run.show_private_metrics, "leave it out")
 
     @property
     def eval_every(self) -> int:
@@ -216,9 +322,12 @@ class Config:
         return self.algorithm.noise_seed
 
     def resolved(self) -> dict[str, dict[str, Any]]:
-        """What a run is, as plain values: nothing left open, and nothing about where its files lie."""
+        """What a run is, as plain values: nothing left open, and nothing that leaves its numbers as they are."""
         groups = dataclasses.asdict(self)
-        del groups["data"]["data_dir"], groups["run"]["run_dir"]
+        del groups["data"]["data_dir"]
+        for name in _NOT_COMPUTED:
+            del groups["run"][name]
+        groups["data"]["image_size"] = self.data.resolved_image_size
         sigma = self.algorithm.resolved_noise_multiplier
         groups["algorithm"].update(
             microbatch_size=self.algorithm.resolved_microbatch_size,
@@ -248,14 +357,14 @@ def sweep(
     dp_sgd_effective_noise: float | None = None,
     **options: Any,
 ) -> Sweep:
-    """Figure 1's protocol: `options` (steps, learning rate, sigma / B, clip norm) are fixed, the batch size varies.
+    """Figure 1's protocol: `options` (steps, learning rate, sigma / B, clipping) are fixed, the batch size varies.
 
-    SGD takes the options without the noise, Noisy-SGD without the clip norm; DP-SGD may have a sigma / B of its own.
+    SGD takes the options without the noise, Noisy-SGD without the clipping; DP-SGD may have a sigma / B of its own.
     """
     require_at_least("num_seeds", num_seeds, 1)
     require_distinct("algorithm", algorithms)
     require_distinct("batch_size", batch_sizes)
-    private = ("l2_norm_clip", "delta")
+    private = ("l2_norm_clip", "delta", "clipping", "target_quantile")
     foreign = {"sgd": (*private, "effective_noise"), "noisy_sgd": private}
     runs = {}
     for name in algorithms:

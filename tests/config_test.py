@@ -7,6 +7,9 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
 
+_PRIVATE = {"algorithm": "dp_sgd", "noise_multiplier": 1.0, "l2_norm_clip": 1.0}
+_CLIPPED = {"algorithm": "dp_sgd", "noise_multiplier": 0.0, "l2_norm_clip": math.inf}
+
 
 class AlgorithmTest(parameterized.TestCase):
     @parameterized.parameters(
@@ -48,6 +51,20 @@ class AlgorithmTest(parameterized.TestCase):
         ({"algorithm": "sgd", "noise_seed": 3}, "--noise_seed.*means nothing to sgd"),
         ({"algorithm": "sgd", "l2_norm_clip": 1.0}, "--l2_norm_clip.*means nothing to"),
         ({"algorithm": "noisy_sgd", "noise_multiplier": 1.0, "l2_norm_clip": 1.0}, "--l2_norm_clip.*means nothing to"),
+        ({"sampling": "uniform"}, "--sampling.*shuffled, poisson.*sampling=uniform"),
+        ({"clipping": "hard"}, "--clipping.*flat, automatic, normalized, per_layer.*clipping=hard"),
+        ({"clipping": "automatic"}, "--clipping.*means nothing to sgd.*--algorithm=dp_sgd"),
+        ({"target_quantile": 0.5}, "--target_quantile.*means nothing to sgd"),
+        ({"max_epsilon": 3.0}, "--max_epsilon.*means nothing to sgd.*max_epsilon=3.0"),
+        (_PRIVATE | {"target_quantile": 0.0}, "--target_quantile.*between 0 and 1.*target_quantile=0.0"),
+        (_PRIVATE | {"target_quantile": 1.0}, "--target_quantile.*between 0 and 1"),
+        (_PRIVATE | {"target_quantile": 0.5, "clipping": "per_layer"}, "--target_quantile.*--clipping=per_layer.*flat"),
+        (_CLIPPED | {"target_quantile": 0.5}, "--l2_norm_clip.*finite to be learned"),
+        (_CLIPPED | {"clipping": "normalized"}, "--l2_norm_clip.*finite for `--clipping=normalized`"),
+        ({"augmentation_multiplicity": 0}, "--augmentation_multiplicity.*at least 1"),
+        (_PRIVATE | {"max_epsilon": 0.0}, "--max_epsilon.*positive"),
+        (_PRIVATE | {"max_epsilon": math.inf}, "--max_epsilon.*finite.*max_epsilon=inf"),
+        (_PRIVATE | {"max_epsilon": 3.0, "noise_multiplier": 0.0}, "--max_epsilon.*needs noise.*--noise_multiplier"),
     )
     def test_what_cannot_run_is_refused_in_one_line(self, arguments, message):
         with self.assertRaisesRegex(config.ConfigError, message) as caught:
@@ -64,6 +81,12 @@ class AlgorithmTest(parameterized.TestCase):
     def test_the_clip_norm_scales_the_noise_of_dp_sgd(self):
         algorithm = config.Algorithm(algorithm="dp_sgd", batch_size=8, noise_multiplier=2.0, l2_norm_clip=3.0)
         self.assertAlmostEqual(algorithm.noise_std, 2.0 * 3.0 / 8)
+
+    @parameterized.parameters(*config.ALGORITHMS)
+    def test_poisson_sampling_and_several_copies_are_for_every_algorithm(self, name):
+        needed = {"sgd": {}, "noisy_sgd": {"noise_multiplier": 1.0}, "dp_sgd": _PRIVATE}[name]
+        made = config.Algorithm(**{**needed, "algorithm": name}, sampling="poisson", augmentation_multiplicity=4)
+        self.assertEqual((made.sampling, made.augmentation_multiplicity), ("poisson", 4))
 
     def test_no_noise_may_be_typed_even_without_a_bound(self):
         algorithm = config.Algorithm(algorithm="dp_sgd", noise_multiplier=0.0, l2_norm_clip=math.inf)
@@ -87,10 +110,32 @@ class GroupsTest(parameterized.TestCase):
         (config.Run, {"strategy": "horovod"}, "--strategy"),
         (config.Run, {"logical_devices": 0}, "--logical_devices"),
         (config.Run, {"eval_every": 0}, "--eval_every"),
+        (config.Data, {"augmentation": "mixup"}, "--augmentation.*none, flip_and_crop.*augmentation=mixup"),
+        (config.Data, {"image_size": 64}, "--image_size.*means nothing to digits.*imagenet2012"),
+        (config.Data, {"dataset": "imagenet2012", "image_size": 0}, "--image_size.*at least 1"),
+        (config.Data, {"dataset": "imagenet2012", "label_noise": 0.1}, "--label_noise.*imagenet2012.*label_noise=0.1"),
+        (config.Model, {"precision": "float16"}, "--precision.*float32, bfloat16.*precision=float16"),
+        (config.Model, {"model": "my.keras", "precision": "bfloat16"}, "--precision.*saved model.*its own"),
+        (config.Run, {"strategy": "tpu"}, "--tpu.*needed by `--strategy=tpu`.*local"),
+        (config.Run, {"tpu": "node-1"}, "--tpu.*means nothing to `--strategy=default`.*--strategy=tpu"),
+        (config.Run, {"strategy": "tpu", "tpu": "local", "logical_devices": 2}, "--logical_devices.*--strategy=tpu"),
+        (config.Run, {"checkpoint_every": 0}, "--checkpoint_every.*at least 1"),
+        (config.Run, {"checkpoint_minutes": 0.0}, "--checkpoint_minutes.*positive"),
+        (config.Run, {"checkpoint_minutes": math.nan}, "--checkpoint_minutes.*checkpoint_minutes=nan"),
+        (config.Run, {"keep_checkpoints": 0}, "--keep_checkpoints.*at least 1"),
     )
     def test_refuses(self, group, arguments, message):
-        with self.assertRaisesRegex(config.ConfigError, message):
+        with self.assertRaisesRegex(config.ConfigError, message) as caught:
             group(**arguments)
+        self.assertNotIn("\n", str(caught.exception))
+
+    @parameterized.parameters("default", "mirrored", "multi_worker")
+    def test_the_processor_can_be_split_where_there_is_no_tpu(self, strategy):
+        self.assertEqual(config.Run(strategy=strategy, logical_devices=2).logical_devices, 2)
+
+    @parameterized.parameters(("digits", None, None), ("imagenet2012", None, 224), ("imagenet2012", 64, 64))
+    def test_only_imagenet_has_an_image_size(self, dataset, typed, resolved):
+        self.assertEqual(config.Data(dataset=dataset, image_size=typed).resolved_image_size, resolved)
 
     def test_a_saved_model_is_named_by_its_path(self):
         self.assertEqual(config.Model(model="somewhere/mine.keras").model, "somewhere/mine.keras")
@@ -112,6 +157,41 @@ class ConfigTest(absltest.TestCase):
         self.assertAlmostEqual(there["algorithm"]["noise_multiplier"], 5.12)
         self.assertEqual(there["algorithm"]["noise_seed"], 5)
         self.assertEqual(there["run"]["eval_every"], 5)
+
+    def test_what_changes_no_number_is_not_part_of_what_a_run_is(self):
+        private = config.Algorithm(**_PRIVATE)
+        elsewhere = config.Run(
+            run_dir="here",
+            resume=False,
+            checkpoint_dir="gs://there",
+            checkpoint_every=7,
+            checkpoint_minutes=1.0,
+            keep_checkpoints=9,
+            show_private_metrics=True,
+        )
+        made = config.Config(data=config.Data(data_dir="data"), algorithm=private, run=elsewhere).resolved()
+        self.assertEqual(made, config.Config(algorithm=private).resolved())
+        on_tpus = [config.Config(run=config.Run(strategy="tpu", tpu=name)).resolved() for name in ("one", "other")]
+        self.assertEqual(*on_tpus)
+        self.assertEqual(on_tpus[0]["run"]["strategy"], "tpu")
+
+    def test_what_changes_a_number_is_part_of_what_a_run_is(self):
+        data = config.Data(dataset="imagenet2012", augmentation="flip_and_crop")
+        model = config.Model(precision="bfloat16")
+        options = {"sampling": "poisson", "target_quantile": 0.5, "augmentation_multiplicity": 2, "max_epsilon": 3.0}
+        made = config.Config(data=data, model=model, algorithm=config.Algorithm(**_PRIVATE, **options)).resolved()
+        self.assertEqual((made["data"]["image_size"], made["data"]["augmentation"]), (224, "flip_and_crop"))
+        self.assertEqual(made["model"]["precision"], "bfloat16")
+        self.assertEqual({name: made["algorithm"][name] for name in options}, options)
+        self.assertEqual(made["algorithm"]["clipping"], "flat")
+
+    def test_several_copies_of_an_image_need_an_augmentation(self):
+        with self.assertRaisesRegex(config.ConfigError, "--augmentation_multiplicity.*--augmentation=flip_and_crop"):
+            config.Config(algorithm=config.Algorithm(augmentation_multiplicity=2))
+
+    def test_only_dp_sgd_has_private_metrics_to_show(self):
+        with self.assertRaisesRegex(config.ConfigError, "--show_private_metrics.*means nothing to sgd"):
+            config.Config(run=config.Run(show_private_metrics=True))
 
     def test_dp_sgd_has_no_noise_seed_unless_typed(self):
         private = config.Algorithm(algorithm="dp_sgd", noise_multiplier=1.0, l2_norm_clip=1.0)
@@ -151,8 +231,19 @@ class SweepTest(absltest.TestCase):
         }
         self.assertEqual(stds, {("sgd", 0.0), ("noisy_sgd", 0.01), ("dp_sgd", 0.01)})
 
+    def test_what_is_for_dp_sgd_alone_reaches_it_alone(self):
+        for name, c in self._sweep(sampling="poisson", target_quantile=0.5).runs.items():
+            self.assertEqual(c.algorithm.sampling, "poisson")
+            self.assertEqual(c.algorithm.target_quantile, 0.5 if name.startswith("dp_sgd") else None)
+        clippings = {
+            c.algorithm.algorithm: c.algorithm.clipping for c in self._sweep(clipping="automatic").runs.values()
+        }
+        self.assertEqual(clippings, {"sgd": "flat", "noisy_sgd": "flat", "dp_sgd": "automatic"})
+
     def test_refuses(self):
         for changes, message in (
+            ({"clipping": "hard"}, "--clipping"),
+            ({"sampling": "uniform"}, "--sampling"),
             ({"num_seeds": 0}, "--num_seeds"),
             ({"batch_sizes": ()}, "--batch_size.*one or more"),
             ({"batch_sizes": (8, 8)}, "--batch_size.*different"),
