@@ -43,6 +43,11 @@ class Record:
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
 
+    @property
+    def accuracy(self) -> str:
+        """The metric that a training run stands by: accuracy of the weights' average, where there is one."""
+        return "val_ema_accuracy" if self.config["algorithm"].get("ema_decay") else "val_accuracy"
+
 
 class Run:
     """The writing end of a run directory; made by `create` or `reopen`."""
@@ -56,7 +61,7 @@ class Run:
         path = self._metrics(private)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(metrics)) + "\n")
+            file.write(json.dumps(plain(metrics)) + "\n")
 
     def text(self, *, private: bool = False) -> str:
         """All of metrics.jsonl, or of the one in private/; empty before the first line."""
@@ -72,12 +77,12 @@ class Run:
 
     def state(self, privacy: Any) -> None:
         """Replaces the privacy statement."""
-        self._description["privacy"] = _plain(privacy)
+        self._description["privacy"] = plain(privacy)
         write_text(self.directory / "run.json", _as_json(self._description))
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Marks the run as finished, with its last results."""
-        self._description.update(status=FINISHED, results=_plain(results))
+        self._description.update(status=FINISHED, results=plain(results))
         write_text(self.directory / "run.json", _as_json(self._description))
 
     def _metrics(self, private: bool) -> pathlib.Path:
@@ -106,9 +111,9 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     if is_finished(directory, config):
         raise ValueError(f"`run_dir` holds this run, finished (Received: run_dir={directory}); nothing is left to do")
     description = {
-        "config": _plain(config),
+        "config": plain(config),
         "versions": versions(),
-        "privacy": _plain(privacy),
+        "privacy": plain(privacy),
         "status": RUNNING,
         "results": {},
     }
@@ -166,7 +171,7 @@ def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"`run_dir` must be new or hold a run, but {directory} holds other files; choose another directory"
         )
-    difference = first_difference(read(directory).config, _plain(config))
+    difference = first_difference(read(directory).config, plain(config))
     if difference:
         raise ValueError(
             f"`run_dir` holds another run (Received: run_dir={directory}, {difference}); choose another directory"
@@ -204,7 +209,7 @@ def is_finished(directory: str | os.PathLike, config: Mapping[str, Any]) -> bool
     if not (pathlib.Path(directory) / "run.json").exists():
         return False
     run = read(directory)
-    return run.status == FINISHED and first_difference(run.config, _plain(config)) is None
+    return run.status == FINISHED and first_difference(run.config, plain(config)) is None
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> str | None:
@@ -254,12 +259,12 @@ def _as_json(description: Mapping[str, Any]) -> str:
     return json.dumps(description, indent=2) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values: NumPy numbers become Python's, tuples lists, and what is not finite null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

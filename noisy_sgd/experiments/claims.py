@@ -71,7 +71,7 @@ def noisy_starts_slower(runs: Runs) -> report.Outcome | None:
     early = {}
     for run in runs:
         algorithm, target = run.config["algorithm"], _EARLY * run.config["algorithm"]["num_steps"]
-        curve = {line["step"]: line["val_accuracy"] for line in run.metrics if line.get("val_accuracy") is not None}
+        curve = {line["step"]: line[run.accuracy] for line in run.metrics if line.get(run.accuracy) is not None}
         if curve:
             step = min(curve, key=lambda step: abs(step - target))
             early[algorithm["algorithm"], algorithm["batch_size"], run.config["run"]["seed"]] = 100 * curve[step]

@@ -22,7 +22,7 @@ def main(settings: config.Config) -> None:
     else:
         record = _train(settings)
     results = record.results
-    print(f"test accuracy {100 * results['val_accuracy']:.2f} % after {results['step']} steps")
+    print(f"test accuracy {100 * results[record.accuracy]:.2f} % after {results['step']} steps")
     for path in images.draw_curves([record], directory / "figures", "test_accuracy"):
         print(f"figure: {path}")
     print(f"record: {directory}/run.json, {directory}/metrics.jsonl; tensorboard --logdir={directory}")

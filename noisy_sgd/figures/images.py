@@ -23,12 +23,12 @@ from noisy_sgd.figures import canvas, statistics
 _APART = 0.08
 
 
-def final_values(runs: Sequence[records.Record], value: str = "val_accuracy") -> dict[str, dict[int, dict[int, float]]]:
-    """Last recorded value by algorithm, seed and batch size; a run that diverged (null) counts as NaN."""
+def final_values(runs: Sequence[records.Record]) -> dict[str, dict[int, dict[int, float]]]:
+    """Last recorded test accuracy by algorithm, seed and batch size; a run that diverged (null) counts as NaN."""
     found: dict[str, dict[int, dict[int, float]]] = collections.defaultdict(lambda: collections.defaultdict(dict))
     for run in runs:
         algorithm = run.config["algorithm"]
-        last = run.metrics[-1][value]
+        last = run.metrics[-1][run.accuracy]
         by_seed = found[algorithm["algorithm"]]
         by_seed[run.config["run"]["seed"]][algorithm["batch_size"]] = np.nan if last is None else last
     return {name: found[name] for name in canvas.LABELS if name in found}
@@ -87,7 +87,8 @@ def draw_curves(
     for algorithm, axes in zip(algorithms, all_axes, strict=True):
         for size in sizes:
             if (algorithm, size) in groups:
-                curve = _curve(groups[algorithm, size], "val_accuracy", scale=100)
+                group = groups[algorithm, size]
+                curve = _curve(group, group[0].accuracy, scale=100)
                 _band(axes, curve, color=_shade(sizes, size), label=f"B = {size}")
                 rows += _rows(curve, algorithm, size, "test_accuracy_percent")
         axes.set_title(canvas.LABELS[algorithm], fontsize=9)
