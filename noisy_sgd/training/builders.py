@@ -17,7 +17,7 @@ from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.privacy import accounting, statement
-from noisy_sgd.training import distribution, loop, private_model
+from noisy_sgd.training import distribution, loop, private_model, training_metrics
 
 _EVALUATION_BATCH = 512
 
@@ -37,55 +37,68 @@ class Built:
 def build(settings: config.Config) -> Built:
     """Loads the images, and compiles the network with its optimizer under its strategy.
 
-    A DP-SGD model has no training metrics: what is read from the training data without noise is not private.
-
     Raises:
-        ValueError: for images that cannot be had, a model that cannot be trained so, or a batch larger than the data.
+        ValueError: for images that cannot be had, a model that cannot be trained so, a batch larger than the data, or
+            devices that are not there.
     """
     if settings.run.logical_devices is not None:
         distribution.use_logical_devices(settings.run.logical_devices)
-    strategy = distribution.make_strategy(settings.run.strategy)
+    strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu)
     images = image_set(settings.data)
-    batch_size, available = settings.algorithm.batch_size, len(images.train_labels)
+    batch_size, available = settings.algorithm.batch_size, images.num_train_examples
     way_out = "give a smaller one"
     config.require(
         batch_size <= available, "batch_size", f"must be at most the {available} examples", batch_size, way_out
     )
+    chosen = settings.algorithm
     with strategy.scope():
         model = network(settings.model, images, settings.run.seed)
         model.compile(
             optimizer(settings),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             batch_size=batch_size,
+            augmentation_multiplicity=chosen.augmentation_multiplicity,
         )
-        model.optimizer.build(model.trainable_variables)
-        metrics = {} if settings.algorithm.algorithm == "dp_sgd" else loop.classification_metrics()
-        evaluate = _evaluation(model, images)
-    steps = loop.step_functions(model, strategy, metrics)
-    return Built(images=images, strategy=strategy, model=model, metrics=metrics, steps=steps, evaluate=evaluate)
+        average = weight_average.WeightAverage(model.trainable_weights, chosen.ema_decay) if chosen.ema_decay else None
+        metrics = training_metrics.made(chosen.algorithm)
+    return Built(
+        images=images,
+        strategy=strategy,
+        model=model,
+        average=average,
+        metrics=metrics,
+        steps=loop.step_functions(model, strategy, metrics, average),
+        evaluate=_evaluation(model, average, images),
+        initial=[variable.numpy() for variable in model.optimizer.variables],
+    )
 
 
 def restart(built: Built, settings: config.Config) -> None:
     """Makes a built model what `build` would make it for a configuration that differs in its seeds only."""
     fresh = network(settings.model, built.images, settings.run.seed)
-    built.model.set_weights(fresh.get_weights())
-    kept = (built.model.optimizer.learning_rate, getattr(built.model.optimizer, "noise_std", None))
-    for variable in built.model.optimizer.variables:
-        if not any(variable is one for one in kept):
-            variable.assign(tf.zeros_like(variable.value))
+    for variable, value in zip(built.model.variables, fresh.variables, strict=True):
+        variable.assign(value)
+    for variable, value in zip(built.model.optimizer.variables, built.initial, strict=True):
+        variable.assign(value)
+    if built.average is not None:
+        built.average.reset()
+    for metric in built.metrics.values():
+        metric.reset_state()
     if isinstance(built.model.optimizer, noisy_sgd.NoisySGD):
         built.model.optimizer.rekey(settings.noise_seed)
 
 
-def image_set(data: config.Data) -> bundled.ImageSet:
+def image_set(data: config.Data) -> Images:
     """The images, with wrong labels where that is asked for."""
+    if data.dataset == "imagenet2012":
+        return imagenet.load(data.data_dir, data.resolved_image_size, data.num_train_examples)
     images = bundled.load(data.dataset, data.data_dir, train_size=data.num_train_examples)
     return label_noise.replace(images, data.label_noise) if data.label_noise else images
 
 
 def network(
     model: config.Model,
-    images: bundled.ImageSet,
+    images: Images,
     seed: int,
     model_class: type[keras.Model] = private_model.PrivateModel,
 ) -> keras.Model:
@@ -94,7 +107,7 @@ def network(
     Raises:
         ValueError: for a file that cannot be read, or a model that is not functional or does not fit the images.
     """
-    shape = images.train_images.shape[1:]
+    shape = images.image_shape
     if model.model.endswith(".keras"):
         return _saved(model.model, shape, images.num_classes, model_class)
     common = {
@@ -102,6 +115,7 @@ def network(
         "pixel_range": images.pixel_range,
         "seed": seed,
         "model_class": model_class,
+        "dtype": "mixed_bfloat16" if model.precision == "bfloat16" else "float32",
     }
     if model.model == "wrn_16_4":
         return wide_resnet(16, 4, images.num_classes, **common)
@@ -120,39 +134,69 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     """
     chosen = settings.algorithm
     common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
-    if chosen.ema_decay:
-        common |= {"use_ema": True, "ema_momentum": chosen.ema_decay}
     if chosen.algorithm == "sgd":
         return keras.optimizers.SGD(**common)
     if chosen.algorithm == "noisy_sgd":
         return noisy_sgd.NoisySGD(noise_std=chosen.noise_std, seed=settings.noise_seed, **common)
+    learned = chosen.target_quantile is not None
     made = dp_sgd.DPSGD(
         l2_norm_clip=chosen.l2_norm_clip,
         noise_multiplier=chosen.resolved_noise_multiplier,
         batch_size=chosen.batch_size,
         seed=settings.noise_seed,
+        clipping=chosen.clipping,
+        query=public.QuantileClipping(target_quantile=chosen.target_quantile) if learned else None,
         **common,
     )
     if chosen.resolved_noise_multiplier:
-        accounting.check_mechanism(made.event, chosen.resolved_noise_multiplier)
+        accounting.check_mechanism(made.event, accounted_noise_multiplier(chosen))
     return made
 
 
-def privacy_statement(settings: config.Config, num_examples: int) -> statement.PrivacyStatement:
-    """What the run guarantees; delta is by default the largest power of ten below one over the number of examples."""
+def accounted_noise_multiplier(chosen: config.Algorithm) -> float:
+    """The noise multiplier that a DP-SGD step costs as much as: where the bound is learned, below the gradients'."""
+    sigma, count = chosen.resolved_noise_multiplier, _count_noise_multiplier(chosen)
+    return sigma if count is None else accounting.joint_noise_multiplier(sigma, count)
+
+
+def delta(chosen: config.Algorithm, num_examples: int) -> float:
+    """What was typed, or the largest power of ten below one over the number of examples."""
+    return chosen.delta or 10.0 ** -(math.floor(math.log10(num_examples)) + 1)
+
+
+def privacy_statement(
+    settings: config.Config, num_examples: int, num_steps: int | None = None
+) -> statement.PrivacyStatement:
+    """What the run guarantees.
+
+    Args:
+        settings: its configuration.
+        num_examples: training examples.
+        num_steps: steps that count (`privacy.ledger.counted_steps`). Defaults to those of the configuration.
+    """
     chosen = settings.algorithm
     if chosen.algorithm != "dp_sgd":
         return statement.statement(chosen.algorithm)
     return statement.statement(
         "dp_sgd",
         noise_multiplier=chosen.resolved_noise_multiplier,
+        count_noise_multiplier=_count_noise_multiplier(chosen),
         l2_norm_clip=chosen.l2_norm_clip,
         batch_size=chosen.batch_size,
         num_examples=num_examples,
-        num_steps=chosen.num_steps,
-        delta=chosen.delta or 10.0 ** -(math.floor(math.log10(num_examples)) + 1),
+        num_steps=chosen.num_steps if num_steps is None else num_steps,
+        delta=delta(chosen, num_examples),
+        sampling=chosen.sampling,
         explicit_noise_seed=chosen.noise_seed is not None,
+        explicit_inclusion_seed=chosen.sampling == "poisson" and chosen.noise_seed is not None,
     )
+
+
+def _count_noise_multiplier(chosen: config.Algorithm) -> float | None:
+    if chosen.target_quantile is None:
+        return None
+    # QuantileClipping's own default, of which the noise multiplier is twice.
+    return chosen.batch_size / 10 if chosen.resolved_noise_multiplier else 0.0
 
 
 def _saved(path: str, shape: Sequence[int], num_classes: int, model_class: type[keras.Model]) -> keras.Model:
@@ -167,30 +211,15 @@ def _saved(path: str, shape: Sequence[int], num_classes: int, model_class: type[
     return model_class(loaded.inputs, loaded.outputs[0])
 
 
-def _evaluation(model: private_model.PrivateModel, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:
-    """Evaluates the weights' moving average where there is one; the weights stay as they were."""
-    evaluate = loop.evaluation(model, _test_batches(images))
-    if not model.optimizer.use_ema:
+def _evaluation(model, average, images: Images) -> Callable[[], dict[str, float]]:
+    """Evaluates the weights, and their moving average where there is one, as "ema_..."."""
+    evaluate = loop.evaluation(model, images.test_batches(_EVALUATION_BATCH))
+    if average is None:
         return evaluate
 
-    def evaluate_average():
-        weights = model.get_weights()
-        model.optimizer.finalize_variable_values(model.trainable_variables)
+    def evaluate_both():
         results = evaluate()
-        model.set_weights(weights)
-        return results
+        with average.applied(model):
+            return results | {f"ema_{name}": value for name, value in evaluate().items()}
 
-    return evaluate_average
-
-
-def _test_batches(images: bundled.ImageSet) -> list[tuple[tf.Tensor, ...]]:
-    """The test images in batches of one shape, padded and masked."""
-    count = len(images.test_labels)
-    size = min(count, _EVALUATION_BATCH)
-    batches = []
-    for first in range(0, count, size):
-        rows = range(first, first + size)
-        kept = [row if row < count else 0 for row in rows]
-        mask = tf.constant([row < count for row in rows])
-        batches.append((tf.constant(images.test_images[kept]), tf.constant(images.test_labels[kept]), mask))
-    return batches
+    return evaluate_both

@@ -4,7 +4,7 @@ A logical batch of any size is `rounds` microbatches on each replica, `accumulat
 memory as a whole.
 
     with strategy.scope():
-        model.compile(...); metrics = loop.classification_metrics()
+        model.compile(...); metrics = training_metrics.made("noisy_sgd")
     loop.train(model, dataset, lambda step: rounds, strategy=strategy, num_steps=1000, metrics=metrics, callbacks=[...])
 """
 
@@ -14,13 +14,7 @@ import math
 import keras
 import tensorflow as tf
 
-
-def classification_metrics() -> dict[str, keras.metrics.Metric]:
-    """Mean loss and accuracy over the examples seen since the last report; made in the strategy's scope."""
-    return {
-        "loss": keras.metrics.Mean(name="loss"),
-        "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-    }
+from noisy_sgd.training import training_metrics
 
 
 def train(
@@ -34,10 +28,13 @@ def train(
     first_step: int = 0,
     steps_per_epoch: int | None = None,
     steps_per_call: int = 1,
+    pause_every: int | None = None,
     norms_every: int | None = None,
     evaluate: collections.abc.Callable[[], dict[str, float]] | None = None,
+    report_privately: collections.abc.Callable[[int, dict[str, float]], None] | None = None,
     callbacks: collections.abc.Sequence[keras.callbacks.Callback] = (),
     steps: tuple[collections.abc.Callable, collections.abc.Callable] | None = None,
+    noise_secret: bytes | None = None,
 ) -> int:
     """Runs logical steps `first_step` to `num_steps`, with Keras' callbacks.
 
@@ -48,24 +45,28 @@ def train(
         rounds: how many microbatches each replica takes in a step.
         strategy: from `distribution.make_strategy`.
         num_steps: the last step, exclusive, counted from the beginning of the run.
-        metrics: updated with every microbatch; "loss" with the losses, others with labels and predictions.
-        first_step: where to begin. Defaults to 0.
+        metrics: from `training_metrics.made`, updated with every microbatch.
+        first_step: where to begin; in the middle of an epoch the metrics go on from what they are. Defaults to 0.
         steps_per_epoch: what Keras' callbacks see as an epoch, at whose end metrics are reported. Defaults to all
             steps.
         steps_per_call: logical steps in one call of the compiled function. Defaults to 1.
+        pause_every: ends a call at every so many steps, for callbacks that must see them. Defaults to None.
         norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) every so many steps. Defaults
             to never.
         evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
+        report_privately: takes the step and the metrics at the end of every epoch, which are then not logged: what is
+            read from the training data without noise is no public fact of a DP-SGD run. Defaults to None.
         callbacks: Keras callbacks.
         steps: from `step_functions` of the same model, strategy and metrics, so that several runs share their tracing.
             Defaults to new ones.
+        noise_secret: what a `DPSGD` without seed takes its noise from, the same on all workers. Defaults to a new one.
 
     Returns:
         The number of steps done since the beginning of the run; less than `num_steps` if a callback set
         `model.stop_training`.
     """
     steps_per_epoch = steps_per_epoch or num_steps
-    model.prepare()
+    model.prepare(noise_secret)
     run_steps, run_step_with_norms = steps or step_functions(model, strategy, metrics)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     listeners = keras.callbacks.CallbackList(
@@ -79,13 +80,15 @@ def train(
         epoch = step // steps_per_epoch
         end = min((epoch + 1) * steps_per_epoch, num_steps)
         listeners.on_epoch_begin(epoch)
-        for metric in metrics.values():
-            metric.reset_state()
+        if step % steps_per_epoch == 0:
+            for metric in metrics.values():
+                metric.reset_state()
         norms = {}
         while step < end and not model.stop_training:
             listeners.on_train_batch_begin(step)
             with_norms = bool(norms_every) and step % norms_every == 0
-            count = 1 if with_norms else _steps_until(step, end, steps_per_call, norms_every)
+            stops = [(step // every + 1) * every for every in (norms_every, pause_every) if every]
+            count = 1 if with_norms else min(end, step + steps_per_call, *stops) - step
             many = [rounds(index) for index in range(step, step + count)]
             # One shape, whatever the count: another one would be traced again.
             many = tf.constant(many + [0] * (steps_per_call - count), tf.int32)
@@ -96,7 +99,10 @@ def train(
                 run_steps(iterator, many, tf.constant(count))
             step += count
             listeners.on_train_batch_end(step - 1, {**norms} if with_norms else {})
-        logs = {name: float(metric.result()) for name, metric in metrics.items()} | norms
+        measured = {name: float(metric.result()) for name, metric in metrics.items()}
+        if report_privately is not None:
+            report_privately(step, measured)
+        logs = (measured if report_privately is None else {}) | norms
         if evaluate is not None:
             logs |= {f"val_{name}": value for name, value in evaluate().items()}
         listeners.on_epoch_end(epoch, logs)
@@ -104,9 +110,18 @@ def train(
     return step
 
 
-def step_functions(model, strategy, metrics) -> tuple[collections.abc.Callable, collections.abc.Callable]:
-    """The compiled steps without and with norms, for several calls of `train`; each is traced when first needed."""
-    return tuple(_steps_function(model, strategy, metrics, with_norms) for with_norms in (False, True))
+def step_functions(
+    model, strategy, metrics, average=None
+) -> tuple[collections.abc.Callable, collections.abc.Callable]:
+    """The compiled steps without and with norms, for several calls of `train`; each is traced when first needed.
+
+    Args:
+        model: a compiled `PrivateModel`.
+        strategy: what it was built under.
+        metrics: as in `train`.
+        average: a `weight_average.WeightAverage` that follows the weights after every step. Defaults to None.
+    """
+    return tuple(_steps_function(model, strategy, metrics, average, with_norms) for with_norms in (False, True))
 
 
 def evaluation(model, dataset: collections.abc.Iterable) -> collections.abc.Callable[[], dict[str, float]]:
@@ -119,7 +134,7 @@ def evaluation(model, dataset: collections.abc.Iterable) -> collections.abc.Call
     Returns:
         A function without arguments; it returns {"loss": ..., "accuracy": ...} over the examples that are not padding.
     """
-    metrics = classification_metrics()
+    metrics = training_metrics.classification()
 
     @tf.function(autograph=False)
     def update(images, labels, mask):
@@ -137,19 +152,10 @@ def evaluation(model, dataset: collections.abc.Iterable) -> collections.abc.Call
     return evaluate
 
 
-def _steps_until(step, end, steps_per_call, norms_every):
-    stop = min(end, step + steps_per_call)
-    return min(stop, (step // norms_every + 1) * norms_every) - step if norms_every else stop - step
-
-
-def _steps_function(model, strategy, metrics, with_norms):
+def _steps_function(model, strategy, metrics, average, with_norms):
     def accumulate(images, labels, mask):
-        losses, predictions = model.accumulate(images, labels, mask=mask)
-        for name, metric in metrics.items():
-            if name == "loss":
-                metric.update_state(losses, sample_weight=mask)
-            else:
-                metric.update_state(labels, predictions, sample_weight=mask)
+        seen = model.accumulate(images, labels, mask=mask)
+        training_metrics.update(metrics, seen, labels, mask, getattr(model.optimizer, "current_l2_norm_clip", None))
 
     def finish():
         norms = model.squared_norms() if with_norms else (tf.zeros([]), tf.zeros([]))
@@ -162,7 +168,10 @@ def _steps_function(model, strategy, metrics, with_norms):
             return (index + 1,)
 
         tf.while_loop(lambda index: index < count, body, (tf.constant(0),), parallel_iterations=1)
-        return tuple(strategy.experimental_local_results(norm)[0] for norm in strategy.run(finish))
+        norms = strategy.run(finish)
+        if average is not None:
+            average.update(strategy, model.optimizer.iterations - 1)
+        return tuple(strategy.experimental_local_results(norm)[0] for norm in norms)
 
     @tf.function(autograph=False)
     def run(iterator, rounds, steps):

@@ -9,6 +9,8 @@
 same two methods.
 """
 
+from typing import Any, NamedTuple
+
 import keras
 import tensorflow as tf
 
@@ -17,6 +19,21 @@ from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import per_example_loss, running_sum
 
 _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
+
+
+class Accumulated(NamedTuple):
+    """What `PrivateModel.accumulate` saw of a microbatch; facts about its examples, without noise.
+
+    Attributes:
+        losses: [B], the mean over an example's views; 0 for padding.
+        predictions: the model's outputs, each [B, ...], the mean over an example's views.
+        norms: [B], of each example's gradient before clipping, 0 for padding, not finite where the gradient is not;
+            None without `noisy_sgd.DPSGD`.
+    """
+
+    losses: tf.Tensor
+    predictions: Any
+    norms: tf.Tensor | None
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -41,6 +58,7 @@ class PrivateModel(keras.Model):
         microbatch_size=None,
         batch_size=None,
         engine="auto",
+        augmentation_multiplicity=1,
     ):
         """Configures the model for training.
 
@@ -59,6 +77,9 @@ class PrivateModel(keras.Model):
                 the batch.
             engine: how clipped sums are computed: "auto", "book_keeping" or "vectorized" (see
                 `noisy_sgd.clipped_gradient_sum`). Defaults to "auto".
+            augmentation_multiplicity: K, views of each training example. Above 1 the inputs that are trained on are
+                [B, K, ...] with targets [B, ...]; an example's gradient, loss and predictions are the mean over its
+                views, and the gradient is clipped once. Evaluation and prediction take inputs [B, ...]. Defaults to 1.
 
         Raises:
             ValueError: for an argument out of range, or a model that `noisy_sgd.gradients.validation` refuses.
@@ -66,6 +87,12 @@ class PrivateModel(keras.Model):
         optimizer = keras.optimizers.get(optimizer)
         _check_size("microbatch_size", microbatch_size)
         _check_size("batch_size", batch_size)
+        if augmentation_multiplicity is None:
+            raise ValueError(
+                "`augmentation_multiplicity` must be a positive integer, 1 for one view of each example. "
+                "Received: augmentation_multiplicity=None"
+            )
+        _check_size("augmentation_multiplicity", augmentation_multiplicity)
         if isinstance(optimizer, dp_sgd.DPSGD):
             if batch_size not in (None, optimizer.batch_size):
                 raise ValueError(
@@ -96,18 +123,24 @@ class PrivateModel(keras.Model):
         self._microbatch_size = microbatch_size
         self._batch_size = batch_size
         self._engine = engine
+        self._views = augmentation_multiplicity
         self._jit_gradients = jit_compile
         self._loss_fn = independence.checked_loss(per_example_loss.from_keras(loss, loss_weights))
         self._running_sum = None
         self.prepare()
 
-    def prepare(self) -> None:
-        """Makes the accumulators and slots for the weights that are trainable now; called before every training."""
+    def prepare(self, noise_secret: bytes | None = None) -> None:
+        """Makes the accumulators and slots for the weights that are trainable now; called before every training.
+
+        Args:
+            noise_secret: what a DP-SGD optimizer without a seed derives its noise from; workers that train together
+                need the same. Defaults to a new one from the operating system.
+        """
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
             if isinstance(self.optimizer, dp_sgd.DPSGD) and self.optimizer.seed is None:
                 # Whatever was restored meanwhile, steps that are taken again must not meet their noise again.
-                self.optimizer.rekey(None)
+                self.optimizer.rekey(noise_secret)
             if self._running_sum is not None:
                 # A step that an error cut short has left its microbatches there.
                 self._running_sum.reset()
@@ -124,19 +157,19 @@ class PrivateModel(keras.Model):
         """Adds a microbatch to this replica's running sum.
 
         Args:
-            x: inputs, any nest of [B, ...].
+            x: inputs, any nest of [B, ...]; [B, K, ...] where `augmentation_multiplicity` is K > 1.
             y: targets, any nest of [B, ...].
             sample_weight: [B]; multiplies the loss before clipping. Defaults to 1.
             mask: [B], 0 for padding, which contributes nothing. Defaults to no padding.
 
         Returns:
-            (losses [B], predictions).
+            An `Accumulated`.
         """
         targets = (y,) if sample_weight is None else (y, sample_weight)
-        losses, predictions, values, unclipped = self._gradients(x, targets, mask)
-        present = tf.shape(losses)[0] if mask is None else tf.math.count_nonzero(mask)
+        seen, values, unclipped = self._gradients(x, targets, mask)
+        present = tf.shape(seen.losses)[0] if mask is None else tf.math.count_nonzero(mask)
         self._running_sum.add(values, present, unclipped)
-        return losses, predictions
+        return seen
 
     def per_example_losses(self, y, predictions) -> tf.Tensor:
         """The compiled loss of each example, [B], without regularization."""
@@ -146,14 +179,16 @@ class PrivateModel(keras.Model):
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             compute = clipped_sum.engine_named(self._engine)
             clip = self.optimizer.clip
-            result = compute(self, self._loss_fn, x, targets, clip=clip, mask=mask)
-            losses, predictions, values = result.losses, result.predictions, result.values
+            result = compute(self, self._loss_fn, x, targets, clip=clip, mask=mask, views=self._views)
+            seen, values = Accumulated(result.losses, result.predictions, result.norms), result.values
             unclipped = clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask)
         else:
-            losses, predictions, values = plain.gradient_sum(self, self._loss_fn, x, targets, mask=mask)
-            unclipped = tf.zeros([])
+            losses, predictions, values = plain.gradient_sum(
+                self, self._loss_fn, x, targets, mask=mask, views=self._views
+            )
+            seen, unclipped = Accumulated(losses, predictions, None), tf.zeros([])
         validation.check_no_added_losses(self)
-        return losses, predictions, values, unclipped
+        return seen, values, unclipped
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
@@ -236,6 +271,15 @@ class PrivateModel(keras.Model):
                 raise
             raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None
 
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras calls the model on a batch as it comes, to build the metrics: one view of each example will do.
+        if self._views > 1 and data_batch is not None:
+            x, *rest = data_batch
+            ranks = [sum(len(t.shape) for t in tensors) for tensors in (keras.tree.flatten(x), self.inputs)]
+            if ranks[0] > ranks[1]:
+                data_batch = (keras.tree.map_structure(lambda t: t[:, 0], x), *rest)
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
     def make_train_function(self, force=False):
         """Keras' train function, after `prepare`."""
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
@@ -260,11 +304,12 @@ class PrivateModel(keras.Model):
         return [weight.regularizer(weight.value) for weight in self.trainable_weights if weight.regularizer is not None]
 
     def _accumulate_all(self, x, y, sample_weight, size):
+        """Losses and predictions of a batch of examples, in microbatches."""
         nest = (x, y) if sample_weight is None else (x, y, sample_weight)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         known = self._batch_size is None or tf.nest.flatten(x)[0].shape[0] is not None
         if self._microbatch_size is None and replicas == 1 and known:
-            return self.accumulate(x, y, sample_weight)
+            return self.accumulate(x, y, sample_weight)[:2]
         # A size known to the trace lets the engine choose; and a replica may get no example at all of an epoch's last
         # batch: it takes one microbatch of padding.
         whole = tf.maximum(size, 1) if self._batch_size is None else -(-self._batch_size // replicas)
@@ -273,13 +318,13 @@ class PrivateModel(keras.Model):
         padded = tf.nest.map_structure(lambda t: _split(t, count, microbatch, size), nest)
         mask = tf.reshape(tf.range(count * microbatch) < size, [count, microbatch])
         with tf.name_scope("first_microbatch"):
-            first = self.accumulate(*tf.nest.map_structure(lambda t: t[0], padded), mask=mask[0])
+            first = self.accumulate(*tf.nest.map_structure(lambda t: t[0], padded), mask=mask[0])[:2]
         outputs = tf.nest.map_structure(
             lambda t: tf.TensorArray(t.dtype, size=count, element_shape=t.shape).write(0, t), first
         )
 
         def body(index, outputs):
-            result = self.accumulate(*tf.nest.map_structure(lambda t: t[index], padded), mask=mask[index])
+            result = self.accumulate(*tf.nest.map_structure(lambda t: t[index], padded), mask=mask[index])[:2]
             return index + 1, tf.nest.map_structure(lambda array, t: array.write(index, t), outputs, result)
 
         _, outputs = tf.while_loop(
@@ -300,8 +345,13 @@ class PrivateModel(keras.Model):
         """Keras' compile arguments and our own."""
         config = super().get_compile_config()
         if config:
-            own = dict(microbatch_size=self._microbatch_size, batch_size=self._batch_size, engine=self._engine)
-            config = {**config, **own, "jit_compile": self._jit_gradients}
+            config.update(
+                microbatch_size=self._microbatch_size,
+                batch_size=self._batch_size,
+                engine=self._engine,
+                augmentation_multiplicity=self._views,
+                jit_compile=self._jit_gradients,
+            )
             config.pop("auto_scale_loss", None)
         return config
 

@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
-from noisy_sgd.training import distribution, loop, private_model
+from noisy_sgd.training import distribution, loop, private_model, training_metrics
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 6)).astype(np.float32)
@@ -29,7 +29,7 @@ def compiled(strategy, make_optimizer=lambda: dp_sgd.DPSGD(0.2, 0.3, 0.5, 8, see
         hidden = keras.layers.Dense(5, activation="tanh")(inputs)
         model = private_model.PrivateModel(inputs, keras.layers.Dense(3, activation="softmax")(hidden))
         model.compile(make_optimizer(), LOSS, batch_size=8)
-        return model, loop.classification_metrics()
+        return model, training_metrics.classification()
 
 
 class Recorder(keras.callbacks.Callback):
