@@ -1,14 +1,33 @@
-"""The only maker of tf.distribute strategies.
+"""The only maker of tf.distribute strategies, and what the workers of one tell each other.
 
 distribution.use_logical_devices(2)                 # before TensorFlow starts: two replicas on one CPU
 strategy = distribution.make_strategy("mirrored")
+strategy = distribution.make_strategy("multi_worker")     # before TensorFlow runs anything; TF_CONFIG says who is who
+index, count = distribution.worker(strategy)
+secret = distribution.broadcast(strategy, keys.secret())  # the chief's, on every worker
+
+Workers run the same program, and meet in its collectives: whatever asks another worker has to be called by all of
+them, in the same order.
 """
 
+import contextlib
 import functools
+import os
+import platform
+import socket
+from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
-STRATEGIES = ("default", "mirrored")
+STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
+
+_EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+_SECONDS_TO_ANSWER = 10.0
+
+
+class WorkerLost(RuntimeError):
+    """Another worker of the run died or cannot be reached; this process can only end, and all be started again."""
 
 
 def use_logical_devices(count: int) -> None:
@@ -35,23 +54,126 @@ def use_logical_devices(count: int) -> None:
         ) from None
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
     """The strategy of a name.
 
     Args:
-        name: "default", one device; "mirrored", one replica on each GPU, or on each logical CPU where there is no GPU.
+        name: "default", one device; "mirrored", one replica on each GPU, or on each logical CPU where there is no GPU;
+            "multi_worker", the same over the processes that the environment variable TF_CONFIG lists, each of which
+            runs this program (one CPU replica or all GPUs of each); "tpu". The last two have to be made before
+            TensorFlow runs anything. One a process.
+        tpu: a Cloud TPU's name, its address "grpc://host:port", or "local". For "tpu" alone.
 
     Returns:
         A `tf.distribute.Strategy`; build model and optimizer in its `scope()`.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name, a TF_CONFIG that is missing or wrong, a TPU that is not there, or a strategy made
+            too late.
     """
+    if tpu is not None and name != "tpu":
+        raise ValueError(f'`tpu` is for strategy "tpu" alone. Received: strategy={name!r}, tpu={tpu!r}')
     if name == "default":
         return tf.distribute.get_strategy()
     if name == "mirrored":
         return _mirrored()
+    if name == "multi_worker":
+        return _multi_worker()
+    if name == "tpu":
+        return _tpu(tpu)
     raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
+
+
+def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """This process's place among the workers: (index, count); (0, 1) where one process drives all devices."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs = len(cluster.get("chief", []))
+    index = int(resolver.task_id) + (chiefs if resolver.task_type == "worker" else 0)
+    return index, chiefs + len(cluster["worker"])
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the worker that writes the run's files."""
+    return worker(strategy)[0] == 0
+
+
+def broadcast(strategy: tf.distribute.Strategy, data: bytes) -> bytes:
+    """The chief's bytes, on every worker; what the others pass is not used."""
+    return gather(strategy, data if is_chief(strategy) else b"")[0]
+
+
+def gather(strategy: tf.distribute.Strategy, data: bytes) -> list[bytes]:
+    """Every worker's bytes, of any length, in the workers' order."""
+    index, count = worker(strategy)
+    if count == 1:
+        return [data]
+    lengths = np.zeros(count, np.int64)
+    lengths[index] = len(data)
+    lengths = _sum_over_workers(strategy, lengths)
+    rows = np.zeros([count, max(lengths)], np.int64)
+    rows[index, : len(data)] = list(data)
+    rows = _sum_over_workers(strategy, rows)
+    return [row[:length].astype(np.uint8).tobytes() for row, length in zip(rows, lengths, strict=True)]
+
+
+def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
+    """Whether any worker's flag is set; the same answer on every one."""
+    if worker(strategy)[1] == 1:
+        return bool(flag)
+    return bool(_sum_over_workers(strategy, np.asarray([flag], np.int64))[0])
+
+
+def require_same(strategy: tf.distribute.Strategy, name: str, data: bytes) -> None:
+    """Refuses to go on where the workers hold different values of what has to be the same everywhere.
+
+    Args:
+        strategy: from `make_strategy`.
+        name: what it is, for the message.
+        data: this worker's, for example a configuration as text.
+
+    Raises:
+        ValueError: on every worker, for data that differ from the chief's.
+    """
+    rows = gather(strategy, data)
+    different = [index for index, row in enumerate(rows) if row != rows[0]]
+    if different:
+        raise ValueError(
+            f"`{name}` must be the same on every worker: start all of them with the same flags and data. "
+            f"Received: another one than worker 0's on workers {different} of {len(rows)}"
+        )
+
+
+def topology(strategy: tf.distribute.Strategy) -> dict[str, int | list[str]]:
+    """What floating-point results depend on beside the program: {"replicas", "workers", "devices": one a worker}."""
+    devices = [data.decode() for data in gather(strategy, _devices(strategy).encode())]
+    return {"replicas": strategy.num_replicas_in_sync, "workers": worker(strategy)[1], "devices": devices}
+
+
+@contextlib.contextmanager
+def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns TensorFlow's errors of a worker that died (at once) or fell silent (after ten seconds) into `WorkerLost`.
+
+    Raises:
+        WorkerLost: where the block failed so.
+    """
+    index, count = worker(strategy)
+    try:
+        yield
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    ) as error:
+        if count == 1:
+            raise
+        raise WorkerLost(
+            f"Worker {index} of {count} ends, because another worker died or cannot be reached; "
+            "start all workers again, and the run continues from its last checkpoint"
+        ) from error
 
 
 @functools.cache
@@ -61,3 +183,124 @@ def _mirrored() -> tf.distribute.Strategy:
     reduction = None if gpus else tf.distribute.ReductionToOneDevice()
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+
+
+@functools.cache
+def _multi_worker() -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    _check_cluster(resolver)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except RuntimeError as error:
+        if "startup" not in str(error):
+            raise
+        raise ValueError(
+            '`strategy` "multi_worker" must be made before TensorFlow runs anything: make it first. '
+            "Received: strategy='multi_worker'"
+        ) from None
+    except tf.errors.OpError as error:
+        own = resolver.cluster_spec().task_address(resolver.task_type, resolver.task_id)
+        raise ValueError(
+            f"`TF_CONFIG` must give this worker an address that it can listen on, and the others theirs: "
+            f"{_first_sentence(error)}. Received: {own!r} for worker {resolver.task_id}"
+        ) from None
+
+
+def _check_cluster(resolver) -> None:
+    way_out = f"write for example TF_CONFIG='{_EXAMPLE}'"
+    try:
+        cluster = resolver.cluster_spec().as_dict()
+        kind, index = resolver.task_type, resolver.task_id
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`TF_CONFIG` must be JSON with a cluster and a task; {way_out}. Received: {_first_sentence(error)}"
+        ) from None
+    if not cluster:
+        raise ValueError(
+            f'`strategy` "multi_worker" needs the workers in the environment variable TF_CONFIG; {way_out}. '
+            "Received: a TF_CONFIG that is not set, or names no cluster"
+        )
+    if not cluster.get("worker") or set(cluster) - {"chief", "worker"} or len(cluster.get("chief", [])) > 1:
+        raise ValueError(
+            '`TF_CONFIG` must list the workers under "cluster", "worker" (one of them may be called "chief"), and '
+            f"nothing else; {way_out}. Received: cluster={cluster}"
+        )
+    if kind not in cluster or index is None or not 0 <= index < len(cluster[kind]):
+        raise ValueError(
+            f'`TF_CONFIG` must say under "task" which of the workers this process is; {way_out}. '
+            f"Received: type={kind!r}, index={index!r}, cluster={cluster}"
+        )
+
+
+@functools.cache
+def _tpu(name: str | None) -> tf.distribute.Strategy:
+    if not name:
+        raise ValueError(
+            '`tpu` must name the TPU of strategy "tpu": its name in Google Cloud, grpc://host:port, or "local" on a '
+            f"machine with TPUs of its own. Received: tpu={name!r}"
+        )
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        _check_answering(resolver.cluster_spec().as_dict())
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    # Whatever the metadata server, the network or the runtime raise: without its TPU the program can only end.
+    except Exception as error:
+        raise ValueError(
+            f"`tpu` must be a TPU that answers, under a TensorFlow that drives TPUs: {_first_sentence(error)}. "
+            f"Received: tpu={name!r}"
+        ) from None
+
+
+def _check_answering(cluster: dict[str, list[str]]) -> None:
+    # TensorFlow itself waits for minutes.
+    for address in (address for job in cluster.values() for address in job):
+        host, _, port = address.removeprefix("grpc://").rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"nothing answers at {address} ({error})") from None
+
+
+def _first_sentence(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].split(": No OpKernel")[0].rstrip(". ")
+
+
+def _sum_over_workers(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+    with naming_lost_workers(strategy):
+        return _summation(strategy)(tf.constant(values)).numpy()
+
+
+@functools.cache
+def _summation(strategy):
+    local_replicas = strategy.num_replicas_in_sync // worker(strategy)[1]
+
+    def on_replica(values):
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group % local_replicas, 0)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, values, tf.zeros_like(values)))
+
+    @tf.function(autograph=False)
+    def run(values):
+        return strategy.experimental_local_results(strategy.run(on_replica, args=(values,)))[0]
+
+    return run
+
+
+def _devices(strategy: tf.distribute.Strategy) -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "TPU"
+    if gpus:
+        return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus)
+    # The kernels depend on the processor, and how they split their sums on the number of threads.
+    return f"{_processor()}, {len(os.sched_getaffinity(0))} threads"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()

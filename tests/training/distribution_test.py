@@ -1,8 +1,12 @@
+import json
+import os
+import socket
 import subprocess
 import sys
+from unittest import mock
 
 import tensorflow as tf
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from noisy_sgd.training import distribution
 
@@ -11,7 +15,7 @@ def setUpModule():
     distribution.use_logical_devices(2)
 
 
-class DistributionTest(absltest.TestCase):
+class DistributionTest(parameterized.TestCase):
     def test_default_is_one_replica_and_mirrored_one_a_logical_device(self):
         self.assertEqual(distribution.make_strategy("default").num_replicas_in_sync, 1)
         strategy = distribution.make_strategy("mirrored")
@@ -29,6 +33,77 @@ class DistributionTest(absltest.TestCase):
         distribution.use_logical_devices(2)  # what it is already
         with self.assertRaisesRegex(ValueError, "before TensorFlow runs anything.*Received: logical_devices=3"):
             distribution.use_logical_devices(3)
+
+    @parameterized.parameters(
+        (None, "needs the workers in the environment variable TF_CONFIG.*Received: a TF_CONFIG that is not set"),
+        ("{", "`TF_CONFIG` must be JSON.*Received: Expecting property name"),
+        ("[]", "Received: a TF_CONFIG that is not set, or names no cluster"),
+        ({"cluster": ["a:1"]}, "`TF_CONFIG` must be JSON with a cluster and a task"),
+        ({"cluster": {"worker": "a:1"}}, "`TF_CONFIG` must be JSON with a cluster and a task"),
+        ({"cluster": {"chief": ["a:1"]}}, "must list the workers under"),
+        ({"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}, "must list the workers under.*Received: cluster="),
+        ({"cluster": {"worker": ["a:1"]}}, "which of the workers this process is.*Received: type=None, index=None"),
+        ({"cluster": {"worker": ["a:1"]}, "task": []}, "which of the workers this process is"),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}, "Received: type='worker', index=1"),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}, "index=-1"),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}, "Received: type='chief', index=0"),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "x"}}, "Received: invalid literal"),
+    )
+    def test_a_wrong_tf_config_is_refused(self, written, message):
+        environment = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
+        if written is not None:
+            environment["TF_CONFIG"] = written if isinstance(written, str) else json.dumps(written)
+        with (
+            mock.patch.dict(os.environ, environment, clear=True),
+            self.assertRaisesRegex(ValueError, message) as caught,
+        ):
+            distribution.make_strategy("multi_worker")
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_several_workers_come_before_everything(self):
+        tf.zeros([])
+        alone = {"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}
+        with (
+            mock.patch.dict(os.environ, {"TF_CONFIG": json.dumps(alone)}),
+            self.assertRaisesRegex(ValueError, "must be made before TensorFlow runs anything"),
+        ):
+            distribution.make_strategy("multi_worker")
+
+    @parameterized.parameters(
+        (None, "`tpu` must name the TPU"),
+        ("", "`tpu` must name the TPU"),
+        ("local", "`tpu` must be a TPU that answers.*TPUs not found in the cluster.*Received: tpu='local'"),
+        ("grpc://nowhere", "`tpu` must be a TPU that answers.*Received: tpu='grpc://nowhere'"),
+    )
+    def test_a_tpu_that_is_not_there_is_refused(self, tpu, message):
+        with self.assertRaisesRegex(ValueError, message) as caught:
+            distribution.make_strategy("tpu", tpu=tpu)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_a_tpu_that_does_not_answer_is_refused_at_once(self):
+        with socket.socket() as taken:
+            taken.bind(("localhost", 0))  # and nobody listens
+            address = f"grpc://localhost:{taken.getsockname()[1]}"
+            with self.assertRaisesRegex(ValueError, "nothing answers at localhost:.*Received: tpu='grpc://localhost:"):
+                distribution.make_strategy("tpu", tpu=address)
+
+    def test_a_tpu_for_another_strategy_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "Received: strategy='default', tpu='mine'"):
+            distribution.make_strategy("default", tpu="mine")
+
+    @parameterized.parameters(("default", 1), ("mirrored", 2))
+    def test_one_process_asks_only_itself(self, name, replicas):
+        strategy = distribution.make_strategy(name)
+        self.assertEqual(distribution.worker(strategy), (0, 1))
+        self.assertTrue(distribution.is_chief(strategy))
+        self.assertEqual(distribution.broadcast(strategy, b"mine"), b"mine")
+        self.assertEqual([distribution.any_worker(strategy, flag) for flag in (False, True)], [False, True])
+        distribution.require_same(strategy, "configuration", b"mine")
+        topology = distribution.topology(strategy)
+        self.assertEqual((topology["replicas"], topology["workers"]), (replicas, 1))
+        self.assertRegex(topology["devices"][0], r"\w+, \d+ threads")
+        with self.assertRaises(tf.errors.UnavailableError), distribution.naming_lost_workers(strategy):
+            raise tf.errors.UnavailableError(None, None, "not a worker's")
 
     def test_the_package_imports_nothing_heavy(self):
         code = "import sys, noisy_sgd, noisy_sgd.keys; assert not {'tensorflow', 'keras'} & set(sys.modules)"
