@@ -223,6 +223,20 @@ class DPSGD(noisy_sgd.NoisySGD):
             sums = self._query.with_noise(sample_state, self._global_state()).sum_state
         return [value / self._batch_size for value in sums]
 
+    def rekey(self, seed: int | bytes | None) -> None:
+        """Takes another noise, for another run of the same compiled step.
+
+        Under a strategy of several workers all of them call it, and take the chief's.
+
+        Args:
+            seed: an integer; bytes of `keys.secret`, which then are in no configuration and no saved model, as if the
+                optimizer had been made with seed=None; or None for a new secret from the operating system.
+
+        Raises:
+            ValueError: for anything else, or a secret of less than 16 bytes.
+        """
+        self._take_noise_of(seed)
+
     def load_own_variables(self, store):
         """Takes saved variables; a secret noise key becomes another, lest steps taken again meet their noise again."""
         super().load_own_variables(store)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from noisy_sgd import keys
 from noisy_sgd.mechanisms import gaussian
 
+_SECRET_BYTES = 16
 _NOT_PER_EXAMPLE = "it clips the batch's gradient on each replica; use noisy_sgd.DPSGD to clip each example's"
 REFUSED = {
     "clipnorm": _NOT_PER_EXAMPLE,
@@ -27,30 +28,52 @@ REFUSED = {
 class NoiseKey:
     """Holds the 128-bit noise key where neither Keras nor TensorFlow's saving finds it.
 
-    The key is a variable, so that no traced graph contains it and a checkpoint can restore it. A copy of a secret key
-    is another
-    secret: the same noise on two different gradients would cancel in their difference.
+    The key is a variable, so that no traced graph contains it and a checkpoint can restore it. Under a strategy of
+    several workers all hold the chief's key, whatever each of them was given: noise of two keys would be no share of
+    one draw. A copy of a secret key is another secret: the same noise on two different gradients would cancel in their
+    difference.
 
     Args:
-        seed: the seed, or None for a secret from the operating system.
+        seed: the seed; bytes, a secret; or None for a secret from the operating system.
     """
 
     __slots__ = ("seed", "variable")
 
-    def __init__(self, seed: int | None):
-        self.variable = tf.Variable([0, 0], dtype=tf.int64, trainable=False, name="noise_key")
-        self.assign(seed)
+    def __init__(self, seed: int | bytes | None):
+        self.seed, key = _seed_and_key(seed)
+        self.variable = _of_the_chief(key)
 
-    def assign(self, seed: int | None) -> None:
-        """Takes the key of another seed, or another secret."""
-        self.seed = seed
-        self.variable.assign(keys.derive(keys.secret() if seed is None else seed, "noise"))
+    def assign(self, seed: int | bytes | None) -> None:
+        """Takes the key of another seed or secret; under several workers, called by all of them."""
+        self.seed, key = _seed_and_key(seed)
+        with getattr(self.variable, "distribute_strategy", tf.distribute.get_strategy()).scope():
+            self.variable.assign(_of_the_chief(key).read_value())
 
     def __repr__(self) -> str:
         return "NoiseKey(...)"
 
     def __deepcopy__(self, memo):
         return NoiseKey(self.seed)
+
+
+def _of_the_chief(key: tuple[int, int]) -> tf.Variable:
+    # A variable's first value is the chief's on every worker; what is assigned later stays each worker's own.
+    return tf.Variable(key, dtype=tf.int64, trainable=False, name="noise_key")
+
+
+def _seed_and_key(seed: int | bytes | None) -> tuple[int | None, tuple[int, int]]:
+    """The seed that may be shown, None for a secret, and the key."""
+    secret = keys.secret() if seed is None else seed
+    if isinstance(secret, bytes):
+        if len(secret) < _SECRET_BYTES:
+            raise ValueError(
+                f"`seed` must have at least {_SECRET_BYTES} bytes where it is a secret; noisy_sgd.keys.secret() makes "
+                f"one. Received: {len(secret)} bytes"
+            )
+        return None, keys.derive(secret, "noise")
+    if isinstance(secret, bool) or not isinstance(secret, int | np.integer):
+        raise ValueError(f"`seed` must be an integer or a secret. Received: seed of type {type(seed).__name__}")
+    return int(secret), keys.derive(secret, "noise")
 
 
 def refuse(arguments: dict) -> None:
@@ -108,8 +131,7 @@ class NoisySGD(keras.optimizers.SGD):
             raise ValueError(f"`noise_std` must be finite and at least 0. Received: noise_std={noise_std}")
         if geometry not in gaussian.GEOMETRIES:
             raise ValueError(f"`geometry` must be one of {gaussian.GEOMETRIES}. Received: geometry={geometry!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-            raise ValueError(f"`seed` must be an integer. Received: seed={seed!r}")
+        _check_seed(seed)
         self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
         self._initial_noise_std = initial
         self._noise_std = None
@@ -138,10 +160,20 @@ class NoisySGD(keras.optimizers.SGD):
             name="noise_std",
         )
 
-    def rekey(self, seed: int | None) -> None:
-        """Takes another seed's noise, for another run of the same compiled step; `DPSGD` draws a secret for None."""
-        self.seed = seed
+    def rekey(self, seed: int) -> None:
+        """Takes another seed's noise, for another run of the same compiled step.
+
+        Under a strategy of several workers all of them call it, and take the chief's.
+
+        Raises:
+            ValueError: for what is not an integer.
+        """
+        _check_seed(seed)
+        self._take_noise_of(seed)
+
+    def _take_noise_of(self, seed):
         self._noise_key.assign(seed)
+        self.seed = self._noise_key.seed
 
     @property
     def noise_std(self):
@@ -205,3 +237,9 @@ class NoisySGD(keras.optimizers.SGD):
         value = self._initial_noise_std if self._noise_std is None else np.asarray(self._noise_std)
         config.update(noise_std=value.tolist(), seed=self.seed, geometry=self.geometry)
         return config
+
+
+def _check_seed(seed):
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        shown = f"{len(seed)} bytes" if isinstance(seed, bytes) else repr(seed)
+        raise ValueError(f"`seed` must be an integer. Received: seed={shown}")

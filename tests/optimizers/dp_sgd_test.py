@@ -81,6 +81,16 @@ class DPSGDTest(parameterized.TestCase):
         optimizer = dp_sgd.DPSGD(0.5, 1.0, 1.0, 4)
         self.assertNotEqual(key_of(optimizer), key_of(dp_sgd.DPSGD.from_config(optimizer.get_config())))
 
+    def test_a_secret_is_taken_as_bytes_and_not_shown(self):
+        first, second = dp_sgd.DPSGD(0.5, 1.0, 1.0, 4), dp_sgd.DPSGD(0.5, 1.0, 1.0, 4, seed=7)
+        for optimizer in (first, second):
+            optimizer.rekey(b"0123456789abcdef")
+            self.assertIsNone(optimizer.seed)
+            self.assertNotIn("0123456789abcdef", json.dumps(keras.optimizers.serialize(optimizer)) + repr(optimizer))
+        self.assertEqual(key_of(first), key_of(second))
+        first.rekey(None)
+        self.assertNotEqual(key_of(first), key_of(second))
+
     def test_the_key_is_in_no_config_and_no_saved_model(self):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
         optimizer = dp_sgd.DPSGD(0.1, 1.0, 1.0, 4)

@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from scipy import stats
 
+from noisy_sgd import keys
 from noisy_sgd.optimizers import noisy_sgd
 from noisy_sgd.training import distribution
 
@@ -137,6 +138,27 @@ class NoiseKeyTest(absltest.TestCase):
         public = noisy_sgd.NoiseKey(7)
         self.assertEqual(list(public.variable.numpy()), list(copy.deepcopy(public).variable.numpy()))
         self.assertEqual(repr(secret), "NoiseKey(...)")
+
+    def test_bytes_are_a_secret_and_are_not_shown(self):
+        key, material = noisy_sgd.NoiseKey(7), bytes(range(16))
+        key.assign(material)
+        self.assertIsNone(key.seed)
+        self.assertEqual(tuple(key.variable.numpy()), keys.derive(material, "noise"))
+        self.assertEqual(repr(key), "NoiseKey(...)")
+        self.assertNotEqual(list(key.variable.numpy()), list(copy.deepcopy(key).variable.numpy()))
+        for refused in (b"short", True, 1.5):
+            with self.assertRaisesRegex(ValueError, "`seed` must") as caught:
+                key.assign(refused)
+            self.assertNotIn("short", str(caught.exception))
+
+    def test_noisy_sgd_has_no_secret(self):
+        optimizer = noisy_sgd.NoisySGD(0.1, 1.0, seed=1)
+        with self.assertRaisesRegex(ValueError, "`seed` must be an integer. Received: seed=16 bytes"):
+            optimizer.rekey(bytes(16))
+        with self.assertRaisesRegex(ValueError, "Received: seed=None"):
+            optimizer.rekey(None)
+        optimizer.rekey(2)
+        self.assertEqual(optimizer.get_config()["seed"], 2)
 
 
 if __name__ == "__main__":
