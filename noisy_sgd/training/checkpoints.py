@@ -18,6 +18,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -91,7 +92,7 @@ def load_newest(directory: str | os.PathLike, warn: Callable[[str], None]) -> Ch
     with _naming(directory, "read"):
         found = _steps(_files(directory).names(directory))
     names = list(found.values())
-    for name, earlier in zip(names, [*names[1:], None], strict=True):
+    for name, earlier in itertools.zip_longest(names, names[1:]):
         path = _join(directory, name)
         try:
             return _decoded(read_file(path))
