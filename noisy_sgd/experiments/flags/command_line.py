@@ -1,0 +1,144 @@
+"""A command line, read: flags made from the fields of a configuration, their values, and refusals in one sentence.
+
+values = command_line.flag_set()
+command_line.define(values, "data", config.Data, {"dataset": "the images", "data_dir": "where they lie"})
+command_line.parse(values, ["train", "--dataset=mnist"], train)
+config.Data(**command_line.typed(values, config.Data))      # Data(dataset="mnist")
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import app
+from absl import flags as absl_flags
+
+from noisy_sgd import config
+
+BAD_INPUT = 2
+
+_DEFINE = {
+    bool: absl_flags.DEFINE_boolean,
+    float: absl_flags.DEFINE_float,
+    int: absl_flags.DEFINE_integer,
+    str: absl_flags.DEFINE_string,
+}
+
+
+def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], argv: Sequence[str] | None = None) -> None:
+    """Parses the command line and runs a binary; bad input ends in one sentence and exit status 2.
+
+    Args:
+        parser: one of this package's functions, from a command line to a configuration.
+        main: called with the configuration.
+        argv: the command line. Defaults to `sys.argv`.
+    """
+    # TensorFlow's and matplotlib's notes would drown the one sentence that matters.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def checked(argv):
+        absl_flags.FLAGS([argv[0], "--verbosity=-1"])
+        with refusals():
+            return parser(argv)
+
+    app.run(main, argv=None if argv is None else list(argv), flags_parser=checked)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turns a ValueError or OSError into one sentence on stderr and exit status 2; for everything before training."""
+    try:
+        yield
+    except (absl_flags.Error, ValueError, OSError) as error:
+        print(f"{pathlib.Path(sys.argv[0]).stem}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def flag_set() -> absl_flags.FlagValues:
+    """A binary's own flags, none yet."""
+    return absl_flags.FlagValues()
+
+
+def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping[str, str], **defaults: Any) -> None:
+    """Defines flags that are called as fields of a configuration, and read as what these fields hold.
+
+    Args:
+        values: the flag set that they belong to.
+        title: what `--help` puts them under.
+        group: a dataclass, or one of its values, whose fields are then the defaults.
+        helps: what a flag is for, by the field's name.
+        **defaults: other defaults than the group's, by the field's name.
+    """
+    for field in dataclasses.fields(group):
+        if field.name in helps:
+            kind = _kind(field.type)
+            default = defaults.get(field.name, getattr(group, field.name))
+            _DEFINE[kind](field.name, default, helps[field.name], flag_values=values, module_name=title)
+
+
+def define_list(values: absl_flags.FlagValues, title: str, name: str, default: Any, explained: str) -> None:
+    """Defines a flag that takes several values with commas between them."""
+    listed = (
+        None if default is None else [f"{value:g}" if isinstance(value, float) else str(value) for value in default]
+    )
+    absl_flags.DEFINE_list(name, listed, explained, flag_values=values, module_name=title)
+
+
+def parse(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) -> None:
+    """Reads a command line into a flag set; `--help` ends here, with what the `binary`'s docstring says."""
+    absl_flags.DEFINE_boolean("help", False, "show this help", flag_values=values, module_name="help")
+    positional = values(list(argv))[1:]
+    if values["help"].value:
+        print(f"{binary.__name__}: {binary.__doc__}\n\n{values.get_help()}")
+        sys.exit(0)
+    if positional:
+        raise config.ConfigError(f"Flags start with two dashes (Received: {positional[0]}); write --name=value")
+
+
+def typed(values: absl_flags.FlagValues, group: Any) -> dict[str, Any]:
+    """The values of the flags that are called as fields of a configuration."""
+    return {field.name: values[field.name].value for field in dataclasses.fields(group) if field.name in values}
+
+
+def whole_numbers(values: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
+    """A list of whole numbers.
+
+    Raises:
+        ConfigError: if it lists something else.
+    """
+    listed = values[name].value
+    digits = all(number.isdecimal() for number in listed)
+    config.require(digits, name, "must list whole numbers", ",".join(listed), "separate them by commas, such as 16,32")
+    return tuple(map(int, listed))
+
+
+def numbers(values: absl_flags.FlagValues, name: str) -> tuple[float, ...]:
+    """A list of numbers.
+
+    Raises:
+        ConfigError: if it lists something else.
+    """
+    listed = values[name].value
+    try:
+        return tuple(map(float, listed))
+    except ValueError:
+        received = f"Received: {name}={','.join(listed)}"
+        way_out = "separate them by commas, such as 0,0.5"
+        raise config.ConfigError(f"`--{name}` must list numbers ({received}); {way_out}") from None
+
+
+def one_of(what: str, choices: Sequence[str]) -> str:
+    """A help text that lists the choices."""
+    return f"{what} ({' | '.join(choices)})"
+
+
+def _kind(annotation: Any) -> type:
+    """int of both `int` and `int | None`."""
+    alternatives = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next(kind for kind in alternatives if kind in _DEFINE)
