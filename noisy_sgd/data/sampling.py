@@ -1,20 +1,22 @@
 """Logical batches: which examples a step sees, cut into microbatches of one shape, and streamed.
 
 A sampler says which examples step t sees, as a pure function of (seed, t), so that a run can stop and resume anywhere.
-`ShuffledBatches` visits every example once an epoch, in a fresh order. The indices of a logical batch are padded to
-whole microbatches, and a mask says which of them count; only indices are ever as many as the logical batch, the images
-are gathered one microbatch at a time.
+`ShuffledBatches` visits every example once an epoch, in a fresh order; `PoissonBatches` includes each example in each
+step independently, with probability q = B / N. The indices of a logical batch are padded to whole microbatches, and a
+mask says which of them count; only indices are ever as many as the logical batch, the images are read one microbatch at
+a time, by each worker its own.
 
-    sampler = sampling.ShuffledBatches(len(digits.train_labels), batch_size=256, seed=7)
+    sampler = sampling.PoissonBatches(digits.num_train_examples, batch_size=256, seed=7)
     for images, labels, mask in sampling.stream(digits, sampler, 64, first_step=0, num_steps=10):
         ...                                    # sampling.num_microbatches(sampler, step, 64) of them a step
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import keys
-from noisy_sgd.data import bundled
 
 # Indices that one call into Python makes, enough that the call (0.2 ms) costs a step of a small model nothing.
 _INDICES_A_CALL = 8192
@@ -26,22 +28,17 @@ class ShuffledBatches:
     Args:
         num_examples: number of examples to draw from.
         batch_size: examples of a logical batch.
-        seed: integer; the orders are a function of it alone.
+        seed: integer, or a secret's bytes; the orders are a function of it alone.
 
     Raises:
         ValueError: for a batch size below 1 or above the number of examples.
     """
 
-    def __init__(self, num_examples: int, batch_size: int, seed: int):
-        if not 1 <= batch_size <= num_examples:
-            raise ValueError(
-                f"`batch_size` must be between 1 and the number of examples, {num_examples}. "
-                f"Received: batch_size={batch_size}"
-            )
+    def __init__(self, num_examples: int, batch_size: int, seed: int | bytes):
+        _check_batch_size(batch_size, num_examples)
         self.num_examples = int(num_examples)
         self.batch_size = int(batch_size)
-        self.seed = seed
-        self._key = [word % 2**64 for word in keys.derive(seed, "order")]
+        self._key = keys.derive(seed, "order")
         self._current = (-1, None)
 
     @property
@@ -60,21 +57,59 @@ class ShuffledBatches:
         return self._permutation(epoch)[position : position + self.batch_size]
 
     def _position(self, step: int) -> tuple[int, int]:
-        if step < 0:
-            raise ValueError(f"`step` must not be negative. Received: step={step}")
-        epoch, batch = divmod(int(step), self.steps_per_epoch)
+        epoch, batch = divmod(_checked_step(step), self.steps_per_epoch)
         return epoch, batch * self.batch_size
 
     def _permutation(self, epoch: int) -> np.ndarray:
         # One assignment of a pair: a thread that reads while another writes sees a whole epoch, the old or the new one.
         cached, permutation = self._current
         if cached != epoch:
-            # The counter's high words hold the epoch, its low ones count draws: no two epochs share any.
-            generator = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, epoch, 0]))
-            permutation = generator.permutation(self.num_examples)
+            permutation = _generator(self._key, epoch).permutation(self.num_examples)
             permutation.setflags(write=False)
             self._current = (epoch, permutation)
         return permutation
+
+
+class PoissonBatches:
+    """Poisson subsampling: each example is in each step's batch independently, with probability q = B / N.
+
+    Batches are of any size, B on average: none may be empty, and a large one is not cut. With a `capacity` M, where a
+    compiled program holds no more, a draw beyond it keeps M of its examples, drawn evenly. Whatever it keeps, such a
+    run differs from the uncut one only where a draw exceeds M, so (epsilon, delta) of the uncut mechanism becomes
+
+        (epsilon, delta + (1 + e^epsilon) * num_steps * P(Binomial(N, q) > M)).
+
+    Args:
+        num_examples: N, number of examples to draw from.
+        batch_size: B, expected size of a batch.
+        seed: integer, or a secret's bytes; the batches are a function of it alone, and independent of the noise that
+            the same seed draws.
+        capacity: M, largest size of a batch. Defaults to None, no limit.
+
+    Raises:
+        ValueError: for a batch size below 1 or above the number of examples, or a capacity below 1.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, seed: int | bytes, capacity: int | None = None):
+        _check_batch_size(batch_size, num_examples)
+        if capacity is not None and capacity < 1:
+            raise ValueError(f"`capacity` must be at least 1. Received: capacity={capacity}")
+        self.num_examples = int(num_examples)
+        self.batch_size = int(batch_size)
+        self.capacity = capacity
+        self._key = keys.derive(seed, "inclusion")
+
+    def size(self, step: int) -> int:
+        """Number of examples of a step's batch."""
+        return len(self.indices(step))
+
+    def indices(self, step: int) -> np.ndarray:
+        """Indices of the examples of a step's batch, rising, int64 [size(step)]."""
+        uniform = _generator(self._key, _checked_step(step)).random(self.num_examples)
+        included = np.flatnonzero(uniform < self.batch_size / self.num_examples)
+        if self.capacity is not None and len(included) > self.capacity:
+            included = np.sort(included[np.argsort(uniform[included])[: self.capacity]])
+        return included
 
 
 def num_microbatches(sampler, step: int, microbatch_size: int, multiple_of: int = 1) -> int:
@@ -107,40 +142,58 @@ def microbatches(indices: np.ndarray, microbatch_size: int, multiple_of: int = 1
 
 
 def stream(
-    image_set: bundled.ImageSet,
+    image_set,
     sampler,
     microbatch_size: int,
     *,
     first_step: int = 0,
     num_steps: int,
     multiple_of: int = 1,
+    worker: tuple[int, int] = (0, 1),
+    augment: Callable | None = None,
 ) -> tf.data.Dataset:
     """The microbatches of consecutive steps, one after the other.
 
-    The tail of a stream from step 0 is the stream from `first_step`.
+    The tail of a stream from step 0 is the stream from `first_step`. Every worker draws all indices, which costs it
+    nothing, and reads the images of its own microbatches alone; padding is zeros, and reads none.
 
     Args:
-        image_set: images and labels; its training set is read.
-        sampler: `ShuffledBatches`, or what else has `num_examples`, `batch_size`, `indices(step)` and
+        image_set: a `bundled.ImageSet`, or what else has its `name`, `image_shape`, `num_train_examples` and
+            `train_reader()`.
+        sampler: `ShuffledBatches`, `PoissonBatches`, or what else has `num_examples`, `batch_size`, `indices(step)` and
             `size(step)`.
         microbatch_size: m, examples of a microbatch.
         first_step: Defaults to 0.
         num_steps: how many steps to stream.
-        multiple_of: pads every step to a multiple of so many microbatches, the number of replicas. Defaults to 1.
+        multiple_of: pads every step to a multiple of so many microbatches, the number of replicas of all workers.
+            Defaults to 1.
+        worker: (index, count). Of every `multiple_of` consecutive microbatches this worker gets its contiguous share,
+            `multiple_of / count` of them. Defaults to (0, 1), all of them.
+        augment: augment(images [m, ...], indices [m], step) -> images [m, ...] or [m, views, ...], of TensorFlow's
+            operations, as `augmentation.make` makes it. Defaults to None, the images as they are.
 
     Returns:
-        A dataset of images uint8 [m, height, width, channels], labels int32 [m] and mask bool [m]; step t has
-        `num_microbatches(sampler, t, microbatch_size, multiple_of)` of them.
+        A dataset of images uint8 [m, height, width, channels] or what `augment` makes of them, labels int32 [m] and
+        mask bool [m]; step t has `num_microbatches(sampler, t, microbatch_size, multiple_of)` of them, over all
+        workers.
 
     Raises:
-        ValueError: for a size or a multiple below 1, or a sampler for another number of examples.
+        ValueError: for a size or a multiple below 1, a sampler for another number of examples, or workers that do not
+            divide `multiple_of`.
     """
     _check(microbatch_size, multiple_of)
-    if sampler.num_examples != len(image_set.train_labels):
+    if sampler.num_examples != image_set.num_train_examples:
         raise ValueError(
-            f"`sampler` must draw from the {len(image_set.train_labels)} training images of {image_set.name}. "
+            f"`sampler` must draw from the {image_set.num_train_examples} training images of {image_set.name}. "
             f"Received: num_examples={sampler.num_examples}"
         )
+    index, workers = worker
+    if not 0 <= index < workers or multiple_of % workers:
+        raise ValueError(
+            f"`worker` must be (index, count) with index below count, and count a divisor of the {multiple_of} "
+            f"microbatches that `multiple_of` asks for at a time. Received: worker={worker}"
+        )
+    share = multiple_of // workers
     steps_a_call = max(
         1, _INDICES_A_CALL // (_whole(sampler.batch_size, microbatch_size, multiple_of) * microbatch_size)
     )
@@ -148,23 +201,45 @@ def stream(
 
     def draw(first):
         steps = range(int(first), min(int(first) + steps_a_call, end))
-        parts = [microbatches(sampler.indices(step), microbatch_size, multiple_of) for step in steps]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        parts = []
+        for step in steps:
+            indices, mask = microbatches(sampler.indices(step), microbatch_size, multiple_of)
+            own = np.arange(len(mask)) % multiple_of // share == index
+            parts.append((indices[own], mask[own], np.full(own.sum(), step)))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
     def cut(first):
-        indices, mask = tf.numpy_function(draw, [first], [tf.int64, tf.bool])
-        return tf.ensure_shape(indices, [None, microbatch_size]), tf.ensure_shape(mask, [None, microbatch_size])
+        indices, mask, steps = tf.numpy_function(draw, [first], [tf.int64, tf.bool, tf.int64])
+        shape = [None, microbatch_size]
+        return tf.ensure_shape(indices, shape), tf.ensure_shape(mask, shape), tf.ensure_shape(steps, [None])
 
-    # Outside the map: a constant made within it would be written into the graph, image by image.
-    # On the CPU: the pipeline runs there, and the images may be more than the accelerator's memory holds.
-    with tf.device("CPU:0"):
-        images, labels = tf.constant(image_set.train_images), tf.constant(image_set.train_labels)
+    read = image_set.train_reader()
 
-    def gather(indices, mask):
-        return tf.gather(images, indices), tf.gather(labels, indices), mask
+    def fetch(indices, mask, step):
+        count = tf.math.count_nonzero(mask)
+
+        def read_and_pad():
+            images, labels = read(indices[:count])
+            padding = microbatch_size - count
+            images = tf.pad(images, [[0, padding], [0, 0], [0, 0], [0, 0]])
+            labels = tf.pad(labels, [[0, padding]])
+            return tf.ensure_shape(images, [microbatch_size, *image_set.image_shape]), labels
+
+        def nothing():
+            return tf.zeros([microbatch_size, *image_set.image_shape], tf.uint8), tf.zeros([microbatch_size], tf.int32)
+
+        images, labels = tf.cond(count > 0, read_and_pad, nothing)
+        if augment is not None:
+            images = augment(images, indices, step)
+        return images, tf.ensure_shape(labels, [microbatch_size]), mask
 
     chunks = tf.data.Dataset.range(first_step, end, steps_a_call).map(cut).prefetch(1)
-    return chunks.unbatch().map(gather).prefetch(2 * multiple_of)
+    return chunks.unbatch().map(fetch).prefetch(2 * share)
+
+
+def _generator(key: tuple[int, int], draw: int) -> np.random.Generator:
+    """A generator of its own for every draw: the counter's high words hold it, the low ones count what it makes."""
+    return np.random.Generator(np.random.Philox(key=[word % 2**64 for word in key], counter=[0, 0, draw, 0]))
 
 
 def _whole(size: int, microbatch_size: int, multiple_of: int) -> int:
@@ -178,3 +253,19 @@ def _check(microbatch_size: int, multiple_of: int) -> None:
         raise ValueError(f"`microbatch_size` must be at least 1. Received: microbatch_size={microbatch_size}")
     if multiple_of < 1:
         raise ValueError(f"`multiple_of` must be at least 1. Received: multiple_of={multiple_of}")
+
+
+def _check_batch_size(batch_size: int, num_examples: int) -> None:
+    """Raises ValueError for a batch that cannot be."""
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"`batch_size` must be between 1 and the number of examples, {num_examples}. "
+            f"Received: batch_size={batch_size}"
+        )
+
+
+def _checked_step(step: int) -> int:
+    """The step as an int; raises ValueError for a negative one."""
+    if step < 0:
+        raise ValueError(f"`step` must not be negative. Received: step={step}")
+    return int(step)
