@@ -6,13 +6,14 @@ Every run is recorded in a folder of its own. Finished runs are not run again: a
 was, a finished one is only drawn.
 """
 
+import contextlib
 import itertools
 import pathlib
 import sys
 from typing import Any
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import flags, startup
+from noisy_sgd.experiments import endings, flags, startup
 from noisy_sgd.figures import images
 
 
@@ -37,19 +38,27 @@ def run(sweep: config.Sweep) -> None:
     from noisy_sgd.training import builders, callbacks, recorded_run
 
     progress = callbacks.Progress(sum(one.algorithm.num_steps for one in missing), sys.stderr)
-    for algorithm, group in itertools.groupby(missing, key=lambda one: one.algorithm):
-        built = privacy = None
-        for settings in group:
-            with flags.refusals():
-                if built is None:
-                    built = builders.build(settings)
-                    privacy = builders.privacy_statement(settings, len(built.images.train_labels))
-                    _announce(algorithm, privacy)
-                else:
-                    builders.restart(built, settings)
-                record = recorded_run.start(settings, privacy)
-            recorded_run.train(built, settings, record, listeners=[progress])
+    with endings.stop_requests() as stop_requested, endings.failures():
+        for algorithm, group in itertools.groupby(missing, key=lambda one: one.algorithm):
+            built = None
+            for settings in group:
+                with contextlib.ExitStack() as stack:
+                    with flags.refusals():
+                        first = built is None
+                        if first:
+                            built = builders.build(settings)
+                        else:
+                            builders.restart(built, settings)
+                        started = recorded_run.started(built, settings, environment=startup.environment(), say=_say)
+                        run = stack.enter_context(started)
+                    if first:
+                        _announce(algorithm, run.privacy)
+                    recorded_run.train(run, listeners=[progress], stop_requested=stop_requested)
     progress.close()
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
 
 
 def _announce(algorithm: config.Algorithm, privacy: Any) -> None:

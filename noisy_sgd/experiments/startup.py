@@ -20,6 +20,13 @@ def tensorflow() -> None:
         tf.config.list_physical_devices()
 
 
+def environment() -> dict[str, str]:
+    """The settings of the environment that change TensorFlow's arithmetic, those that are set."""
+    prefixes = ("TF_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "NVIDIA_TF32")
+    aside = ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL")
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(prefixes) and name not in aside}
+
+
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
     # TensorFlow writes to the descriptor from C++, before it has read TF_CPP_MIN_LOG_LEVEL.

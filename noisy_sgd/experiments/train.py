@@ -3,16 +3,17 @@
 python -m noisy_sgd.experiments.train --dataset=digits --algorithm=noisy_sgd --effective_noise=0.01 --run_dir=runs/first
 """
 
+import contextlib
 import pathlib
 import sys
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import flags, startup
+from noisy_sgd.experiments import endings, flags, startup
 from noisy_sgd.figures import images
 
 
 def main(settings: config.Config) -> None:
-    """Runs the configuration, or draws it again where it is finished."""
+    """Runs the configuration, goes on with it, or draws it again where it is finished."""
     directory = pathlib.Path(settings.run.run_dir)
     with flags.refusals():
         records.check(directory, settings.resolved())
@@ -21,6 +22,8 @@ def main(settings: config.Config) -> None:
         record = records.read(directory)
     else:
         record = _train(settings)
+    if record is None:
+        return
     results = record.results
     print(f"test accuracy {100 * results[record.accuracy]:.2f} % after {results['step']} steps")
     for path in images.draw_curves([record], directory / "figures", "test_accuracy"):
@@ -28,20 +31,37 @@ def main(settings: config.Config) -> None:
     print(f"record: {directory}/run.json, {directory}/metrics.jsonl; tensorboard --logdir={directory}")
 
 
-def _train(settings: config.Config) -> records.Record:
+def _train(settings: config.Config) -> records.Record | None:
     # TensorFlow takes seconds to import: bad flags have ended before.
     startup.tensorflow()
-    from noisy_sgd.training import builders, callbacks, recorded_run
+    from noisy_sgd.training import builders, callbacks, distribution, recorded_run
 
-    with flags.refusals():
-        built = builders.build(settings)
-        privacy = builders.privacy_statement(settings, len(built.images.train_labels))
-        run = recorded_run.start(settings, privacy)
-    print(privacy.text, flush=True)
-    progress = callbacks.Progress(settings.algorithm.num_steps, sys.stderr)
-    record = recorded_run.train(built, settings, run, listeners=[progress])
-    progress.close()
-    return record
+    with contextlib.ExitStack() as stack:
+        with flags.refusals():
+            built = builders.build(settings)
+            chief = distribution.is_chief(built.strategy)
+            say = _say if chief else _say_nothing
+            environment = startup.environment()
+            started = recorded_run.started(built, settings, environment=environment, say=say)
+            run = stack.enter_context(started)
+        say(run.privacy.text)
+        stop_requested = stack.enter_context(endings.stop_requests())
+        stack.enter_context(endings.failures())
+        stack.enter_context(distribution.naming_lost_workers(built.strategy))
+        progress = callbacks.Progress(run.num_steps, sys.stderr, first_step=run.beginning.step) if chief else None
+        listeners = [] if progress is None else [progress]
+        record = recorded_run.train(run, listeners=listeners, stop_requested=stop_requested)
+        if progress is not None:
+            progress.close()
+        return record
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_nothing(text: str) -> None:
+    """Of several workers, one speaks."""
 
 
 if __name__ == "__main__":

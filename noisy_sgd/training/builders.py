@@ -10,28 +10,36 @@ import math
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import config
 from noisy_sgd.data import bundled, label_noise
+from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.privacy import accounting, statement
-from noisy_sgd.training import distribution, loop, private_model, training_metrics
+from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Built:
-    """A compiled model with its images; `steps` are traced once and serve every run of it."""
+    """A compiled model with its images; `steps` are traced once and serve every run of it.
+
+    `metrics` are of the training data: private facts of a DP-SGD run. `average` is None where there is none, and
+    `initial` is what the optimizer's variables held at first.
+    """
 
     images: bundled.ImageSet
     strategy: tf.distribute.Strategy
     model: private_model.PrivateModel
+    average: weight_average.WeightAverage | None
     metrics: dict[str, keras.metrics.Metric]
     steps: tuple[Callable, Callable]
     evaluate: Callable[[], dict[str, float]]
+    initial: list[np.ndarray]
 
 
 def build(settings: config.Config) -> Built:
@@ -88,9 +96,11 @@ def restart(built: Built, settings: config.Config) -> None:
         built.model.optimizer.rekey(settings.noise_seed)
 
 
-def image_set(data: config.Data) -> Images:
-    """The images, with wrong labels where that is asked for."""
+def image_set(data: config.Data) -> bundled.ImageSet:
+    """The images, with wrong labels where that is asked for; ImageNet's are read as they are needed."""
     if data.dataset == "imagenet2012":
+        from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
+
         return imagenet.load(data.data_dir, data.resolved_image_size, data.num_train_examples)
     images = bundled.load(data.dataset, data.data_dir, train_size=data.num_train_examples)
     return label_noise.replace(images, data.label_noise) if data.label_noise else images
@@ -98,7 +108,7 @@ def image_set(data: config.Data) -> Images:
 
 def network(
     model: config.Model,
-    images: Images,
+    images: bundled.ImageSet,
     seed: int,
     model_class: type[keras.Model] = private_model.PrivateModel,
 ) -> keras.Model:
@@ -145,7 +155,7 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
         batch_size=chosen.batch_size,
         seed=settings.noise_seed,
         clipping=chosen.clipping,
-        query=public.QuantileClipping(target_quantile=chosen.target_quantile) if learned else None,
+        query=quantile_clipping.QuantileClipping(target_quantile=chosen.target_quantile) if learned else None,
         **common,
     )
     if chosen.resolved_noise_multiplier:
@@ -211,7 +221,7 @@ def _saved(path: str, shape: Sequence[int], num_classes: int, model_class: type[
     return model_class(loaded.inputs, loaded.outputs[0])
 
 
-def _evaluation(model, average, images: Images) -> Callable[[], dict[str, float]]:
+def _evaluation(model, average, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:
     """Evaluates the weights, and their moving average where there is one, as "ema_..."."""
     evaluate = loop.evaluation(model, images.test_batches(_EVALUATION_BATCH))
     if average is None:

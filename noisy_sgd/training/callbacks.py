@@ -25,10 +25,19 @@ class Progress(keras.callbacks.Callback):
         num_steps: steps of all the runs together.
         stream: where to write, such as `sys.stderr`.
         lines: about how many lines to write where there is no terminal. Defaults to 20.
+        first_step: how many of the steps an earlier process has done. Defaults to 0.
         clock: seconds since anything. Defaults to `time.monotonic`.
     """
 
-    def __init__(self, num_steps: int, stream: TextIO, *, lines: int = 20, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        num_steps: int,
+        stream: TextIO,
+        *,
+        lines: int = 20,
+        first_step: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         super().__init__()
         self._total = num_steps
         self._stream = stream
@@ -36,10 +45,10 @@ class Progress(keras.callbacks.Callback):
         self._clock = clock
         self._start = clock()
         self._finished = 0
-        self._step = 0
-        self._written = 0
+        self._first_step = self._step = self._written = first_step
         self._accuracy = ""
-        self._bar = tqdm.tqdm(total=num_steps, file=stream, unit="step", mininterval=0.5) if stream.isatty() else None
+        bar = {"total": num_steps, "initial": first_step, "file": stream, "unit": "step", "mininterval": 0.5}
+        self._bar = tqdm.tqdm(**bar) if stream.isatty() else None
 
     def on_train_batch_end(self, batch, logs=None):
         """Advances to the step that ended, the last of those that ran in one call."""
@@ -48,8 +57,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Takes the accuracy on the test images, which is no private fact."""
-        if "val_accuracy" in (logs or {}):
-            self._accuracy = f"test accuracy {100 * logs['val_accuracy']:.1f} %"
+        found = [logs[name] for name in ("val_ema_accuracy", "val_accuracy") if name in (logs or {})]
+        if found:
+            self._accuracy = f"test accuracy {100 * found[0]:.1f} %"
             self._show()
 
     def on_train_end(self, logs=None):
@@ -69,7 +79,7 @@ class Progress(keras.callbacks.Callback):
             self._bar.update(done - self._bar.n)
         elif done // self._every > self._written // self._every or (done == self._total and done > self._written):
             elapsed = max(self._clock() - self._start, 1e-9)
-            rate = done / elapsed
+            rate = (done - self._first_step) / elapsed
             numbers = f"{done}/{self._total} steps, {rate:.3g} steps/s, {(self._total - done) / rate:.0f} s left"
             self._stream.write(", ".join(filter(None, (numbers, self._accuracy))) + "\n")
             self._stream.flush()

@@ -186,6 +186,29 @@ def read_file(path: str | os.PathLike) -> bytes:
         return _files(path).read(os.fspath(path))
 
 
+def exists(path: str | os.PathLike) -> bool:
+    """Whether there is a file, local or one that tf.io.gfile knows.
+
+    Raises:
+        ValueError: if its folder cannot be read.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    with _naming(path, "read"):
+        return name in _files(path).names(folder or ".")
+
+
+def clear(directory: str | os.PathLike) -> None:
+    """Removes all checkpoints of a directory, whole or not.
+
+    Raises:
+        ValueError: if they cannot be removed.
+    """
+    files = _files(directory)
+    with _naming(directory, "written"):
+        for name in _steps(files.names(directory)).values():
+            files.remove(_join(directory, name))
+
+
 def _encoded(checkpoint: Checkpoint) -> bytes:
     """The bytes of a checkpoint's file."""
     header = json.dumps({"step": int(checkpoint.step), "facts": checkpoint.facts}, sort_keys=True)
@@ -198,8 +221,12 @@ def _encoded(checkpoint: Checkpoint) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)
     # A zip ends with the length of its comment, two bytes, and the comment: the digest of all before it.
-    body = file.getvalue()[:-2] + _DIGEST_SIZE.to_bytes(2, "little")
-    return body + hashlib.sha256(body).hexdigest().encode()
+    file.seek(-2, os.SEEK_END)
+    file.write(_DIGEST_SIZE.to_bytes(2, "little"))
+    with file.getbuffer() as body:
+        digest = hashlib.sha256(body).hexdigest()
+    file.write(digest.encode())
+    return file.getvalue()
 
 
 def _decoded(data: bytes) -> Checkpoint:

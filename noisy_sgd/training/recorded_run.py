@@ -1,80 +1,237 @@
-"""One run from first to last step, with its record: run.json, metrics.jsonl and TensorBoard's events.
+"""One run from its first to its last step, with its record: run.json, metrics.jsonl, checkpoints, TensorBoard's events.
 
-built = builders.build(settings)
-run = recorded_run.start(settings, builders.privacy_statement(settings, len(built.images.train_labels)))
-record = recorded_run.train(built, settings, run)
+    built = builders.build(settings)
+    with recorded_run.started(built, settings) as run:
+        print(run.privacy.text)
+        record = recorded_run.train(run)
+
+A run that was interrupted goes on where it was when the same is called again (`continuation`).
 """
 
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from noisy_sgd import config, records
-from noisy_sgd.data import sampling
-from noisy_sgd.privacy import statement
-from noisy_sgd.training import builders, callbacks, loop
+from noisy_sgd.data import augmentation, sampling
+from noisy_sgd.privacy import calibration, ledger, statement
+from noisy_sgd.training import builders, callbacks, checkpoints, continuation, distribution, loop
 
 STEPS_PER_CALL = 10
 
 
-def start(settings: config.Config, privacy: statement.PrivacyStatement) -> records.Run:
-    """Makes the run directory of a configuration, with its privacy statement in it before anything is trained.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Started:
+    """A run that can be trained.
 
-    Raises:
-        ValueError: for a run directory that cannot be used.
+    Attributes:
+        built: the model, as it goes on.
+        settings: the configuration.
+        privacy: what the run guarantees when it ends as planned.
+        num_steps: the last step, exclusive: the configuration's, or what `max_epsilon` allows.
+        record: to write to; None on all workers but the first.
+        beginning: where it begins.
+        circumstances: what an exact replay needs.
     """
-    described = privacy.as_dict() | {"text": privacy.text}
-    return records.create(settings.run.run_dir, settings.resolved(), privacy=described)
+
+    built: builders.Built
+    settings: config.Config
+    privacy: statement.PrivacyStatement
+    num_steps: int
+    record: records.Run | None
+    beginning: continuation.Beginning
+    circumstances: dict[str, Any]
 
 
-def train(
+@contextlib.contextmanager
+def started(
     built: builders.Built,
     settings: config.Config,
-    run: records.Run,
     *,
-    listeners: Sequence[keras.callbacks.Callback] = (),
-) -> records.Record:
-    """Trains a built model as configured.
-
-    Noisy-SGD runs record Figure 2's squared norms at every evaluation. Of the training data a DP-SGD run records
-    nothing: losses and norms without noise are private.
+    environment: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[Started]:
+    """Opens the run directory of a configuration, and puts the model where the run goes on.
 
     Args:
         built: from `builders.build`, or restarted.
         settings: the same configuration.
-        run: from `start`.
+        environment: settings of TensorFlow's that change its arithmetic, by name. Defaults to none.
+        say: told where an interrupted run goes on. Defaults to nothing.
+
+    Yields:
+        The run, for `train`. Until the end no other process can open it.
+
+    Raises:
+        ValueError: for a run directory that cannot be used, checkpoints that cannot be read, or a budget that is spent.
+    """
+    circumstances = continuation.circumstances(built, dict(environment or {}))
+    distribution.require_same(built.strategy, "flags", repr((settings.resolved(), circumstances)).encode())
+    with contextlib.ExitStack() as stack:
+        record = None
+        if distribution.is_chief(built.strategy):
+            planned = builders.privacy_statement(settings, built.images.num_train_examples)
+            record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
+            stack.enter_context(checkpoints.lock(continuation.checkpoint_directory(settings)))
+        beginning = continuation.begin(built, settings, record, circumstances=circumstances, say=say)
+        num_steps = _last_step(built, settings, beginning)
+        privacy = _privacy(built, settings, beginning.ledger, num_steps)
+        if record is not None:
+            record.state(_described(privacy))
+        yield Started(
+            built=built,
+            settings=settings,
+            privacy=privacy,
+            num_steps=num_steps,
+            record=record,
+            beginning=beginning,
+            circumstances=circumstances,
+        )
+
+
+def train(
+    run: Started,
+    *,
+    listeners: Sequence[keras.callbacks.Callback] = (),
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> records.Record | None:
+    """Trains a started run to its end.
+
+    Noisy-SGD runs record Figure 2's squared norms at every evaluation. What a DP-SGD run computes from the training
+    data without noise goes to the run directory's private/, and is logged where `show_private_metrics` asks for it.
+
+    Args:
+        run: from `started`.
         listeners: more Keras callbacks. Defaults to none.
+        stop_requested: asked after every call of the compiled step; True ends the run with a checkpoint. Defaults to
+            never.
 
     Returns:
-        The record of the finished run.
+        The record of the finished run; None on all workers but the first.
+
+    Raises:
+        continuation.Interrupted: where `stop_requested` ended the run.
+        ValueError: where a checkpoint cannot be written, or a callback would act on private facts.
     """
-    chosen = settings.algorithm
-    replicas, microbatch_size = built.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
-    sampler = sampling.ShuffledBatches(len(built.images.train_labels), chosen.batch_size, settings.run.seed)
-    dataset = sampling.stream(built.images, sampler, microbatch_size, num_steps=chosen.num_steps, multiple_of=replicas)
+    built, settings, chosen = run.built, run.settings, run.settings.algorithm
+    private = chosen.algorithm == "dp_sgd"
+    steps_per_call = min(STEPS_PER_CALL, settings.eval_every)
+    keeper = continuation.Keeper(
+        built,
+        settings,
+        run.record,
+        run.beginning,
+        circumstances=run.circumstances,
+        num_steps=run.num_steps,
+        steps_per_call=steps_per_call,
+        stop_requested=stop_requested,
+    )
+    dataset, rounds = _microbatches(run)
+
+    def report_privately(step, metrics):
+        if run.record is not None:
+            run.record.append({"step": step, **metrics}, private=True)
+
     loop.train(
         built.model,
         dataset,
-        lambda step: sampling.num_microbatches(sampler, step, microbatch_size, replicas) // replicas,
+        rounds,
         strategy=built.strategy,
-        num_steps=chosen.num_steps,
+        num_steps=run.num_steps,
         metrics=built.metrics,
+        first_step=run.beginning.step,
         steps_per_epoch=settings.eval_every,
-        steps_per_call=min(STEPS_PER_CALL, settings.eval_every),
+        steps_per_call=steps_per_call,
+        pause_every=settings.run.checkpoint_every,
         norms_every=settings.eval_every if chosen.algorithm == "noisy_sgd" else None,
         evaluate=built.evaluate,
-        callbacks=[
-            callbacks.MetricsRecorder(run),
-            keras.callbacks.TensorBoard(run.directory / "tensorboard", write_graph=False),
-            *listeners,
-        ],
+        report_privately=report_privately if private and not settings.run.show_private_metrics else None,
+        callbacks=[*_recorders(run), *listeners, keeper],
         steps=built.steps,
+        noise_secret=run.beginning.secret,
     )
-    last = records.read(run.directory).metrics[-1]
-    run.finish(
-        {
-            **last,
-            "num_parameters": sum(int(weight.value.shape.num_elements()) for weight in built.model.trainable_weights),
-        }
+    return _finish(run, keeper.ledger)
+
+
+def _microbatches(run: Started):
+    """This worker's microbatches, and how many of them a replica takes in a step."""
+    built, chosen = run.built, run.settings.algorithm
+    count, seed = built.images.num_train_examples, run.settings.run.seed
+    if chosen.sampling == "poisson":
+        # The batches of a private run come from its secret: who knows them gets no amplification.
+        sampler = sampling.PoissonBatches(count, chosen.batch_size, run.beginning.secret or seed)
+    else:
+        sampler = sampling.ShuffledBatches(count, chosen.batch_size, seed)
+    augment = None
+    if run.settings.data.augmentation == "flip_and_crop":
+        # Four pixels of an image of 32, as is usual.
+        padding = max(1, min(built.images.image_shape[:2]) // 8)
+        augment = augmentation.make(seed, views=chosen.augmentation_multiplicity, padding=padding)
+    replicas, size = built.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
+    dataset = sampling.stream(
+        built.images,
+        sampler,
+        size,
+        first_step=run.beginning.step,
+        num_steps=max(0, run.num_steps - run.beginning.step),
+        multiple_of=replicas,
+        worker=distribution.worker(built.strategy),
+        augment=augment,
     )
-    return records.read(run.directory)
+    return dataset, lambda step: sampling.num_microbatches(sampler, step, size, replicas) // replicas
+
+
+def _recorders(run: Started) -> list[keras.callbacks.Callback]:
+    if run.record is None:
+        return []
+    tensorboard = keras.callbacks.TensorBoard(run.record.directory / "tensorboard", write_graph=False)
+    return [callbacks.MetricsRecorder(run.record), tensorboard]
+
+
+def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:
+    if run.record is None:
+        return None
+    built, directory = run.built, run.record.directory
+    if spent is not None:
+        run.record.state(_described(_privacy(built, run.settings, spent, 0)))
+    last = records.read(directory).metrics[-1]
+    parameters = sum(int(weight.value.shape.num_elements()) for weight in built.model.trainable_weights)
+    run.record.finish({**last, "num_parameters": parameters})
+    return records.read(directory)
+
+
+def _last_step(built: builders.Built, settings: config.Config, beginning: continuation.Beginning) -> int:
+    """The configuration's last step, or an earlier one with which the budget ends."""
+    chosen = settings.algorithm
+    if chosen.max_epsilon is None:
+        return chosen.num_steps
+    count = built.images.num_train_examples
+    allowed = calibration.steps_for(
+        chosen.max_epsilon,
+        builders.accounted_noise_multiplier(chosen),
+        chosen.batch_size,
+        count,
+        builders.delta(chosen, count),
+        sampling=chosen.sampling,
+    )
+    sizes = (chosen.batch_size, count, chosen.sampling)
+    last = min(chosen.num_steps, ledger.last_end(beginning.ledger or ledger.Ledger(), allowed, *sizes))
+    way_out = "raise it, or give more noise"
+    config.require(last > 0, "max_epsilon", "must allow one step", chosen.max_epsilon, way_out)
+    return last
+
+
+def _privacy(built, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
+    """The statement of a run that ends with `num_steps`; what the ledger counts is counted."""
+    chosen, count = settings.algorithm, built.images.num_train_examples
+    if spent is None:
+        return builders.privacy_statement(settings, count, num_steps)
+    counted = ledger.counted_steps(spent.covering(num_steps), chosen.batch_size, count, chosen.sampling)
+    return builders.privacy_statement(settings, count, counted)
+
+
+def _described(privacy: statement.PrivacyStatement) -> dict[str, Any]:
+    return privacy.as_dict() | {"text": privacy.text}

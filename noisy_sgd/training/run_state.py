@@ -1,0 +1,91 @@
+"""What a run consists of between two steps, as named arrays: weights, optimizer, average, running metrics.
+
+Weights, optimizer and average are the same on every replica, and kept once. Metrics are sums that each replica keeps
+for itself until they are reported: all of them are kept, so that a resumed report is the same to the last bit.
+
+    arrays = run_state.arrays(strategy, model, average, metrics)        # between two steps
+    run_state.restore(strategy, model, average, metrics, arrays)
+"""
+
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from noisy_sgd.training import distribution
+
+
+def arrays(
+    strategy: tf.distribute.Strategy, model: keras.Model, average, metrics: Mapping[str, keras.metrics.Metric]
+) -> dict[str, np.ndarray]:
+    """The state of this moment; several workers must all call it.
+
+    Args:
+        strategy: what the model was built under.
+        model: a compiled model.
+        average: a `weight_average.WeightAverage`, or None.
+        metrics: by name.
+
+    Returns:
+        One array a variable; of a metric's variable [replicas, ...].
+    """
+    shared = {name: _local(strategy, variable)[0].numpy() for name, variable in _shared(model, average)}
+    return shared | {name: _sums(strategy, variable) for name, variable in _running(metrics)}
+
+
+def restore(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    average,
+    metrics: Mapping[str, keras.metrics.Metric],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Takes a state of `arrays`; with another number of replicas the first one takes the metrics' whole sum.
+
+    Raises:
+        ValueError: for the state of another model.
+    """
+    variables, running = dict(_shared(model, average)), dict(_running(metrics))
+    expected = {name: tuple(variable.shape) for name, variable in (variables | running).items()}
+    received = {name: array.shape[1:] if name in running else array.shape for name, array in arrays.items()}
+    if expected != received:
+        odd = sorted(expected.items() ^ received.items())[0]
+        raise ValueError(f"The checkpoint holds another model's variables: {odd[0]}, of shape {odd[1]}")
+    for name, variable in variables.items():
+        for component in _local(strategy, variable):
+            component.assign(arrays[name])
+    for name, variable in running.items():
+        components, kept = _local(strategy, variable), arrays[name]
+        if len(kept) != len(components):
+            whole = np.sum(kept, axis=0) if distribution.is_chief(strategy) else np.zeros_like(kept[0])
+            kept = [whole, *[np.zeros_like(whole)] * (len(components) - 1)]
+        for component, value in zip(components, kept, strict=True):
+            component.assign(value)
+
+
+def _shared(model, average) -> Iterator[tuple[str, keras.Variable]]:
+    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    if average is not None:
+        parts["average"] = average.variables
+    for part, variables in parts.items():
+        for index, variable in enumerate(variables):
+            yield f"{part}/{index}", variable
+
+
+def _running(metrics) -> Iterator[tuple[str, keras.Variable]]:
+    for name, metric in metrics.items():
+        for index, variable in enumerate(metric.variables):
+            yield f"metric/{name}/{index}", variable
+
+
+def _local(strategy, variable) -> tuple[tf.Variable, ...]:
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    return strategy.experimental_local_results(value)
+
+
+def _sums(strategy, variable) -> np.ndarray:
+    if distribution.worker(strategy)[1] > 1:
+        # Read as a whole, by a reduction over the workers: one file holds it.
+        return np.asarray(variable.numpy())[np.newaxis]
+    return np.stack([component.numpy() for component in _local(strategy, variable)])
