@@ -5,8 +5,18 @@ privacy.noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7)  # the least nois
 privacy.statement.statement("dp_sgd", ...).text                 # what a run prints before it trains
 """
 
-from noisy_sgd.privacy import accounting, calibration, ledger, statement, tan
+from noisy_sgd.privacy import accounting, calibration, ledger, statement, tan, truncation
 from noisy_sgd.privacy.accounting import epsilon
 from noisy_sgd.privacy.calibration import noise_multiplier_for, steps_for
 
-__all__ = ["accounting", "calibration", "epsilon", "ledger", "noise_multiplier_for", "statement", "steps_for", "tan"]
+__all__ = [
+    "accounting",
+    "calibration",
+    "epsilon",
+    "ledger",
+    "noise_multiplier_for",
+    "statement",
+    "steps_for",
+    "tan",
+    "truncation",
+]

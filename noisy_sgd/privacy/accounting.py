@@ -29,7 +29,7 @@ import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
 
-from noisy_sgd.privacy import arguments
+from noisy_sgd.privacy import arguments, truncation
 
 ACCOUNTANTS = ("pld", "rdp")
 SAMPLINGS = ("poisson", "shuffled")
@@ -55,6 +55,7 @@ def epsilon(
     accountant: str = "pld",
     sampling: str = "poisson",
     neighbours: str = "add_or_remove",
+    capacity: int | None = None,
 ) -> float:
     """An upper bound on epsilon after `num_steps` steps of DP-SGD, at the given delta.
 
@@ -69,6 +70,8 @@ def epsilon(
             Balle et al. 2020). Defaults to "pld".
         sampling: "poisson", or "shuffled", which gives no amplification. Defaults to "poisson".
         neighbours: "add_or_remove" or "replace_one" of one example. Defaults to "add_or_remove".
+        capacity: where Poisson batches are cut off at so many examples, M; a part of delta pays for that (see
+            `truncation`). Defaults to None, batches of any size.
 
     Returns:
         Epsilon, at least 0; infinity where there is no guarantee.
@@ -77,7 +80,16 @@ def epsilon(
         ValueError: for an argument out of its range, or a batch larger than the data.
     """
     done = event(noise_multiplier, batch_size, num_examples, num_steps, sampling)
-    return _remembered(done, arguments.real("delta", delta, above=0, below=1), accountant, neighbours)
+    delta = arguments.real("delta", delta, above=0, below=1)
+    if capacity is None:
+        return _remembered(done, delta, accountant, neighbours)
+    if sampling != "poisson":
+        raise ValueError(f"`capacity` must be None unless `sampling` is 'poisson'. Received: capacity={capacity!r}")
+    return truncation.epsilon_within(
+        lambda left: _remembered(done, left, accountant, neighbours),
+        delta,
+        num_steps * truncation.overflow_probability(batch_size, num_examples, capacity),
+    )
 
 
 def event(

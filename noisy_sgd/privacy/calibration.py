@@ -78,12 +78,13 @@ def steps_for(
     accountant: str = "pld",
     sampling: str = "poisson",
     neighbours: str = "add_or_remove",
+    capacity: int | None = None,
 ) -> int:
     """The largest number of steps that keeps `accounting.epsilon` at or below `epsilon`.
 
     Args:
         epsilon: the budget, above 0.
-        noise_multiplier: as in `accounting.epsilon`, like all that follow.
+        noise_multiplier: as in `accounting.epsilon`, like all that follow; for a learned clip norm the joint one.
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
@@ -91,6 +92,7 @@ def steps_for(
         sampling: "poisson" or "shuffled", which counts whole epochs: one started is spent.
             Defaults to "poisson".
         neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+        capacity: where Poisson batches are cut off. Defaults to None, nowhere.
 
     Returns:
         A number of steps within the budget; 0 where not even one fits, never more than `LARGEST_NUM_STEPS`.
@@ -104,7 +106,7 @@ def steps_for(
     def spent(strides: int, accountant: str) -> float:
         num_steps = strides * stride
         return accounting.epsilon(
-            noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours
+            noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours, capacity
         )
 
     fits, limit = 0, LARGEST_NUM_STEPS // stride

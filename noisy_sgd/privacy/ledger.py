@@ -39,6 +39,8 @@ class Ledger:
     def __post_init__(self):
         reached = 0
         for first, end in self.attempts:
+            arguments.count("attempts", first, least=0)
+            arguments.count("attempts", end, least=0)
             if not 0 <= first <= min(end, reached):
                 raise ValueError(
                     "`attempts` must each begin at a step that an earlier one reached, the first at 0, and not end "
@@ -159,6 +161,7 @@ def spent(
     sampling: str,
     accountant: str = "pld",
     neighbours: str = "add_or_remove",
+    capacity: int | None = None,
 ) -> float:
     """Epsilon of everything that may have been released.
 
@@ -171,6 +174,7 @@ def spent(
         sampling: "poisson" or "shuffled".
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+        capacity: where Poisson batches are cut off. Defaults to None, nowhere.
 
     Returns:
         Epsilon, never too low.
@@ -180,7 +184,7 @@ def spent(
     """
     num_steps = counted_steps(ledger, batch_size, num_examples, sampling)
     return accounting.epsilon(
-        noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours
+        noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours, capacity
     )
 
 

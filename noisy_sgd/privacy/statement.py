@@ -12,8 +12,9 @@ Noisy-SGD (eq. 11 of arXiv 2402.08344) would need a bound on one example's gradi
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
-from noisy_sgd.privacy import accounting, arguments
+from noisy_sgd.privacy import accounting, arguments, ledger, truncation
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 UNIT = "one training example"
@@ -29,7 +30,7 @@ _NOT_CLAIMED = (
     "truly random",
 )
 _UNBOUNDED = "one example can move the weights without bound (unbounded sensitivity, epsilon = infinity)"
-_ACCOUNTED = ("batch_size", "num_examples", "num_steps", "delta", "sampling", "neighbours", "accountant")
+_ACCOUNTED = ("batch_size", "num_examples", "delta", "sampling", "neighbours", "accountant")
 # Above this, an adversary's odds may grow by more than e^20: the number is correct and protects nobody.
 _LARGEST_MEANINGFUL_EPSILON = 20.0
 
@@ -54,6 +55,8 @@ class PrivacyStatement:
     batch_size: int | None = None
     num_examples: int | None = None
     num_steps: int | None = None
+    attempts: tuple[tuple[int, int], ...] | None = None
+    capacity: int | None = None
     covers: str | None = None
     assumes: tuple[str, ...] = ()
     not_claimed: tuple[str, ...] = ()
@@ -78,6 +81,8 @@ class PrivacyStatement:
                 f"{self.batch_size}; {self.num_steps} steps.",
                 f"  Accountant: {self.accountant}.",
             ]
+        if self.attempts is not None:
+            lines.append(f"  Counted: {_attempts_in_words(self.attempts)}.")
         if self.covers is not None:
             lines.append(f"  Covers: {self.covers}.")
         for title, entries in (
@@ -103,21 +108,30 @@ class PrivacyStatement:
             f"with Gaussian noise of noise multiplier {self.count_noise_multiplier:g}, which is accounted for as well"
         )
 
+    def _counted_steps(self) -> int:
+        """How many steps an unbroken run would have that costs the same."""
+        record = ledger.Ledger(self.attempts or ((0, self.num_steps),))
+        return ledger.counted_steps(record, self.batch_size, self.num_examples, self.sampling)
+
     def _sampling_in_words(self) -> str:
         """How batches are drawn, and what the accounting makes of it."""
         if self.sampling == "shuffled":
-            epochs = accounting.epochs_started(self.batch_size, self.num_examples, self.num_steps)
+            epochs = accounting.epochs_started(self.batch_size, self.num_examples, self._counted_steps())
             return (
                 "shuffled batches of fixed size, without amplification: an example takes part at most once in each of "
                 f"{epochs} epochs started"
             )
         probability = self.batch_size / self.num_examples
-        rate = f"Poisson, each of {self.num_examples} examples with probability {probability:g} at each step"
-        return (
-            rate
-            if self.amplification
-            else f"{rate}, from a known seed and so without amplification: counted in every step"
-        )
+        said = f"Poisson, each of {self.num_examples} examples with probability {probability:g} at each step"
+        if not self.amplification:
+            return f"{said}, from a known seed and so without amplification: counted in every step"
+        if self.capacity is not None:
+            said += f"; batches are cut off at {self.capacity} examples"
+            if self.guaranteed:
+                overflow = truncation.overflow_probability(self.batch_size, self.num_examples, self.capacity)
+                added = truncation.delta_added(self.epsilon, self._counted_steps() * overflow)
+                said += f", and delta includes {added:.3g} for the chance that one was larger"
+        return said
 
 
 _NEIGHBOURS_IN_WORDS = {
@@ -146,11 +160,13 @@ def statement(
     accountant: str = "pld",
     explicit_noise_seed: bool = False,
     explicit_inclusion_seed: bool = False,
+    attempts: Sequence[tuple[int, int]] | None = None,
+    capacity: int | None = None,
 ) -> PrivacyStatement:
     """The privacy statement of a run.
 
     All arguments but the first are for "dp_sgd", which needs each one whose default is None, but for
-    `count_noise_multiplier`; the others ignore them.
+    `count_noise_multiplier`, `attempts` and `capacity`; the others ignore them.
 
     Args:
         algorithm: "sgd", "noisy_sgd" or "dp_sgd".
@@ -161,7 +177,7 @@ def statement(
             guaranteed.
         batch_size: the nominal batch size.
         num_examples: number of training examples.
-        num_steps: number of steps that the run is going to take.
+        num_steps: number of steps that the run is going to take, or took.
         delta: in (0, 1); a warning is added where it is not below 1 / num_examples.
         sampling: the sampling actually used, "shuffled" or "poisson". Defaults to "shuffled".
         neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
@@ -169,6 +185,10 @@ def statement(
         explicit_noise_seed: whether the noise key comes from a seed that somebody chose or recorded. Defaults to False.
         explicit_inclusion_seed: whether, under Poisson sampling, the batches come from a seed that somebody chose or
             recorded: no amplification is claimed then. Defaults to False.
+        attempts: `Ledger.attempts` of a run that was resumed: epsilon is that of all they cover, and of the current one
+            going on to `num_steps`. Defaults to None, one unbroken run of `num_steps`.
+        capacity: where Poisson batches are cut off at so many examples; a part of delta pays for that. Defaults to
+            None, batches of any size.
 
     Returns:
         The statement.
@@ -187,6 +207,8 @@ def statement(
     if count_noise_multiplier is not None:
         count_noise_multiplier = arguments.real("count_noise_multiplier", count_noise_multiplier, least=0)
         joint = accounting.joint_noise_multiplier(noise_multiplier, count_noise_multiplier)
+    num_steps = arguments.count("num_steps", num_steps, least=0)
+    record = ledger.Ledger(((0, 0),) if attempts is None else tuple(map(tuple, attempts))).covering(num_steps)
     setting = {
         "noise_multiplier": noise_multiplier,
         "count_noise_multiplier": count_noise_multiplier,
@@ -198,18 +220,20 @@ def statement(
         "sampling": sampling,
         "neighbours": neighbours,
         "accountant": accountant,
+        "attempts": None if record.attempts == ((0, num_steps),) else record.attempts,
+        "capacity": capacity,
     }
     accounted = {name: value for name, value in setting.items() if name in _ACCOUNTED} | {"noise_multiplier": joint}
-    with_poisson = accounting.epsilon(**{**accounted, "sampling": "poisson"})
+    with_poisson = ledger.spent(record, **{**accounted, "sampling": "poisson", "capacity": capacity})
     amplification = sampling == "poisson" and not explicit_inclusion_seed
     if amplification:
         spent = with_poisson
     elif sampling == "poisson":
         # Whoever knows the batches gains nothing from their randomness: at worst the example is in all of them.
-        spent = accounting.epsilon(**{**accounted, "sampling": "shuffled", "batch_size": num_examples})
+        spent = ledger.spent(record, **{**accounted, "sampling": "shuffled", "batch_size": num_examples})
     else:
-        spent = accounting.epsilon(**accounted)
-    reason = _reason_against(setting, explicit_noise_seed)
+        spent = ledger.spent(record, **accounted, capacity=capacity)
+    reason = _reason_against(setting, explicit_noise_seed, spent)
     return PrivacyStatement(
         algorithm=algorithm,
         guaranteed=reason is None,
@@ -217,14 +241,14 @@ def statement(
         epsilon=math.inf if reason else spent,
         amplification=amplification,
         covers=None if reason else "the weights after every step, and what is computed from them without the data",
-        assumes=() if reason else _assumptions(amplification),
+        assumes=() if reason else _assumptions(amplification, setting["attempts"]),
         not_claimed=_not_claimed(setting, reason, spent, None if amplification else with_poisson),
         warnings=_warnings(setting, math.inf if reason else spent),
         **setting,
     )
 
 
-def _reason_against(setting: dict, explicit_noise_seed: bool) -> str | None:
+def _reason_against(setting: dict, explicit_noise_seed: bool, spent: float) -> str | None:
     """Why a DP-SGD run guarantees nothing, or None."""
     if setting["l2_norm_clip"] == math.inf:
         return f"the clip norm is infinite, so {_UNBOUNDED}"
@@ -234,15 +258,30 @@ def _reason_against(setting: dict, explicit_noise_seed: bool) -> str | None:
         return "no noise is added to the count that the clip norm is learned from (epsilon = infinity)"
     if explicit_noise_seed:
         return "the noise can be recomputed from its explicit seed and subtracted"
+    if spent == math.inf:
+        cut = "" if setting["capacity"] is None else f", or batches too often larger than {setting['capacity']}"
+        return f"the noise is too little{cut}, for any epsilon at delta = {setting['delta']:g} (epsilon = infinity)"
     return None
 
 
-def _assumptions(amplification: bool) -> tuple[str, ...]:
+def _assumptions(amplification: bool, attempts: tuple[tuple[int, int], ...] | None) -> tuple[str, ...]:
     """What must stay true for the guarantee to hold."""
     secret = "the noise key stays secret"
     if amplification:
         secret += ", and so does the key that decides who is in which batch"
-    return (secret, "the run ends after at most the steps above, and none of them is run again with other noise")
+    again = "the run ends after at most the steps above, and none of them is run again with other noise"
+    if attempts is None:
+        return (secret, again)
+    own = "whatever was run again had a noise key of its own"
+    if amplification:
+        own += ", and a key of its own that decides who is in which batch"
+    return (secret, f"{again} than is counted", own)
+
+
+def _attempts_in_words(attempts: tuple[tuple[int, int], ...]) -> str:
+    """Which steps may have been released, attempt by attempt."""
+    parts = [f"steps {first} to {end - 1}" for first, end in attempts if first < end]
+    return ", and again with other noise ".join(parts or ["no steps"]) + ", all that may have been released"
 
 
 def _not_claimed(setting: dict, reason: str | None, spent: float, with_poisson: float | None) -> tuple[str, ...]:
@@ -282,5 +321,5 @@ def _rounded_up(epsilon: float) -> str:
 def _as_json(value: object) -> object:
     """Tuples as lists, infinity as a word."""
     if isinstance(value, tuple):
-        return list(value)
+        return [_as_json(each) for each in value]
     return "infinity" if value == math.inf else value
