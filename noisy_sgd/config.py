@@ -287,8 +287,8 @@ class Run:
         require(self.tpu is not None or not on_tpu, "tpu", "is needed by `--strategy=tpu`", self.tpu, way_out)
         constraint, way_out = f"means nothing to `--strategy={strategy}`", "leave it out, or choose `--strategy=tpu`"
         require(self.tpu is None or on_tpu, "tpu", constraint, self.tpu, way_out)
-        split, way_out = self.logical_devices, "a TPU cannot be split so: leave it out"
-        require(split is None or not on_tpu, "logical_devices", constraint, split, way_out)
+        split, one_host = self.logical_devices, strategy in ("default", "mirrored")
+        require(split is None or one_host, "logical_devices", constraint, split, "leave it out, or choose mirrored")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -119,6 +119,7 @@ class GroupsTest(parameterized.TestCase):
         (config.Run, {"strategy": "tpu"}, "--tpu.*needed by `--strategy=tpu`.*local"),
         (config.Run, {"tpu": "node-1"}, "--tpu.*means nothing to `--strategy=default`.*--strategy=tpu"),
         (config.Run, {"strategy": "tpu", "tpu": "local", "logical_devices": 2}, "--logical_devices.*--strategy=tpu"),
+        (config.Run, {"strategy": "multi_worker", "logical_devices": 2}, "--logical_devices.*--strategy=multi_worker"),
         (config.Run, {"checkpoint_every": 0}, "--checkpoint_every.*at least 1"),
         (config.Run, {"checkpoint_minutes": 0.0}, "--checkpoint_minutes.*positive"),
         (config.Run, {"checkpoint_minutes": math.nan}, "--checkpoint_minutes.*checkpoint_minutes=nan"),
@@ -129,8 +130,8 @@ class GroupsTest(parameterized.TestCase):
             group(**arguments)
         self.assertNotIn("\n", str(caught.exception))
 
-    @parameterized.parameters("default", "mirrored", "multi_worker")
-    def test_the_processor_can_be_split_where_there_is_no_tpu(self, strategy):
+    @parameterized.parameters("default", "mirrored")
+    def test_the_processor_can_be_split_on_one_machine(self, strategy):
         self.assertEqual(config.Run(strategy=strategy, logical_devices=2).logical_devices, 2)
 
     @parameterized.parameters(("digits", None, None), ("imagenet2012", None, 224), ("imagenet2012", 64, 64))

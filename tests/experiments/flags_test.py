@@ -1,5 +1,7 @@
 import contextlib
+import dataclasses
 import io
+import math
 import os
 import pathlib
 import subprocess
@@ -8,8 +10,11 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import config
+from noisy_sgd import config, privacy
 from noisy_sgd.experiments import benchmark_cases, flags
+
+ROOT = pathlib.Path(__file__).parents[2]
+NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")
 
 
 def _refused(test, parse, *arguments):
@@ -21,6 +26,14 @@ def _refused(test, parse, *arguments):
     sentence = stderr.getvalue()
     test.assertEqual(sentence.count("\n"), 1, sentence)
     return sentence
+
+
+def _help(test, parse):
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout), test.assertRaises(SystemExit) as caught:
+        parse(["binary", "--help"])
+    test.assertEqual(caught.exception.code, 0)
+    return stdout.getvalue()
 
 
 class TrainTest(parameterized.TestCase):
@@ -35,7 +48,10 @@ class TrainTest(parameterized.TestCase):
             "--hidden=8,4 --algorithm=dp_sgd --ema_decay=0.9 "
             "--batch_size=32 --microbatch_size=8 --num_steps=10 --learning_rate=0.25 --momentum=0.5 "
             "--noise_multiplier=2 --l2_norm_clip=3 --delta=1e-6 --noise_seed=4 --run_dir=here --seed=6 "
-            "--strategy=mirrored --logical_devices=2 --eval_every=5".split()
+            "--strategy=mirrored --logical_devices=2 --eval_every=5 --augmentation=flip_and_crop --precision=bfloat16 "
+            "--sampling=poisson --target_quantile=0.4 --augmentation_multiplicity=3 --max_epsilon=7 --noresume "
+            "--checkpoint_dir=gs://there --checkpoint_every=20 --checkpoint_minutes=inf --keep_checkpoints=2 "
+            "--show_private_metrics".split()
         )
         algorithm = config.Algorithm(
             algorithm="dp_sgd",
@@ -49,12 +65,46 @@ class TrainTest(parameterized.TestCase):
             l2_norm_clip=3.0,
             noise_seed=4,
             delta=1e-6,
+            sampling="poisson",
+            target_quantile=0.4,
+            augmentation_multiplicity=3,
+            max_epsilon=7.0,
         )
-        run = config.Run(run_dir="here", seed=6, strategy="mirrored", logical_devices=2, eval_every=5)
-        data = config.Data(dataset="mnist", data_dir="there", num_train_examples=500, label_noise=0.1)
-        self.assertEqual(
-            made, config.Config(data=data, model=config.Model(model="mlp", hidden=(8, 4)), algorithm=algorithm, run=run)
+        run = config.Run(
+            run_dir="here",
+            seed=6,
+            strategy="mirrored",
+            logical_devices=2,
+            eval_every=5,
+            resume=False,
+            checkpoint_dir="gs://there",
+            checkpoint_every=20,
+            checkpoint_minutes=math.inf,
+            keep_checkpoints=2,
+            show_private_metrics=True,
         )
+        data = config.Data(
+            dataset="mnist", data_dir="there", num_train_examples=500, label_noise=0.1, augmentation="flip_and_crop"
+        )
+        model = config.Model(model="mlp", hidden=(8, 4), precision="bfloat16")
+        self.assertEqual(made, config.Config(data=data, model=model, algorithm=algorithm, run=run))
+
+    @parameterized.parameters(
+        (["--dataset=imagenet2012", "--image_size=64"], "data", "image_size", 64),
+        (["--strategy=tpu", "--tpu=node-1"], "run", "tpu", "node-1"),
+        (["--strategy=multi_worker"], "run", "strategy", "multi_worker"),
+        ([*NEEDED, "--clipping=per_layer"], "algorithm", "clipping", "per_layer"),
+        (["--resume"], "run", "resume", True),
+        ([], "run", "checkpoint_minutes", 10.0),
+    )
+    def test_a_flag_arrives(self, arguments, group, name, expected):
+        self.assertEqual(getattr(getattr(flags.train(["train", *arguments]), group), name), expected)
+
+    def test_every_setting_has_a_flag_that_is_explained(self):
+        text = _help(self, flags.train)
+        for group in (config.Data, config.Model, config.Algorithm, config.Run):
+            for field in dataclasses.fields(group):
+                self.assertRegex(text, rf"\n  --(\[no\])?{field.name}: \w")
 
     @parameterized.parameters(
         (["--batch_size=0"], "`--batch_size` must be at least 1"),
@@ -69,6 +119,26 @@ class TrainTest(parameterized.TestCase):
         (["64"], "two dashes.*64"),
         (["--flagfile=nowhere.flags"], "nowhere.flags"),
         (["--num_seeds=3"], "Unknown command line flag 'num_seeds'"),
+        (["--strategy=tpu"], "`--tpu` is needed by `--strategy=tpu`"),
+        (["--strategy=horovod"], "`--strategy` must be one of default, mirrored, multi_worker, tpu"),
+        (["--tpu=node-1"], "`--tpu` means nothing to `--strategy=default`"),
+        (["--sampling=uniform"], "`--sampling` must be one of shuffled, poisson"),
+        (["--clipping=automatic"], "`--clipping` means nothing to sgd"),
+        ([*NEEDED, "--clipping=automatic", "--target_quantile=0.5"], "`--target_quantile` cannot go with"),
+        ([*NEEDED, "--target_quantile=2"], "`--target_quantile` must lie between 0 and 1"),
+        ([*NEEDED, "--max_epsilon=-1"], "`--max_epsilon` must be positive"),
+        (["--max_epsilon=1"], "`--max_epsilon` means nothing to sgd"),
+        (["--augmentation=mixup"], "`--augmentation` must be one of none, flip_and_crop"),
+        (["--augmentation_multiplicity=2"], "`--augmentation_multiplicity` above 1 needs an augmentation"),
+        (["--precision=float16"], "`--precision` must be one of float32, bfloat16"),
+        (["--model=some.keras", "--precision=bfloat16"], "`--precision` cannot be given to a saved model"),
+        (["--image_size=64"], "`--image_size` means nothing to digits"),
+        (["--dataset=imagenet2012", "--label_noise=0.1"], "`--label_noise` is not offered for imagenet2012"),
+        (["--checkpoint_every=0"], "`--checkpoint_every` must be at least 1"),
+        (["--checkpoint_minutes=0"], "`--checkpoint_minutes` must be positive"),
+        (["--keep_checkpoints=0"], "`--keep_checkpoints` must be at least 1"),
+        (["--resume=perhaps"], "--resume=perhaps"),
+        (["--show_private_metrics"], "`--show_private_metrics` means nothing to sgd"),
     )
     def test_bad_input_is_one_sentence_and_status_2(self, arguments, message):
         self.assertRegex(_refused(self, flags.train, *arguments), message)
@@ -80,13 +150,27 @@ class TrainTest(parameterized.TestCase):
             made = flags.train(["train", f"--flagfile={path}", "--num_steps=8"])
         self.assertEqual((made.algorithm.batch_size, made.algorithm.num_steps), (32, 8))
 
-    def test_help_explains_the_flags_and_ends_well(self):
-        stdout = io.StringIO()
-        with contextlib.redirect_stdout(stdout), self.assertRaises(SystemExit) as caught:
-            flags.train(["train", "--help"])
-        self.assertEqual(caught.exception.code, 0)
-        for name in ("batch_size", "noise_multiplier", "l2_norm_clip", "effective_noise"):
-            self.assertIn(f"--{name}", stdout.getvalue())
+    def test_a_refused_command_line_writes_nothing(self):
+        command = [sys.executable, "-m", "noisy_sgd.experiments.train", "--run_dir=run", "--checkpoint_dir=kept"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with tempfile.TemporaryDirectory() as directory:
+            ended = subprocess.run(
+                [*command, "--strategy=tpu"],
+                cwd=directory,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            self.assertEqual(os.listdir(directory), [])
+        self.assertEqual((ended.returncode, ended.stdout), (2, ""))
+        self.assertRegex(ended.stderr, r"^train: `--tpu` is needed by `--strategy=tpu`[^\n]*\n$")
+
+    def test_help_names_its_groups_and_ends_well(self):
+        text = _help(self, flags.train)
+        self.assertStartsWith(text, "train: One training run.\n")
+        titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+        self.assertContainsSubset(["data:", "network:", "training:", "privacy, for dp_sgd:", "checkpoints:"], titles)
 
     def test_two_parsings_are_independent(self):
         self.assertEqual(flags.train(["train", "--seed=3"]).run.seed, 3)
@@ -98,6 +182,44 @@ class TrainTest(parameterized.TestCase):
             flags.run(flags.train, received.append, ["train", "--batch_size=32"])
         self.assertIsNone(caught.exception.code)
         self.assertEqual(received[0].algorithm.batch_size, 32)
+
+
+class FlagfilesTest(parameterized.TestCase):
+    @parameterized.parameters(*sorted(path.stem for path in (ROOT / "configs/train").glob("*.flags")))
+    def test_a_flagfile_opens_with_its_command_and_is_read(self, stem):
+        text = (ROOT / f"configs/train/{stem}.flags").read_text()
+        command = f"# python -m noisy_sgd.experiments.train --flagfile=configs/train/{stem}.flags"
+        self.assertRegex(text, rf"^{command}( --data_dir=DATA)?\n#\n")
+        self.assertRegex(text, "\n# Expected[:,]")
+        self.assertIn("\n# Time:", text)
+        self.assertEqual(_flagfile(stem).run.run_dir, f"runs/train/{stem}")
+
+    def test_the_budget_of_the_digits_ends_their_run(self):
+        chosen = _flagfile("digits_poisson").algorithm
+        self.assertLess(_epsilon(chosen, 1437, 65), chosen.max_epsilon)
+        self.assertGreater(_epsilon(chosen, 1437, 66), chosen.max_epsilon)
+        self.assertLess(66, chosen.num_steps)
+
+    def test_the_tpu_job_ends_by_itself_with_the_epsilon_it_states(self):
+        chosen = _flagfile("tpu").algorithm
+        self.assertAlmostEqual(_epsilon(chosen, 1_281_167, chosen.num_steps), 7.49, delta=0.005)
+        self.assertLess(7.5, chosen.max_epsilon)
+
+    @parameterized.parameters((128, 0.078125), (256, 0.15625), (512, 0.3125), (1024, 0.625))
+    def test_imagenet_has_the_noise_of_figure_1(self, batch_size, sigma):
+        made = _flagfile("imagenet", f"--batch_size={batch_size}")
+        self.assertAlmostEqual(made.algorithm.resolved_noise_multiplier, sigma)
+        self.assertEqual(made.data.resolved_image_size, 224)
+
+
+def _flagfile(stem, *others):
+    return flags.train(["train", f"--flagfile={ROOT}/configs/train/{stem}.flags", *others])
+
+
+def _epsilon(chosen, num_examples, num_steps):
+    delta = chosen.delta or 1e-4
+    noise = chosen.resolved_noise_multiplier
+    return privacy.epsilon(noise, chosen.batch_size, num_examples, num_steps, delta, sampling=chosen.sampling)
 
 
 class RefusalsTest(absltest.TestCase):
@@ -126,7 +248,30 @@ class OtherBinariesTest(parameterized.TestCase):
         self.assertLen(sweep.runs, 8)
         self.assertEqual(sweep.run_dir, "there")
 
+    def test_sweep_and_report_take_the_options_of_training(self):
+        options = (
+            "--algorithm=sgd,dp_sgd --batch_size=8 --num_seeds=1 --effective_noise=0.01 --l2_norm_clip=1 "
+            "--sampling=poisson --clipping=automatic --augmentation=flip_and_crop --augmentation_multiplicity=2 "
+            "--precision=bfloat16 --strategy=mirrored --logical_devices=2"
+        ).split()
+        for sweep in (
+            flags.batch_size_sweep(["batch_size_sweep", *options]),
+            flags.reproduce(["reproduce", *options]).sweep,
+        ):
+            plain, private = sweep.runs.values()
+            self.assertEqual((plain.algorithm.clipping, private.algorithm.clipping), ("flat", "automatic"))
+            for one in (plain, private):
+                self.assertEqual((one.algorithm.sampling, one.algorithm.augmentation_multiplicity), ("poisson", 2))
+                self.assertEqual((one.data.augmentation, one.model.precision), ("flip_and_crop", "bfloat16"))
+                self.assertEqual((one.run.strategy, one.run.logical_devices), ("mirrored", 2))
+
     @parameterized.parameters(
+        (["--strategy=multi_worker", "--algorithm=sgd"], "`--strategy` must be one of default, mirrored "),
+        (["--strategy=tpu", "--algorithm=sgd"], "`--strategy` must be one of default, mirrored "),
+        (["--augmentation_multiplicity=2", "--algorithm=sgd"], "`--augmentation_multiplicity` above 1 needs"),
+        (["--tpu=node-1"], "Unknown command line flag 'tpu'"),
+        (["--noresume"], "Unknown command line flag 'noresume'"),
+        (["--max_epsilon=1"], "Unknown command line flag 'max_epsilon'"),
         (["--batch_size=8,x", "--algorithm=sgd"], "`--batch_size` must list whole numbers"),
         (["--algorithm=noisy_sgd"], "`--effective_noise` is needed"),
         (["--noise_multiplier=1", "--algorithm=noisy_sgd"], "Unknown command line flag 'noise_multiplier'"),
