@@ -133,15 +133,19 @@ def load(
 
 def subset(images: ImageSet, train_size: int, seed: int = 0) -> ImageSet:
     """The same set with the first `train_size` training images of a permutation that depends on the seed alone."""
-    available = len(images.train_labels)
+    kept = subset_rows(images.name, images.num_train_examples, train_size, seed)
+    return dataclasses.replace(images, train_images=images.train_images[kept], train_labels=images.train_labels[kept])
+
+
+def subset_rows(name: str, available: int, train_size: int, seed: int = 0) -> np.ndarray:
+    """The first `train_size` of a permutation of `available` training images, int64; `name` is for the error."""
     if not 1 <= train_size <= available:
         raise ValueError(
-            f"`train_size` must be between 1 and the {available} training images of {images.name}. "
+            f"`train_size` must be between 1 and the {available} training images of {name}. "
             f"Received: train_size={train_size}"
         )
     key = [word % 2**64 for word in keys.derive(seed, "subset")]
-    kept = np.random.Generator(np.random.Philox(key=key)).permutation(available)[:train_size]
-    return dataclasses.replace(images, train_images=images.train_images[kept], train_labels=images.train_labels[kept])
+    return np.random.Generator(np.random.Philox(key=key)).permutation(available)[:train_size]
 
 
 def _digits(data_dir) -> ImageSet:

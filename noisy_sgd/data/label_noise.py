@@ -26,8 +26,13 @@ def replace(images: bundled.ImageSet, fraction: float, seed: int = 0) -> bundled
         The image set with other training labels.
 
     Raises:
-        ValueError: for a fraction outside [0, 1].
+        ValueError: for a fraction outside [0, 1], or images that are not in memory.
     """
+    if not isinstance(images, bundled.ImageSet):
+        raise ValueError(
+            f"`label_noise` can replace only labels in memory; leave it out. Received: label_noise={fraction} with "
+            f"dataset={images.name}"
+        )
     if not 0 <= fraction <= 1:
         raise ValueError(f"`label_noise` must lie between 0 and 1. Received: label_noise={fraction}")
     count = len(images.train_labels)

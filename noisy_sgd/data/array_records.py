@@ -1,0 +1,88 @@
+"""The records of ArrayRecord files by number, and one sentence about the file when one of them cannot be read.
+
+A run of days outlives some disk: what `fetch` raises arrives in the training loop as `tf.errors.UnknownError` inside
+pages of traceback, and `failure` gets the sentence back out.
+
+    records = array_records.Records(source=builder.as_data_source("train", ...), files=files)
+    records.fetch(np.array([7, 1_281_166]))     # two serialized examples; what a tf.numpy_function calls
+"""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+_LOST = "`data_dir` can no longer be read"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordFile:
+    """One file of a split: its path, its size in bytes when the set was loaded, and how many examples it holds."""
+
+    path: pathlib.Path
+    size: int
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Records:
+    """The serialized examples of one split.
+
+    Attributes:
+        source: by number; `source.__getitems__` takes a list of numbers and returns their bytes, from any thread.
+        files: in the order of the examples.
+        rows: int64, the numbers of the examples that are kept, in order; None for all.
+    """
+
+    source: Any
+    files: tuple[RecordFile, ...]
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.source) if self.rows is None else len(self.rows)
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        """The serialized examples of int64 [m], as bytes [m]; raises an OSError of one sentence."""
+        numbers = (indices if self.rows is None else self.rows[indices]).tolist()
+        records, reason = self._read(numbers)
+        if reason is None:
+            return np.array(records, dtype=object)
+        for number in numbers:
+            _, reason_for_one = self._read([number])
+            if reason_for_one is not None:
+                raise OSError(self._lost(number, reason_for_one))
+        raise OSError(f"{_LOST}: {reason}; resume")
+
+    def _read(self, numbers: list[int]) -> tuple[list[bytes] | None, str | None]:
+        """The records, or why they cannot be had."""
+        try:
+            records = self.source.__getitems__(numbers)
+        except Exception as error:  # array_record raises RuntimeError for whatever is wrong with a file.
+            return None, " ".join(str(error).split())
+        # A file that became shorter while it was open yields empty records, and no error.
+        return (records, None) if all(records) else (None, "a record is empty")
+
+    def _lost(self, number: int, reason: str) -> str:
+        """One sentence about the file of an example that cannot be read."""
+        file = self.files[np.searchsorted(np.cumsum([file.examples for file in self.files]), number, side="right")]
+        if not file.path.is_file():
+            return f"{_LOST}: {file.path} is gone; put it back and resume"
+        size = file.path.stat().st_size
+        if size != file.size:
+            return f"{_LOST}: {file.path} has {size} bytes and had {file.size}; put it back and resume"
+        return f"{_LOST}: {file.path} cannot be read ({reason}); put it in order and resume"
+
+
+def failure(error: Exception) -> str | None:
+    """The sentence that says what failed, from the error that arrives where a dataset is iterated; None for others.
+
+    Args:
+        error: any; of TensorFlow's, `UnknownError` for a file and `InvalidArgumentError` for an image that is no JPEG.
+    """
+    message = str(error)
+    if "Invalid JPEG" in message:
+        return "`data_dir` holds an image that is no whole JPEG; prepare the set again"
+    found = re.search(f"{re.escape(_LOST)}: .*", message)
+    return found and found[0]

@@ -1,0 +1,382 @@
+"""A small `imagenet2012` that TensorFlow Datasets itself prepared: what is read of it, and how it fails."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import socket
+import tarfile
+import tempfile
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl.testing import absltest, parameterized
+from PIL import Image
+from sklearn import datasets
+
+from noisy_sgd.data import array_records, bundled, imagenet, label_noise
+
+# Width and height: landscape, portrait, square, one to enlarge, one with a side that 8 does not divide.
+SIZES = ((300, 200), (150, 260), (128, 128), (20, 30), (101, 77))
+SYNSETS = ("n01440764", "n01443537", "n15075141")
+LABELS = (0, 1, 999)
+TRAIN, VALIDATION = 30, 7
+
+_folder = tempfile.TemporaryDirectory()
+_jpegs = {}
+
+
+def photograph(number):
+    """A JPEG of one of scikit-learn's photographs, a window that depends on the number; every seventh is grey."""
+    image = Image.fromarray(datasets.load_sample_images().images[number % 2])
+    width, height = SIZES[number % len(SIZES)]
+    left, top = 11 * number % (image.width - width), 7 * number % (image.height - height)
+    window = image.crop((left, top, left + width, top + height))
+    buffer = io.BytesIO()
+    (window.convert("L") if number % 7 == 3 else window).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def archive(contents):
+    """A tar of files: name -> bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def write_archives(folder, train=True, junk=False):
+    """The two archives as image-net.org hands them out, with 10 images for each of three synsets."""
+    os.makedirs(folder)
+    names = [[f"{synset}_{row}.JPEG" for row in range(TRAIN // len(SYNSETS))] for synset in SYNSETS]
+    for number, name in enumerate(sum(names, [])):
+        _jpegs[name] = photograph(number)
+    inner = [{name: b"\xff\xd8\xff junk" if junk else _jpegs[name] for name in part} for part in names]
+    if train:
+        contents = archive({f"{synset}.tar": archive(part) for synset, part in zip(SYNSETS, inner, strict=True)})
+        pathlib.Path(folder, "ILSVRC2012_img_train.tar").write_bytes(contents)
+    names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, VALIDATION + 1)]
+    _jpegs.update({name: photograph(50 + row) for row, name in enumerate(names)})
+    pathlib.Path(folder, "ILSVRC2012_img_val.tar").write_bytes(archive({name: _jpegs[name] for name in names}))
+    return folder
+
+
+def prepare(data_dir, archives, file_format="array_record", num_shards=None):
+    """What a user runs once."""
+    builder = tfds.builder("imagenet2012", data_dir=data_dir, file_format=file_format)
+    settings = tfds.download.DownloadConfig(manual_dir=archives, num_shards=num_shards)
+    builder.download_and_prepare(download_config=settings)
+    return data_dir
+
+
+def setUpModule():
+    tfds.disable_progress_bar()
+    write_archives(os.path.join(_folder.name, "archives"))
+    prepare(prepared(), os.path.join(_folder.name, "archives"), num_shards=3)
+
+
+def tearDownModule():
+    _folder.cleanup()
+
+
+def prepared():
+    """A `data_dir` with three files a split; leave it as it is."""
+    return os.path.join(_folder.name, "data")
+
+
+def expected(name, size):
+    """What Pillow makes of a JPEG: the square of 7/8 of the shorter side from the centre, resized."""
+    image = Image.open(io.BytesIO(_jpegs[name])).convert("RGB")
+    side = min(image.size) * 7 // 8
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def file_names(split):
+    """The archives' names of a split's examples, in the order of their numbers."""
+    builder = tfds.builder("imagenet2012", data_dir=prepared())
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    return [example["file_name"].decode() for example in builder.as_data_source(split, decoders=decoders)]
+
+
+def mapped(images, indices, calls=None):
+    """The training examples of [batches, m] numbers, as a dataset reads them."""
+    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
+    return dataset.map(images.train_reader(), num_parallel_calls=calls)
+
+
+class ReadTest(parameterized.TestCase):
+    def test_says_what_it_holds(self):
+        images = imagenet.load(prepared(), image_size=48)
+        self.assertEqual((images.name, images.num_classes), ("imagenet2012/5.1.0", 1000))
+        self.assertEqual((images.image_shape, images.pixel_range), ((48, 48, 3), (0.0, 255.0)))
+        self.assertEqual((images.num_train_examples, len(images.test)), (TRAIN, VALIDATION))
+        self.assertEqual(imagenet.load(prepared()).image_shape, (224, 224, 3))
+
+    @parameterized.parameters(32, 80)
+    def test_every_number_is_one_image_of_the_archive_and_its_label(self, size):
+        names = file_names("train")
+        self.assertLen(set(names), TRAIN)
+        ((images, labels),) = mapped(imagenet.load(prepared(), image_size=size), [range(TRAIN)])
+        self.assertEqual((images.dtype, labels.dtype), (tf.uint8, tf.int32))
+        classes = dict(zip(SYNSETS, LABELS, strict=True))
+        np.testing.assert_array_equal(labels, [classes[name.split("_")[0]] for name in names])
+        for name, image in zip(names, images.numpy(), strict=True):
+            difference = np.abs(image.astype(int) - expected(name, size))
+            # Pillow rounds to whole levels between the two directions, and libjpeg may smooth its colours otherwise.
+            self.assertLess(difference.mean(), 1.0, name)
+            self.assertLessEqual(np.quantile(difference, 0.99), 6, name)
+
+    def test_a_dataset_knows_the_shapes_and_reads_in_any_order(self):
+        images = imagenet.load(prepared(), image_size=16)
+        ((everything, labels),) = mapped(images, [range(TRAIN)])
+        indices = np.random.default_rng(0).integers(0, TRAIN, (20, 4))
+        for calls in (None, 4):
+            dataset = mapped(images, indices, calls)
+            self.assertEqual([spec.shape.as_list() for spec in dataset.element_spec], [[4, 16, 16, 3], [4]])
+            for rows, (some, their_labels) in zip(indices, dataset, strict=True):
+                np.testing.assert_array_equal(some, everything.numpy()[rows])
+                np.testing.assert_array_equal(their_labels, labels.numpy()[rows])
+
+    @parameterized.parameters(1, 3, 7, 500)
+    def test_batches_hold_every_test_image_once(self, size):
+        images = imagenet.load(prepared(), image_size=24)
+        batches = images.test_batches(size)
+        width = min(size, VALIDATION)
+        names = file_names("validation")
+        published = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
+        to_number = tfds.builder("imagenet2012", data_dir=prepared()).info.features["label"].str2int
+        first = [to_number(published[int(name[-10:-5]) - 1]) for name in names]
+        for _ in range(2):
+            parts = [np.concatenate(part) for part in zip(*batches.as_numpy_iterator(), strict=True)]
+            self.assertEqual([part.dtype for part in parts], [np.uint8, np.int32, bool])
+            np.testing.assert_array_equal(parts[2], np.arange(len(parts[2])) < VALIDATION)
+            self.assertEqual(len(parts[2]) % width, 0)
+            kept = [part[parts[2]] for part in parts]
+            np.testing.assert_array_equal(kept[1], first)
+            for name, image in zip(names, kept[0], strict=True):
+                self.assertLess(np.abs(image.astype(int) - expected(name, 24)).mean(), 1.0)
+        self.assertEqual(batches.element_spec[0].shape, (width, 24, 24, 3))
+
+    def test_keeps_the_first_of_a_permutation(self):
+        everything, small, large, other = (
+            imagenet.load(prepared(), image_size=8, train_size=size, subset_seed=seed)
+            for size, seed in ((None, 0), (5, 0), (12, 0), (5, 1))
+        )
+        self.assertEqual([len(images.train) for images in (everything, small, large)], [TRAIN, 5, 12])
+        self.assertLen(small.test, VALIDATION)
+        ((all_images, _),) = mapped(everything, [range(TRAIN)])
+        ((few, _),) = mapped(small, [range(5)])
+        ((more, _),) = mapped(large, [range(12)])
+        np.testing.assert_array_equal(few, more[:5])
+        np.testing.assert_array_equal(few, all_images.numpy()[bundled.subset_rows("", TRAIN, 5)])
+        self.assertLen({images.fingerprint() for images in (everything, small, large, other)}, 4)
+
+    def test_fingerprint_follows_the_files(self):
+        first = imagenet.load(prepared(), image_size=8)
+        copy = shutil.copytree(prepared(), os.path.join(self.create_tempdir(), "copy"))
+        self.assertEqual(imagenet.load(copy, image_size=8).fingerprint(), first.fingerprint())
+        self.assertNotEqual(imagenet.load(copy, image_size=9).fingerprint(), first.fingerprint())
+        # The same size, another byte near either end.
+        for position in (100, -1000):
+            path = imagenet.load(copy).train.files[1].path
+            contents = bytearray(path.read_bytes())
+            contents[position] ^= 1
+            path.write_bytes(contents)
+            self.assertNotEqual(imagenet.load(copy, image_size=8).fingerprint(), first.fingerprint())
+            contents[position] ^= 1
+            path.write_bytes(contents)
+
+    def test_reads_without_a_network(self):
+        def refuse(*_, **__):
+            raise AssertionError("the network was asked")
+
+        with contextlib.ExitStack() as stack:
+            for name in ("connect", "connect_ex"):
+                stack.enter_context(mock.patch.object(socket.socket, name, refuse))
+            stack.enter_context(mock.patch.object(socket, "getaddrinfo", refuse))
+            self.assertLen(list(mapped(imagenet.load(prepared(), image_size=8), [[0, 1], [2, 3]])), 2)
+
+    def test_labels_in_files_are_not_replaced(self):
+        with self.assertRaisesRegex(ValueError, "^`label_noise` .* in memory; leave it out. Received: label_noise=0.5"):
+            label_noise.replace(imagenet.load(prepared()), 0.5)
+
+
+class LoadTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.create_tempdir().full_path
+
+    def assert_refused(self, data_dir, pattern, **arguments):
+        with self.assertRaisesRegex(ValueError, pattern) as raised:
+            imagenet.load(data_dir, **arguments)
+        self.assertNotIn("\n", str(raised.exception))
+        return str(raised.exception)
+
+    def test_the_command_in_the_error_prepares_it(self):
+        data_dir = os.path.join(self.folder, "new")
+        message = self.assert_refused(data_dir, f"^`data_dir` holds no prepared imagenet2012; .*data_dir='{data_dir}'$")
+        command = re.search('python -c "(.*)"', message)[1]
+        archives = os.path.join(_folder.name, "archives")
+        exec(command.replace("ARCHIVES", archives))
+        self.assertEqual(imagenet.load(data_dir).num_train_examples, TRAIN)
+
+    def test_nothing_named(self):
+        self.assert_refused(None, "^`data_dir` must name the folder that holds imagenet2012; .*prepared by: python -c")
+
+    def test_an_interrupted_preparation_is_none(self):
+        source = os.path.join(prepared(), "imagenet2012", "5.1.0")
+        shutil.copytree(source, os.path.join(self.folder, "imagenet2012", "incomplete.ABCDEF_5.1.0"))
+        self.assert_refused(self.folder, "^`data_dir` holds no prepared imagenet2012; ")
+
+    def test_tfrecord_only(self):
+        prepare(self.folder, os.path.join(_folder.name, "archives"), "tfrecord")
+        pattern = (
+            "^`data_dir` holds imagenet2012 as tfrecord only, .*data_dir='ANOTHER_FOLDER', file_format='array_record'"
+        )
+        self.assert_refused(self.folder, pattern)
+
+    def test_a_split_is_missing(self):
+        prepare(self.folder, write_archives(os.path.join(self.folder, "archives"), train=False))
+        self.assert_refused(self.folder, "^`data_dir` holds imagenet2012 without its train split")
+
+    def test_files_are_missing(self):
+        copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
+        paths = [file.path for file in imagenet.load(copy).train.files]
+        paths[1].unlink()
+        paths[2].unlink()
+        paths[2].mkdir()
+        self.assert_refused(copy, f"^`data_dir` lacks 2 of the 3 files of the train .*, the first of them {paths[1]}.")
+
+    def test_a_damaged_description(self):
+        copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
+        path = pathlib.Path(copy, "imagenet2012", "5.1.0", "dataset_info.json")
+        contents = path.read_text()
+        lengths = json.loads(contents)["splits"][0]["shardLengths"]
+        self.assertLen(lengths, 3)
+        for damaged in ("", contents[:200], "[]"):
+            path.write_text(damaged)
+            self.assert_refused(copy, "^`data_dir` holds a description of imagenet2012 that cannot be read: .*5.1.0 ")
+
+    def test_more_files_than_a_process_may_open(self):
+        with mock.patch.object(resource, "getrlimit", return_value=(130, 4096)):
+            self.assert_refused(
+                prepared(), "^`data_dir` .* in 6 files, .* may open 130 files in all; run `ulimit -n 134` "
+            )
+        for allowed in (134, resource.RLIM_INFINITY):
+            with mock.patch.object(resource, "getrlimit", return_value=(allowed, 4096)):
+                imagenet.load(prepared())
+
+    @parameterized.parameters(0, -1, TRAIN + 1)
+    def test_sizes_that_cannot_be(self, size):
+        self.assert_refused(
+            prepared(), f"^`train_size` .* the {TRAIN} training images of imagenet2012.", train_size=size
+        )
+        if size <= 0:
+            pattern = f"^`image_size` must be at least 1. Received: image_size={size}$"
+            self.assert_refused(prepared(), pattern, image_size=size)
+            with self.assertRaisesRegex(ValueError, f"^`size` must be at least 1. Received: size={size}$"):
+                imagenet.load(prepared()).test_batches(size)
+
+
+class LostFileTest(parameterized.TestCase):
+    """Every failure arrives in a compiled loop over a distributed dataset, as in training."""
+
+    def setUp(self):
+        super().setUp()
+        self.data_dir = shutil.copytree(prepared(), os.path.join(self.create_tempdir(), "data"))
+        self.images = imagenet.load(self.data_dir, image_size=8)
+        self.path = self.images.train.files[1].path
+
+    def train(self, strategy=None, first=None):
+        """Iterates over all examples; calls `first` when some have been read of every file."""
+        strategy = strategy or tf.distribute.get_strategy()
+        rows = np.concatenate([np.arange(0, TRAIN, 5), np.arange(TRAIN)] * 2)
+        # Read far enough apart that a prefetching thread has not done it all before `first` is called.
+        dataset = mapped(self.images, np.repeat(rows.reshape(-1, 2), 3, 0), tf.data.AUTOTUNE).prefetch(2)
+        iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
+
+        @tf.function(autograph=False)
+        def steps(count):
+            def body(step):
+                strategy.run(lambda images, labels: tf.reduce_sum(labels), args=tuple(next(iterator)))
+                return (step + 1,)
+
+            return tf.while_loop(lambda step: step < count, body, (0,), parallel_iterations=1)
+
+        steps(tf.constant(9))
+        if first:
+            first()
+        steps(tf.constant(len(rows) * 3 // 2 - 9))
+
+    def assert_lost(self, pattern, **arguments):
+        with self.assertRaises(tf.errors.UnknownError) as raised:
+            self.train(**arguments)
+        sentence = array_records.failure(raised.exception)
+        self.assertRegex(sentence, f"^{pattern}$")
+        self.assertEqual(sentence.count("data_dir"), 1)
+
+    def test_nothing_fails_when_nothing_is_lost(self):
+        self.train()
+
+    @parameterized.parameters("default", "mirrored")
+    def test_a_file_that_is_gone(self, strategy):
+        self.path.unlink()
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"]) if strategy == "mirrored" else None
+        pattern = f"`data_dir` can no longer be read: {self.path} is gone; put it back and resume"
+        self.assert_lost(pattern, strategy=strategy)
+
+    def test_a_file_cut_short_before_it_is_opened(self):
+        size = self.path.stat().st_size
+        os.truncate(self.path, size // 2)
+        self.assert_lost(f"`data_dir` .*: {self.path} has {size // 2} bytes and had {size}; put it back and resume")
+
+    def test_a_file_cut_short_while_it_is_open(self):
+        size = self.path.stat().st_size
+        pattern = f"`data_dir` .*: {self.path} has 70000 bytes and had {size}; put it back and resume"
+        self.assert_lost(pattern, first=lambda: os.truncate(self.path, 70000))
+
+    def test_a_file_of_zeros(self):
+        self.path.write_bytes(bytes(self.path.stat().st_size))
+        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order and resume")
+
+    def test_a_file_cut_short_before_the_set_is_loaded(self):
+        os.truncate(self.path, self.path.stat().st_size // 2)
+        self.images = imagenet.load(self.data_dir, image_size=8)
+        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order and resume")
+
+    def test_what_is_put_back_can_be_loaded_and_read(self):
+        contents = self.path.read_bytes()
+        self.path.unlink()
+        with self.assertRaises(tf.errors.UnknownError):
+            self.train()
+        self.path.write_bytes(contents)
+        self.images = imagenet.load(self.data_dir, image_size=8)
+        self.train()
+
+    def test_an_image_that_is_none(self):
+        folder = self.create_tempdir().full_path
+        prepare(folder, write_archives(os.path.join(folder, "archives"), junk=True))
+        self.images = imagenet.load(folder, image_size=8)
+        with self.assertRaises(tf.errors.InvalidArgumentError) as raised:
+            self.train()
+        sentence = "`data_dir` holds an image that is no whole JPEG; prepare the set again"
+        self.assertEqual(array_records.failure(raised.exception), sentence)
+
+    def test_other_errors_are_not_about_files(self):
+        self.assertIsNone(array_records.failure(tf.errors.UnknownError(None, None, "a worker is gone")))
+        self.assertIsNone(array_records.failure(ValueError("`data_dir` holds no prepared imagenet2012")))
+
+
+if __name__ == "__main__":
+    absltest.main()
