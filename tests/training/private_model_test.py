@@ -253,6 +253,117 @@ class AdaptiveClippingTest(parameterized.TestCase):
         np.testing.assert_allclose(noise, moved, rtol=1e-4)
 
 
+def views_of(x, count):
+    """[N, count, ...]: made-up views of examples; the first one is the example itself."""
+    noise = np.random.default_rng(7).normal(size=(len(x), count, *x.shape[1:])).astype(x.dtype)
+    noise[:, 0] = 0.0
+    return x[:, None] + noise
+
+
+class ViewsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("default", None, "vectorized"),
+        ("mirrored", 5, "vectorized"),
+        ("default", 5, "book_keeping"),
+        ("mirrored", None, "book_keeping"),
+        ("mirrored", 5, "noisy_sgd"),
+    )
+    def test_equal_views_change_nothing(self, strategy, microbatch_size, optimizer):
+        make = (lambda: noisy_sgd.NoisySGD(0.1, 0.05, seed=3)) if optimizer == "noisy_sgd" else dp
+        engine = "auto" if optimizer == "noisy_sgd" else optimizer
+        arguments = dict(dtype="float64", engine=engine, metrics=["accuracy"], epochs=2)
+        reference, history = trained(make, **arguments)
+        with distribution.make_strategy(strategy).scope():
+            model = network(dtype="float64")
+            model.compile(
+                make(), LOSS, metrics=["accuracy"], engine=engine, microbatch_size=microbatch_size,
+                augmentation_multiplicity=3,
+            )  # fmt: skip
+        x = np.repeat(X.astype("float64")[:, None], 3, axis=1)
+        found = model.fit(x, Y, batch_size=16, epochs=2, shuffle=False, verbose=0, validation_data=(X, Y)).history
+        assert_same_weights(model, reference, 1e-10)
+        for name, values in history.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
+        self.assertAlmostEqual(found["val_loss"][-1], model.evaluate(X, Y, verbose=0)[0], places=5)
+
+    @parameterized.parameters("vectorized", "book_keeping", "noisy_sgd")
+    def test_an_examples_gradient_is_the_mean_over_its_views_clipped_once(self, optimizer):
+        """One step of a linear softmax model, by hand in float64."""
+        x, y, bound = views_of(X[:8].astype("float64"), 4), Y[:8], 1.8
+        inputs = keras.Input((6,), dtype="float64")
+        outputs = keras.layers.Dense(3, activation="softmax", use_bias=False, dtype="float64")(inputs)
+        model = private_model.PrivateModel(inputs, outputs)
+        make = noisy_sgd.NoisySGD(1.0, 0.0, seed=1)
+        if optimizer != "noisy_sgd":
+            make = dp_sgd.DPSGD(1.0, bound, 0.0, 8)
+        engine = "auto" if optimizer == "noisy_sgd" else optimizer
+        model.compile(make, LOSS, engine=engine, batch_size=8, augmentation_multiplicity=4)
+        (kernel,) = (weight.copy() for weight in model.get_weights())
+        exponentials = np.exp(x @ kernel)
+        probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        gradients = np.einsum("bki,bkc->bic", x, probabilities - np.eye(3)[y][:, None]) / 4
+        norms = np.sqrt(np.square(gradients).sum(axis=(1, 2)))
+        self.assertBetween(np.mean(norms > bound), 0.2, 0.8, norms)
+        seen = distribution.make_strategy("default").run(model.accumulate, args=(x, y))
+        distribution.make_strategy("default").run(model.finish)
+        chosen = np.take_along_axis(probabilities, y[:, None, None], axis=2)[..., 0]
+        np.testing.assert_allclose(seen.losses, -np.log(chosen).mean(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(seen.predictions, probabilities.mean(axis=1), rtol=1e-5)
+        if optimizer == "noisy_sgd":
+            self.assertIsNone(seen.norms)
+            clipped = gradients
+        else:
+            np.testing.assert_allclose(seen.norms, norms, rtol=1e-5)
+            clipped = gradients * np.minimum(1, bound / norms)[:, None, None]
+        # The loss works in single precision.
+        np.testing.assert_allclose(kernel - model.get_weights()[0], clipped.mean(axis=0), rtol=0, atol=1e-6)
+
+    @parameterized.parameters("dp_sgd", "noisy_sgd")
+    def test_padding_has_no_view(self, optimizer):
+        x = views_of(X[:6].astype("float64"), 2)
+        x[4:] = np.nan
+        weights = []
+        for rows, mask in ((6, np.arange(6) < 4), (4, np.ones(4, bool))):
+            model = network(dtype="float64")
+            make = dp() if optimizer == "dp_sgd" else noisy_sgd.NoisySGD(0.1, 0.05, seed=3)
+            model.compile(make, LOSS, batch_size=16, augmentation_multiplicity=2)
+            strategy = distribution.make_strategy("default")
+            seen = strategy.run(model.accumulate, args=(x[:rows], Y[:rows], None, mask))
+            strategy.run(model.finish)
+            weights.append(model)
+            np.testing.assert_array_equal(seen.losses[4:], np.zeros(rows - 4))
+        assert_same_weights(*weights, 1e-10)
+
+    def test_saving_keeps_the_multiplicity(self):
+        model = network()
+        model.compile(dp(), LOSS, augmentation_multiplicity=2)
+        path = self.create_tempdir().full_path + "/model.keras"
+        model.save(path)
+        self.assertEqual(keras.models.load_model(path).get_compile_config()["augmentation_multiplicity"], 2)
+
+
+class NoiseSecretTest(parameterized.TestCase):
+    def test_the_same_secret_is_the_same_noise(self):
+        weights = []
+        for secret in (b"0123456789abcdef", b"0123456789abcdef", b"another secret!!", None):
+            model = network()
+            model.compile(dp_sgd.DPSGD(1.0, 1.0, 1.0, 16), LOSS)
+            model.prepare(secret)
+            distribution.make_strategy("default").run(model.accumulate, args=(X[:16], Y[:16]))
+            distribution.make_strategy("default").run(model.finish)
+            weights.append(np.concatenate([weight.ravel() for weight in model.get_weights()]))
+        np.testing.assert_array_equal(weights[0], weights[1])
+        for other in weights[2:]:
+            self.assertGreater(np.abs(weights[0] - other).max(), 0.01)
+
+    def test_an_explicit_seed_stays(self):
+        model = network()
+        model.compile(dp(), LOSS)
+        key = model.optimizer._noise_key.variable.numpy()
+        model.prepare(b"0123456789abcdef")
+        np.testing.assert_array_equal(model.optimizer._noise_key.variable.numpy(), key)
+
+
 class KerasTest(parameterized.TestCase):
     def test_saving_loading_and_cloning_keep_class_and_optimizer(self):
         model, _ = trained(lambda: dp(momentum=0.9), microbatch_size=4)
@@ -389,6 +500,8 @@ class RefusalsTest(parameterized.TestCase):
         ({"microbatch_size": 0}, "`microbatch_size` must be a positive integer.*Received: microbatch_size=0"),
         ({"batch_size": 17}, "`batch_size` must be the optimizer's.*Received: batch_size=17"),
         ({"engine": "fast"}, "Received: engine='fast'"),
+        ({"augmentation_multiplicity": 0}, "must be a positive integer.*Received: augmentation_multiplicity=0"),
+        ({"augmentation_multiplicity": None}, "must be a positive integer.*Received: augmentation_multiplicity=None"),
         ({"loss": "no_such_loss"}, "Received: loss='no_such_loss'"),
     )
     def test_bad_arguments_are_refused(self, arguments, message):
