@@ -296,9 +296,15 @@ def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
 
 def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], float]:
     """Epsilon as a function of delta, by the privacy loss distribution on a grid fit for epsilons of that scale."""
-    interval = max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale)
-    composed = pld.PLDAccountant(value_discretization_interval=interval).compose(event)
+    composed = _composed_pld(event, max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
     return lambda delta: float(composed.get_epsilon(delta))
+
+
+# A capacity asks for the same run at several deltas in a row.
+@functools.lru_cache(maxsize=4)
+def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> pld.PLDAccountant:
+    """The privacy loss distribution of a run on a grid."""
+    return pld.PLDAccountant(value_discretization_interval=interval).compose(event)
 
 
 def _epsilon_of_one(epsilon_at: Callable[[float], float], delta: float) -> float:

@@ -1,0 +1,126 @@
+"""Batches cut off at a capacity: exact binomial tails, and by brute force what the cut-off gives away."""
+
+import collections
+import fractions
+import itertools
+import math
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from scipy import stats
+
+from noisy_sgd import privacy
+from noisy_sgd.privacy import truncation
+
+DIGITS = {"batch_size": 64, "num_examples": 1797, "num_steps": 280, "delta": 1e-5}
+
+
+def exact_tail(batch_size: int, num_examples: int, capacity: int) -> fractions.Fraction:
+    """P(Binomial(N, B / N) > M) in whole numbers."""
+    more = sum(
+        math.comb(num_examples, k) * batch_size**k * (num_examples - batch_size) ** (num_examples - k)
+        for k in range(capacity + 1, num_examples + 1)
+    )
+    return fractions.Fraction(more, num_examples**num_examples)
+
+
+def largest_delta(batch_size, num_examples, capacity, noise_multiplier, epsilon) -> float:
+    """The smallest delta of one step at that epsilon, by enumerating who is in the batch; capacity None for no limit.
+
+    The example in question has gradient 1, all others -1. It comes first in the data, so that where the batch is full
+    it pushes another one out.
+    """
+    q = batch_size / num_examples
+    values = np.linspace(-num_examples - 10 * noise_multiplier, 1 + 10 * noise_multiplier, 20001)
+    densities = []
+    for gradients in ([1] + [-1] * (num_examples - 1), [0] + [-1] * (num_examples - 1)):
+        chances = collections.Counter()
+        for drawn in itertools.product((False, True), repeat=num_examples):
+            batch = [gradient for gradient, each in zip(gradients, drawn, strict=True) if each and gradient]
+            chances[sum(batch[:capacity])] += math.prod(q if each else 1 - q for each in drawn)
+        densities.append(sum(p * stats.norm.pdf(values, total, noise_multiplier) for total, p in chances.items()))
+    spacing = values[1] - values[0]
+    return max(
+        float(np.maximum(one - math.exp(epsilon) * other, 0).sum() * spacing)
+        for one, other in itertools.permutations(densities)
+    )
+
+
+class TailTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (4, 20, 6), (4, 20, 12), (4, 20, 19), (64, 300, 90), (64, 300, 150), (10, 200, 60), (3, 3, 2), (100, 1000, 150)
+    )
+    def test_exact_and_never_below(self, batch_size, num_examples, capacity):
+        expected = exact_tail(batch_size, num_examples, capacity)
+        found = truncation.overflow_probability(batch_size, num_examples, capacity)
+        np.testing.assert_allclose(found, float(expected), rtol=2e-9)
+        self.assertGreaterEqual(fractions.Fraction(found), expected)
+
+    def test_only_a_capacity_for_all_never_overflows(self):
+        self.assertEqual(truncation.overflow_probability(4, 20, 20), 0.0)
+        self.assertEqual(truncation.overflow_probability(4, 20, 30), 0.0)
+        self.assertGreater(truncation.overflow_probability(1, 100_000, 99_999), 0.0)
+
+    @parameterized.parameters(0, -1, 2.5, True, None)
+    def test_a_capacity_is_a_whole_number(self, capacity):
+        with self.assertRaisesRegex(ValueError, f"`capacity` must be a whole number.*Received: capacity={capacity}"):
+            truncation.overflow_probability(4, 20, capacity)
+
+
+class BruteForceTest(parameterized.TestCase):
+    @parameterized.product(setting=((1, 8, 3), (2, 8, 4), (2, 8, 1), (4, 8, 6)), noise_multiplier=(0.3, 1.0))
+    def test_delta_grows_by_no_more_than_is_said(self, setting, noise_multiplier):
+        overflow = truncation.overflow_probability(*setting)
+        for epsilon in (0.0, 0.5, 2.0):
+            unlimited = largest_delta(*setting[:2], None, noise_multiplier, epsilon)
+            cut_off = largest_delta(*setting, noise_multiplier, epsilon)
+            self.assertLessEqual(cut_off, unlimited + truncation.delta_added(epsilon, overflow))
+
+    def test_epsilon_of_a_small_capacity_holds(self):
+        batch_size, num_examples, delta = 1, 8, 0.1
+        for capacity in (3, 4, 8):
+            epsilon = privacy.epsilon(0.5, batch_size, num_examples, 1, delta, capacity=capacity)
+            self.assertLess(epsilon, 2.0)
+            self.assertLessEqual(largest_delta(batch_size, num_examples, capacity, 0.5, epsilon), delta)
+
+    def test_without_the_term_it_would_not_hold(self):
+        unlimited = privacy.epsilon(0.3, 2, 8, 1, 0.1)
+        self.assertLessEqual(largest_delta(2, 8, None, 0.3, unlimited), 0.1)
+        self.assertGreater(largest_delta(2, 8, 1, 0.3, unlimited), 0.15)
+        self.assertEqual(privacy.epsilon(0.3, 2, 8, 1, 0.1, capacity=1), math.inf)
+
+
+class EpsilonTest(parameterized.TestCase):
+    @parameterized.product(neighbours=("add_or_remove", "replace_one"), accountant=("pld", "rdp"))
+    def test_the_total_delta_is_kept(self, neighbours, accountant):
+        choices = {"neighbours": neighbours, "accountant": accountant}
+        found = privacy.epsilon(4.0, **DIGITS, **choices, capacity=115)
+        overflow = DIGITS["num_steps"] * truncation.overflow_probability(64, 1797, 115)
+        added = truncation.delta_added(found, overflow)
+        self.assertBetween(added, 1e-8, DIGITS["delta"])
+        needed = privacy.epsilon(4.0, **{**DIGITS, "delta": DIGITS["delta"] - added}, **choices)
+        self.assertLessEqual(needed, found)
+        np.testing.assert_allclose(needed, found, rtol=1e-5)
+
+    def test_monotone_from_no_limit_to_no_guarantee(self):
+        found = [
+            privacy.epsilon(4.0, **DIGITS, accountant="rdp", capacity=capacity)
+            for capacity in (None, 1797, 300, 130, 115, 64)
+        ]
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found, sorted(found))
+        self.assertLess(found[1], found[3])
+        self.assertEqual(found[-1], math.inf)
+
+    def test_no_steps_and_no_noise(self):
+        self.assertEqual(privacy.epsilon(4.0, **{**DIGITS, "num_steps": 0}, capacity=64), 0.0)
+        self.assertEqual(privacy.epsilon(0.0, **DIGITS, capacity=300), math.inf)
+        self.assertEqual(truncation.delta_added(1e4, 1e-300), math.inf)
+
+    def test_shuffled_batches_have_no_capacity(self):
+        with self.assertRaisesRegex(ValueError, "`capacity` must be None unless .*Received: capacity=80"):
+            privacy.epsilon(4.0, **DIGITS, sampling="shuffled", capacity=80)
+
+
+if __name__ == "__main__":
+    absltest.main()
