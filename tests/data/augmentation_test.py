@@ -3,6 +3,8 @@
 Every statistic is two-sided, of a fixed seed and a stated size, and is shown to reject draws of the wrong kind.
 """
 
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -90,7 +92,7 @@ class MakeTest(parameterized.TestCase):
         np.testing.assert_array_equal(one, five[:, 0])
         np.testing.assert_array_equal(two, five[:, :2])
 
-    def test_seeds_steps_and_purposes_differ(self):
+    def test_seeds_and_steps_differ(self):
         images, indices = tf.constant(photographs(30)), tf.range(30)
         results = [
             augmentation.make(seed)(images, indices, step).numpy().tobytes()
@@ -98,6 +100,11 @@ class MakeTest(parameterized.TestCase):
             for step in (0, 1, 2**31)
         ]
         self.assertLen(set(results), len(results))
+
+    def test_has_a_key_of_its_own(self):
+        with mock.patch.object(keys, "derive", wraps=keys.derive) as derive:
+            augmentation.make(SEED)(tf.constant(photographs(2)), tf.range(2), 0)
+        derive.assert_called_once_with(SEED, "augmentation")
 
     @parameterized.product(kind=(sampling.ShuffledBatches, sampling.PoissonBatches), views=(1, 3), first_step=(1, 23))
     def test_a_resumed_stream_is_the_tail_of_the_unbroken_one(self, kind, views, first_step):

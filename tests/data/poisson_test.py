@@ -3,6 +3,8 @@
 Every statistic is two-sided, of a fixed seed and a stated size, and is shown to reject a sampler of the wrong kind.
 """
 
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -136,6 +138,11 @@ class NoiseTest(absltest.TestCase):
 
         uniform = np.stack([tf.random.stateless_uniform([EXAMPLES], seed(s), alg="philox") for s in range(200)])
         self.assertLess(unrelated(uniform < RATE, noise), 1e-100)
+
+    def test_inclusion_has_a_key_of_its_own(self):
+        with mock.patch.object(keys, "derive", wraps=keys.derive) as derive:
+            sampling.PoissonBatches(EXAMPLES, BATCH, SEED).indices(0)
+        derive.assert_called_once_with(SEED, "inclusion")
 
 
 class PoissonBatchesTest(parameterized.TestCase):
