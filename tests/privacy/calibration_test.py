@@ -69,6 +69,22 @@ class StepsForTest(parameterized.TestCase):
         self.assertLessEqual(spent(num_steps), 2.0)
         self.assertGreater(spent(num_steps + 1), 2.0)
 
+    @parameterized.product(choices=({"sampling": "shuffled"}, {"sampling": "poisson"}), count_noise=(6.0, 40.0))
+    def test_the_steps_of_a_learned_clip(self, choices, count_noise):
+        joint = privacy.accounting.joint_noise_multiplier(5.0, count_noise)
+        run = {"noise_multiplier": joint, **DIGITS, "accountant": "rdp", **choices}
+        num_steps = privacy.steps_for(3.0, **run)
+        self.assertBetween(num_steps, 1, privacy.steps_for(3.0, **{**run, "noise_multiplier": 5.0}))
+        self.assertLessEqual(privacy.epsilon(**run, num_steps=num_steps), 3.0)
+        self.assertGreater(privacy.epsilon(**run, num_steps=num_steps + 1), 3.0)
+
+    def test_a_capacity_takes_steps_away(self):
+        run = {"noise_multiplier": 4.0, **DIGITS, "accountant": "rdp"}
+        num_steps = privacy.steps_for(1.0, **run, capacity=110)
+        self.assertBetween(num_steps, 1, privacy.steps_for(1.0, **run) - 1)
+        self.assertLessEqual(privacy.epsilon(**run, num_steps=num_steps, capacity=110), 1.0)
+        self.assertGreater(privacy.epsilon(**run, num_steps=num_steps + 1, capacity=110), 1.0)
+
     def test_it_inverts_the_calibration(self):
         noise_multiplier = privacy.noise_multiplier_for(2.0, 64, 1797, 2800, 1e-5, "rdp")
         self.assertBetween(privacy.steps_for(2.0, noise_multiplier, 64, 1797, 1e-5, "rdp"), 2800, 2802)

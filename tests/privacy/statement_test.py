@@ -7,7 +7,7 @@ import re
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import privacy
-from noisy_sgd.privacy import statement
+from noisy_sgd.privacy import ledger, statement, truncation
 
 RUN = {
     "noise_multiplier": 4.0,
@@ -19,6 +19,8 @@ RUN = {
     "accountant": "rdp",
 }
 ACCOUNTED = {name: value for name, value in RUN.items() if name != "l2_norm_clip"}
+
+ACCOUNTED_BUT_STEPS = {name: value for name, value in ACCOUNTED.items() if name != "num_steps"}
 
 
 def made(**changes) -> statement.PrivacyStatement:
@@ -99,6 +101,46 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertIn("without amplification", said.text)
         self.assertIn("which needs amplification by Poisson sampling", said.text.split("Not claimed:")[1])
 
+    @parameterized.parameters("poisson", "shuffled")
+    def test_a_resumed_run_says_what_it_really_spent(self, sampling):
+        record = ledger.Ledger().covering(180).restarted(100).covering(200)
+        said = made(sampling=sampling, attempts=record.attempts)
+        expected = ledger.spent(record.covering(280), **ACCOUNTED_BUT_STEPS, sampling=sampling)
+        self.assertEqual(said.epsilon, expected)
+        self.assertGreater(said.epsilon, made(sampling=sampling).epsilon)
+        self.assertEqual(as_json(said)["attempts"], [[0, 180], [100, 280]])
+        self.assertEqual(made(sampling=sampling, attempts=as_json(said)["attempts"]), said)
+        for words in ("steps 0 to 179, and again with other noise steps 100 to 279", "; 280 steps", "key of its own"):
+            self.assertIn(words, said.text)
+        self.assertEqual("key of its own that decides" in said.text, sampling == "poisson")
+        if sampling == "shuffled":
+            # Steps 0 to 179 touch epochs 0 to 6, steps 100 to 279 epochs 3 to 9.
+            self.assertIn("14 epochs started", said.text)
+
+    def test_an_unbroken_run_says_nothing_of_attempts(self):
+        record = ledger.Ledger().covering(100)
+        self.assertEqual(made(attempts=record.attempts), made())
+        self.assertNotIn("Counted", made().text)
+
+    def test_a_run_that_ended_early_counts_what_was_written_ahead(self):
+        said = made(num_steps=25, attempts=((0, 30),))
+        self.assertEqual(said.epsilon, made(num_steps=30).epsilon)
+        self.assertIn("; 25 steps", said.text)
+        self.assertIn("Counted: steps 0 to 29, all that may", said.text)
+        self.assertIn("2 epochs started", said.text)
+
+    def test_a_known_inclusion_seed_counts_every_step_of_every_attempt(self):
+        said = made(sampling="poisson", explicit_inclusion_seed=True, attempts=((0, 180), (100, 280)))
+        self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 360, 1e-5, "rdp", sampling="shuffled"))
+
+    def test_a_capacity_is_paid_for_and_stated(self):
+        said = made(sampling="poisson", capacity=120)
+        self.assertEqual(said.epsilon, privacy.epsilon(**ACCOUNTED, sampling="poisson", capacity=120))
+        self.assertGreater(said.epsilon, made(sampling="poisson").epsilon)
+        self.assertEqual(as_json(said)["capacity"], 120)
+        added = truncation.delta_added(said.epsilon, 280 * truncation.overflow_probability(64, 1797, 120))
+        self.assertIn(f"cut off at 120 examples, and delta includes {added:.3g} for", said.text)
+
     def test_what_no_epsilon_covers_is_named(self):
         text = made().text.split("Not claimed:")[1]
         for words in (
@@ -134,6 +176,8 @@ class NoGuaranteeTest(parameterized.TestCase):
         ({"count_noise_multiplier": 0.0}, "no noise is added to the count"),
         ({"explicit_noise_seed": True}, "the noise can be recomputed"),
         ({"noise_multiplier": 0.0, "sampling": "poisson"}, "no noise is added"),
+        ({"noise_multiplier": 1e-9}, "the noise is too little, for any epsilon at delta = 1e-05"),
+        ({"sampling": "poisson", "capacity": 80}, "or batches too often larger than 80, for any epsilon"),
         ({"noise_multiplier": 0.0, "l2_norm_clip": math.inf}, "clip norm is infinite"),
     )
     def test_dp_sgd_that_is_not_private(self, changes, reason):
@@ -162,9 +206,11 @@ class RefusalTest(parameterized.TestCase):
         ("num_steps", None),
         ("noise_multiplier", None),
         ("count_noise_multiplier", -1.0),
+        ("capacity", 100),
+        ("attempts", ((5, 9),)),
     )
     def test_nonsense_is_refused(self, name, value):
-        with self.assertRaisesRegex(ValueError, f"`{name}` must .*Received: {name}={value!r}"):
+        with self.assertRaisesRegex(ValueError, rf"`{name}` must .*Received: {name}={re.escape(repr(value))}"):
             made(**{name: value})
 
     def test_unknown_algorithms_are_refused(self):
