@@ -190,7 +190,7 @@ def _multi_worker() -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     _check_cluster(resolver)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         if "startup" not in str(error):
             raise
@@ -204,6 +204,9 @@ def _multi_worker() -> tf.distribute.Strategy:
             f"`TF_CONFIG` must give this worker an address that it can listen on, and the others theirs: "
             f"{_first_sentence(error)}. Received: {own!r} for worker {resolver.task_id}"
         ) from None
+    # Or every microbatch asks all workers, by a collective of its own, whether they have one.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy
 
 
 def _check_cluster(resolver) -> None:
