@@ -101,7 +101,8 @@ def image_set(data: config.Data) -> bundled.ImageSet:
     if data.dataset == "imagenet2012":
         from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
 
-        return imagenet.load(data.data_dir, data.resolved_image_size, data.num_train_examples)
+        size, count = data.resolved_image_size, data.num_train_examples
+        return imagenet.load(data.data_dir, image_size=size, train_size=count)
     images = bundled.load(data.dataset, data.data_dir, train_size=data.num_train_examples)
     return label_noise.replace(images, data.label_noise) if data.label_noise else images
 
