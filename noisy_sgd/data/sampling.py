@@ -20,6 +20,8 @@ from noisy_sgd import keys
 
 # Indices that one call into Python makes, enough that the call (0.2 ms) costs a step of a small model nothing.
 _INDICES_A_CALL = 8192
+# Microbatches that are read at a time: while one is decoded, the next one's records come from the disk.
+_READS_AT_A_TIME = 2
 
 
 class ShuffledBatches:
@@ -234,7 +236,7 @@ def stream(
         return images, tf.ensure_shape(labels, [microbatch_size]), mask
 
     chunks = tf.data.Dataset.range(first_step, end, steps_a_call).map(cut).prefetch(1)
-    return chunks.unbatch().map(fetch).prefetch(2 * share)
+    return chunks.unbatch().map(fetch, num_parallel_calls=_READS_AT_A_TIME, deterministic=True).prefetch(2 * share)
 
 
 def _generator(key: tuple[int, int], draw: int) -> np.random.Generator:
