@@ -15,6 +15,7 @@ _NAMES = {
     "ClippedSum": "noisy_sgd.gradients.clipping",
     "DPSGD": "noisy_sgd.optimizers.dp_sgd",
     "NoisySGD": "noisy_sgd.optimizers.noisy_sgd",
+    "PrivacyBudget": "noisy_sgd.training.budget",
     "PrivateModel": "noisy_sgd.training.private_model",
     "QuantileClipping": "noisy_sgd.mechanisms.quantile_clipping",
     "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",

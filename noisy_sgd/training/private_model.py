@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import clipped_sum, clipping, independence, plain, validation
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
-from noisy_sgd.training import per_example_loss, running_sum
+from noisy_sgd.training import budget, per_example_loss, private_facts, running_sum
 
 _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
 
@@ -248,24 +248,29 @@ class PrivateModel(keras.Model):
             for value, weight in zip(values, self.trainable_weights, strict=True)
         ]
 
-    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
         """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.
 
         Raises:
-            ValueError: for a `batch_size` larger than the configured one.
+            ValueError: for a `batch_size` larger than the configured one; with `noisy_sgd.DPSGD`, for callbacks that
+                act on private facts (see `noisy_sgd.training.private_facts`).
         """
+        if isinstance(self.optimizer, dp_sgd.DPSGD):
+            private_facts.check_callbacks(callbacks)
         configured = getattr(self, "_batch_size", None)
         if configured is not None and batch_size is not None and batch_size > configured:
             raise ValueError(
                 f"`batch_size` must be at most the configured one, which the sum is divided by: {configured}. "
                 f"Received: batch_size={batch_size}"
             )
-        if batch_size is None and not isinstance(
-            x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset
-        ):
+        makes_batches = not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset)
+        if batch_size is None and makes_batches:
             batch_size = configured
+        if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = budget.first(keras.tree.flatten(callbacks))
+            budget.check_sampling(callbacks, shuffled=makes_batches and not hasattr(x, "__next__"))
         try:
-            return super().fit(x, y, batch_size, *args, **kwargs)
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
         except tf.errors.InvalidArgumentError as error:
             if _TOO_LARGE not in error.message:
                 raise
