@@ -3,8 +3,8 @@
     with endings.stop_requests() as stop_requested, endings.failures():
         recorded_run.train(run, stop_requested=stop_requested)
 
-75 (EX_TEMPFAIL) is the status of a run that SIGTERM or Ctrl-C stopped after a checkpoint: the same command goes on. 1 is
-that of a run that failed: a full disk, data that vanished, a worker that died.
+75 (EX_TEMPFAIL) is the status of a run that SIGTERM or Ctrl-C stopped after a checkpoint: the same command goes on. 1
+is that of a run that failed: a full disk, data that vanished, a worker that died.
 """
 
 import contextlib

@@ -24,7 +24,8 @@ def environment() -> dict[str, str]:
     """The settings of the environment that change TensorFlow's arithmetic, those that are set."""
     prefixes = ("TF_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "NVIDIA_TF32")
     aside = ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL")
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(prefixes) and name not in aside}
+    names = [name for name in sorted(os.environ) if name.startswith(prefixes) and name not in aside]
+    return {name: os.environ[name] for name in names}
 
 
 @contextlib.contextmanager

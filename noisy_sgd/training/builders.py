@@ -1,7 +1,8 @@
 """From a configuration to the objects that train: images, network, optimizer, compiled steps, privacy statement.
 
 built = builders.build(settings)               # noisy_sgd.config.Config
-recorded_run.train(built, settings)
+with recorded_run.started(built, settings) as run:
+    recorded_run.train(run)
 builders.restart(built, settings_of_another_seed)     # the same compiled step, another run
 """
 
@@ -176,14 +177,18 @@ def delta(chosen: config.Algorithm, num_examples: int) -> float:
 
 
 def privacy_statement(
-    settings: config.Config, num_examples: int, num_steps: int | None = None
+    settings: config.Config,
+    num_examples: int,
+    num_steps: int | None = None,
+    attempts: tuple[tuple[int, int], ...] | None = None,
 ) -> statement.PrivacyStatement:
     """What the run guarantees.
 
     Args:
         settings: its configuration.
         num_examples: training examples.
-        num_steps: steps that count (`privacy.ledger.counted_steps`). Defaults to those of the configuration.
+        num_steps: where the run ends. Defaults to the configuration's steps.
+        attempts: of the run's `privacy.ledger.Ledger`. Defaults to one, from the first step on.
     """
     chosen = settings.algorithm
     if chosen.algorithm != "dp_sgd":
@@ -196,6 +201,7 @@ def privacy_statement(
         batch_size=chosen.batch_size,
         num_examples=num_examples,
         num_steps=chosen.num_steps if num_steps is None else num_steps,
+        attempts=attempts,
         delta=delta(chosen, num_examples),
         sampling=chosen.sampling,
         explicit_noise_seed=chosen.noise_seed is not None,

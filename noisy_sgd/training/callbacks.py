@@ -46,7 +46,7 @@ class Progress(keras.callbacks.Callback):
         self._start = clock()
         self._finished = 0
         self._first_step = self._step = self._written = first_step
-        self._accuracy = ""
+        self._news = ""
         bar = {"total": num_steps, "initial": first_step, "file": stream, "unit": "step", "mininterval": 0.5}
         self._bar = tqdm.tqdm(**bar) if stream.isatty() else None
 
@@ -56,10 +56,12 @@ class Progress(keras.callbacks.Callback):
         self._show()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Takes the accuracy on the test images, which is no private fact."""
+        """Takes what is shown of an epoch; of a private training the loop logs no loss unless it is asked to."""
         found = [logs[name] for name in ("val_ema_accuracy", "val_accuracy") if name in (logs or {})]
         if found:
-            self._accuracy = f"test accuracy {100 * found[0]:.1f} %"
+            self._news = f"test accuracy {100 * found[0]:.1f} %"
+            shown = [f", {name} {logs[name]:.3g}" for name in ("loss", "epsilon") if name in logs]
+            self._news += "".join(shown)
             self._show()
 
     def on_train_end(self, logs=None):
@@ -75,23 +77,29 @@ class Progress(keras.callbacks.Callback):
     def _show(self) -> None:
         done = self._finished + self._step
         if self._bar is not None:
-            self._bar.set_postfix_str(self._accuracy, refresh=False)
+            self._bar.set_postfix_str(self._news, refresh=False)
             self._bar.update(done - self._bar.n)
         elif done // self._every > self._written // self._every or (done == self._total and done > self._written):
             elapsed = max(self._clock() - self._start, 1e-9)
             rate = (done - self._first_step) / elapsed
             numbers = f"{done}/{self._total} steps, {rate:.3g} steps/s, {(self._total - done) / rate:.0f} s left"
-            self._stream.write(", ".join(filter(None, (numbers, self._accuracy))) + "\n")
+            self._stream.write(", ".join(filter(None, (numbers, self._news))) + "\n")
             self._stream.flush()
             self._written = done
 
 
 class MetricsRecorder(keras.callbacks.Callback):
-    """Writes what the loop reports to a run's metrics.jsonl, a line an epoch, and a line for every step with norms."""
+    """Writes what the loop reports to a run's metrics.jsonl, a line an epoch, and a line for every step with norms.
 
-    def __init__(self, run: records.Run):
+    Args:
+        run: to write to.
+        leave_out: names that are not for this file. Defaults to none.
+    """
+
+    def __init__(self, run: records.Run, *, leave_out: tuple[str, ...] = ()):
         super().__init__()
         self._run = run
+        self._left_out = (*_NORMS, *leave_out)
         self._step = 0
 
     def on_train_batch_end(self, batch, logs=None):
@@ -103,4 +111,5 @@ class MetricsRecorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch's metrics under the step that ended it."""
-        self._run.append({"step": self._step, **{name: v for name, v in (logs or {}).items() if name not in _NORMS}})
+        kept = {name: value for name, value in (logs or {}).items() if name not in self._left_out}
+        self._run.append({"step": self._step, **kept})

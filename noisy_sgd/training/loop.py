@@ -14,7 +14,8 @@ import math
 import keras
 import tensorflow as tf
 
-from noisy_sgd.training import training_metrics
+from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.training import budget, private_facts, training_metrics
 
 
 def train(
@@ -31,7 +32,8 @@ def train(
     pause_every: int | None = None,
     norms_every: int | None = None,
     evaluate: collections.abc.Callable[[], dict[str, float]] | None = None,
-    report_privately: collections.abc.Callable[[int, dict[str, float]], None] | None = None,
+    report: collections.abc.Callable[[int, dict[str, float]], None] | None = None,
+    log_metrics: bool = True,
     callbacks: collections.abc.Sequence[keras.callbacks.Callback] = (),
     steps: tuple[collections.abc.Callable, collections.abc.Callable] | None = None,
     noise_secret: bytes | None = None,
@@ -54,8 +56,9 @@ def train(
         norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) every so many steps. Defaults
             to never.
         evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
-        report_privately: takes the step and the metrics at the end of every epoch, which are then not logged: what is
-            read from the training data without noise is no public fact of a DP-SGD run. Defaults to None.
+        report: called with the step and the metrics at the end of every epoch. Defaults to None.
+        log_metrics: whether callbacks see the metrics: what is read from the training data without noise is no public
+            fact of a DP-SGD run. Defaults to True.
         callbacks: Keras callbacks.
         steps: from `step_functions` of the same model, strategy and metrics, so that several runs share their tracing.
             Defaults to new ones.
@@ -65,16 +68,19 @@ def train(
         The number of steps done since the beginning of the run; less than `num_steps` if a callback set
         `model.stop_training`.
     """
+    if isinstance(model.optimizer, dp_sgd.DPSGD):
+        private_facts.check_callbacks(callbacks)
     steps_per_epoch = steps_per_epoch or num_steps
     model.prepare(noise_secret)
     run_steps, run_step_with_norms = steps or step_functions(model, strategy, metrics)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     listeners = keras.callbacks.CallbackList(
-        list(callbacks), add_history=False, add_progbar=False, model=model,
-        epochs=math.ceil(num_steps / steps_per_epoch), steps=steps_per_epoch,
+        budget.first(callbacks), add_history=False, add_progbar=False, model=model,
+        epochs=math.ceil(num_steps / steps_per_epoch), steps=steps_per_epoch, first_step=first_step,
     )  # fmt: skip
     model.stop_training = False
     listeners.on_train_begin()
+    num_steps = budget.last_step(callbacks, num_steps)
     step, logs = first_step, {}
     while step < num_steps and not model.stop_training:
         epoch = step // steps_per_epoch
@@ -100,9 +106,9 @@ def train(
             step += count
             listeners.on_train_batch_end(step - 1, {**norms} if with_norms else {})
         measured = {name: float(metric.result()) for name, metric in metrics.items()}
-        if report_privately is not None:
-            report_privately(step, measured)
-        logs = (measured if report_privately is None else {}) | norms
+        if report is not None:
+            report(step, measured)
+        logs = (measured if log_metrics else {}) | norms
         if evaluate is not None:
             logs |= {f"val_{name}": value for name, value in evaluate().items()}
         listeners.on_epoch_end(epoch, logs)
@@ -110,9 +116,7 @@ def train(
     return step
 
 
-def step_functions(
-    model, strategy, metrics, average=None
-) -> tuple[collections.abc.Callable, collections.abc.Callable]:
+def step_functions(model, strategy, metrics, average=None) -> tuple[collections.abc.Callable, collections.abc.Callable]:
     """The compiled steps without and with norms, for several calls of `train`; each is traced when first needed.
 
     Args:

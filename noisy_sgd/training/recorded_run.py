@@ -101,7 +101,8 @@ def train(
     """Trains a started run to its end.
 
     Noisy-SGD runs record Figure 2's squared norms at every evaluation. What a DP-SGD run computes from the training
-    data without noise goes to the run directory's private/, and is logged where `show_private_metrics` asks for it.
+    data without noise goes to the run directory's private/, and to `listeners` and TensorBoard where
+    `show_private_metrics` asks for it.
 
     Args:
         run: from `started`.
@@ -131,7 +132,7 @@ def train(
     )
     dataset, rounds = _microbatches(run)
 
-    def report_privately(step, metrics):
+    def report(step, metrics):
         if run.record is not None:
             run.record.append({"step": step, **metrics}, private=True)
 
@@ -148,7 +149,8 @@ def train(
         pause_every=settings.run.checkpoint_every,
         norms_every=settings.eval_every if chosen.algorithm == "noisy_sgd" else None,
         evaluate=built.evaluate,
-        report_privately=report_privately if private and not settings.run.show_private_metrics else None,
+        report=report if private else None,
+        log_metrics=not private or settings.run.show_private_metrics,
         callbacks=[*_recorders(run), *listeners, keeper],
         steps=built.steps,
         noise_secret=run.beginning.secret,
@@ -184,20 +186,40 @@ def _microbatches(run: Started):
     return dataset, lambda step: sampling.num_microbatches(sampler, step, size, replicas) // replicas
 
 
+class _Epsilon(keras.callbacks.Callback):
+    """Logs what a private run has spent by the end of each epoch, with all that earlier attempts may have released."""
+
+    def __init__(self, run: Started):
+        super().__init__()
+        self._run = run
+        self._step = run.beginning.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step = batch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        run = self._run
+        *earlier, (first, _) = run.beginning.ledger.attempts
+        spent = ledger.Ledger((*earlier, (first, self._step)))
+        logs["epsilon"] = _privacy(run.built, run.settings, spent, self._step).epsilon
+
+
 def _recorders(run: Started) -> list[keras.callbacks.Callback]:
     if run.record is None:
         return []
     tensorboard = keras.callbacks.TensorBoard(run.record.directory / "tensorboard", write_graph=False)
-    return [callbacks.MetricsRecorder(run.record), tensorboard]
+    private = run.built.metrics if run.settings.algorithm.algorithm == "dp_sgd" else ()
+    recorders = [callbacks.MetricsRecorder(run.record, leave_out=tuple(private)), tensorboard]
+    return recorders if run.beginning.ledger is None else [_Epsilon(run), *recorders]
 
 
 def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:
     if run.record is None:
         return None
     built, directory = run.built, run.record.directory
-    if spent is not None:
-        run.record.state(_described(_privacy(built, run.settings, spent, 0)))
     last = records.read(directory).metrics[-1]
+    if spent is not None:
+        run.record.state(_described(_privacy(built, run.settings, spent, last["step"])))
     parameters = sum(int(weight.value.shape.num_elements()) for weight in built.model.trainable_weights)
     run.record.finish({**last, "num_parameters": parameters})
     return records.read(directory)
@@ -225,12 +247,9 @@ def _last_step(built: builders.Built, settings: config.Config, beginning: contin
 
 
 def _privacy(built, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
-    """The statement of a run that ends with `num_steps`; what the ledger counts is counted."""
-    chosen, count = settings.algorithm, built.images.num_train_examples
-    if spent is None:
-        return builders.privacy_statement(settings, count, num_steps)
-    counted = ledger.counted_steps(spent.covering(num_steps), chosen.batch_size, count, chosen.sampling)
-    return builders.privacy_statement(settings, count, counted)
+    """The statement of a run that ends with `num_steps`, after all that earlier attempts may have released."""
+    attempts = None if spent is None else spent.attempts
+    return builders.privacy_statement(settings, built.images.num_train_examples, num_steps, attempts)
 
 
 def _described(privacy: statement.PrivacyStatement) -> dict[str, Any]:

@@ -6,13 +6,16 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
+from unittest import mock
 
 import keras
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.experiments import batch_size_sweep, benchmark, figure_claims, flags, reproduce, train
+from noisy_sgd.training import callbacks, checkpoints
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
 SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]
@@ -75,6 +78,52 @@ class TrainTest(BinaryTest):
         self.assertIn("finished", stdout)
         self.assertEqual((directory / "metrics.jsonl").stat().st_mtime_ns, before)
         self._assert_figure(directory / "figures", "test_accuracy")
+
+    @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+    def test_a_signal_stops_the_run_and_the_same_command_goes_on(self, number):
+        options = "--algorithm=dp_sgd --noise_multiplier=2 --l2_norm_clip=1 --batch_size=8 --sampling=poisson"
+        arguments = [*SMALL, *options.split(), f"--run_dir={self.root}/run"]
+        progress = callbacks.Progress.on_train_batch_end
+
+        def preempted(self, batch, logs=None):
+            progress(self, batch, logs)
+            if batch == 2:
+                os.kill(os.getpid(), number)
+
+        handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+        with mock.patch.object(callbacks.Progress, "on_train_batch_end", preempted):
+            _, stderr = self._run(flags.train, train.main, *arguments, status=75)
+        self.assertEqual([signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)], handlers)
+        self.assertIn("stopped after step 3; the same command goes on from there", stderr)
+        self.assertEqual(records.read(self.root / "run").status, records.RUNNING)
+        stdout, _ = self._run(flags.train, train.main, *arguments)
+        self.assertIn("The run goes on from step 3, bit for bit.", stdout)
+        self.assertEqual(records.read(self.root / "run").results["step"], 6)
+
+    def test_private_metrics_are_shown_where_that_is_asked_for_and_stay_out_of_the_record(self):
+        options = "--algorithm=dp_sgd --noise_multiplier=2 --l2_norm_clip=1 --batch_size=8".split()
+        shown = []
+        for folder, more in (("a", []), ("b", ["--show_private_metrics"])):
+            directory = self.root / folder
+            _, stderr = self._run(flags.train, train.main, *SMALL, *options, *more, f"--run_dir={directory}")
+            self.assertIn("epsilon", stderr)
+            shown.append("loss" in stderr)
+            self.assertNotIn('"loss"', (directory / "metrics.jsonl").read_text())
+            lines = [json.loads(line) for line in (directory / "private" / "metrics.jsonl").read_text().splitlines()]
+            self.assertEqual([line["step"] for line in lines], [3, 6])
+            self.assertContainsSubset({"loss", "accuracy", "fraction_clipped", "non_finite_examples"}, lines[0])
+        self.assertEqual(shown, [False, True])
+        written = [b"".join(p.read_bytes() for p in (self.root / f / "tensorboard").rglob("events.*")) for f in "ab"]
+        self.assertEqual([b"fraction_clipped" in one for one in written], [False, True])
+
+    def test_a_checkpoint_that_cannot_be_written_is_one_sentence(self):
+        arguments = [*SMALL, "--batch_size=8", f"--run_dir={self.root}/run"]
+        refused = ValueError("checkpoints/step_00000006.npz cannot be written: No space left on device")
+        with mock.patch.object(checkpoints, "save", side_effect=refused):
+            _, stderr = self._run(flags.train, train.main, *arguments, status=1)
+        self.assertRegex(stderr, "The run failed: .*No space left on device; mended, the same command goes on.\n$")
+        self.assertNotIn("Traceback", stderr)
+        self._run(flags.train, train.main, *arguments)
 
     def test_a_noise_seed_is_said_to_void_the_guarantee(self):
         arguments = [*SMALL, "--algorithm=dp_sgd", "--noise_multiplier=2", "--l2_norm_clip=1", "--noise_seed=1"]
