@@ -272,7 +272,7 @@ def _first_sentence(error: Exception) -> str:
 
 def _sum_over_workers(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
     with naming_lost_workers(strategy):
-        return _summation(strategy)(tf.constant(values)).numpy()
+        return _summation(strategy)(tf.constant(values.ravel())).numpy().reshape(values.shape)
 
 
 @functools.cache
@@ -284,7 +284,7 @@ def _summation(strategy):
         first = tf.equal(context.replica_id_in_sync_group % local_replicas, 0)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, values, tf.zeros_like(values)))
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int64)])
     def run(values):
         return strategy.experimental_local_results(strategy.run(on_replica, args=(values,)))[0]
 
