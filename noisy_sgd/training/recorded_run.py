@@ -77,7 +77,8 @@ def started(
             record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
             stack.enter_context(checkpoints.lock(continuation.checkpoint_directory(settings)))
         beginning = continuation.begin(built, settings, record, circumstances=circumstances, say=say)
-        num_steps = _last_step(built, settings, beginning)
+        # The ledger, which a budget's last step depends on, is the first worker's.
+        num_steps = int(distribution.broadcast(built.strategy, b"%d" % _last_step(built, settings, beginning)))
         privacy = _privacy(built, settings, beginning.ledger, num_steps)
         if record is not None:
             record.state(_described(privacy))
