@@ -37,6 +37,8 @@ def _train(settings: config.Config) -> records.Record | None:
     from noisy_sgd.training import builders, callbacks, distribution, recorded_run
 
     with contextlib.ExitStack() as stack:
+        # Of several workers, another one may be lost at any time.
+        stack.enter_context(endings.failures())
         with flags.refusals():
             built = builders.build(settings)
             chief = distribution.is_chief(built.strategy)
@@ -46,7 +48,6 @@ def _train(settings: config.Config) -> records.Record | None:
             run = stack.enter_context(started)
         say(run.privacy.text)
         stop_requested = stack.enter_context(endings.stop_requests())
-        stack.enter_context(endings.failures())
         stack.enter_context(distribution.naming_lost_workers(built.strategy))
         progress = callbacks.Progress(run.num_steps, sys.stderr, first_step=run.beginning.step) if chief else None
         listeners = [] if progress is None else [progress]
