@@ -14,6 +14,7 @@ Example:
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -57,11 +58,18 @@ class Run:
         self._description = description
 
     def append(self, metrics: Mapping[str, Any], *, private: bool = False) -> None:
-        """Adds one line to metrics.jsonl, or to the one in private/; what is not finite is written as null."""
+        """Adds one line to metrics.jsonl, or to the one in private/; what is not finite is written as null.
+
+        Raises:
+            ValueError: if it cannot be written.
+        """
         path = self._metrics(private)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(metrics)) + "\n")
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(plain(metrics)) + "\n")
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
     def text(self, *, private: bool = False) -> str:
         """All of metrics.jsonl, or of the one in private/; empty before the first line."""
@@ -238,6 +246,15 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "absent"
     return found
+
+
+def source_digest() -> str:
+    """SHA-256 of this package's own modules: another one may compute something else."""
+    root = pathlib.Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

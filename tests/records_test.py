@@ -135,6 +135,12 @@ class RunDirectoryTest(parameterized.TestCase):
         self.assertEqual(records.read(self.directory).status, records.RUNNING)
         self.assertEqual(os.listdir(self.directory), ["run.json"])
 
+    def test_a_line_that_cannot_be_written_names_the_file(self):
+        run = records.create(self.directory, CONFIG, privacy="none")
+        (self.directory / "private").write_text("")
+        with self.assertRaisesRegex(ValueError, "private.* cannot be written: (File exists|Not a directory)"):
+            run.append({"step": 1}, private=True)
+
     def test_a_line_cut_short_is_left_out(self):
         records.create(self.directory, CONFIG, privacy="none").append({"step": 1})
         with open(self.directory / "metrics.jsonl", "a") as file:

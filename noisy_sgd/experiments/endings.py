@@ -53,7 +53,8 @@ def failures() -> Iterator[None]:
         _end(str(error), FAILED)
     except (ValueError, OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", None) or str(error)
-        _end(f"The run failed: {reason.strip().splitlines()[0]}; mended, the same command goes on.", FAILED)
+        cause = reason.strip().splitlines()[0].rstrip(".")
+        _end(f"The run failed: {cause}. Once that is mended, the same command goes on.", FAILED)
 
 
 def _end(sentence: str, status: int) -> None:

@@ -64,7 +64,7 @@ def circumstances(built: builders.Built, environment: dict[str, str]) -> dict[st
     """
     return {
         "data": built.images.fingerprint(),
-        "versions": records.versions(),
+        "versions": records.versions() | {"noisy_sgd": records.source_digest()},
         "devices": distribution.topology(built.strategy),
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "environment": dict(environment),
