@@ -43,6 +43,7 @@ def failures() -> Iterator[None]:
     """Ends the process in one sentence where training stopped or failed."""
     import tensorflow as tf  # Takes seconds to import; who trains has it already.
 
+    from noisy_sgd.data import array_records
     from noisy_sgd.training import continuation, distribution
 
     try:
@@ -52,7 +53,7 @@ def failures() -> Iterator[None]:
     except distribution.WorkerLost as error:
         _end(str(error), FAILED)
     except (ValueError, OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
+        reason = array_records.failure(error) or getattr(error, "message", None) or str(error)
         cause = reason.strip().splitlines()[0].rstrip(".")
         _end(f"The run failed: {cause}. Once that is mended, the same command goes on.", FAILED)
 
