@@ -17,7 +17,7 @@ import tensorflow as tf
 from noisy_sgd import keys
 from noisy_sgd.data import bundled, sampling
 from noisy_sgd.optimizers import dp_sgd
-from noisy_sgd.training import distribution, loop, private_model, training_metrics
+from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 BATCH_SIZE, MICROBATCH_SIZE, NUM_STEPS = 12, 2, 20
 NOISE_MULTIPLIER, L2_NORM_CLIP = 3.0, 0.5
@@ -39,7 +39,7 @@ def image_set() -> bundled.ImageSet:
 
 
 def compiled(strategy, *, hidden=8, dtype="float32", seed=3, **arguments):
-    """A perceptron with DP-SGD, its training metrics and steps; every worker starts it anew, but the chief's counts."""
+    """A perceptron with DP-SGD, its metrics, steps and average; every worker starts it anew, but the chief's counts."""
     with strategy.scope():
         keras.utils.set_random_seed(1 + distribution.worker(strategy)[0])
         inputs = keras.Input((4, 4, 1), dtype=dtype)
@@ -50,12 +50,13 @@ def compiled(strategy, *, hidden=8, dtype="float32", seed=3, **arguments):
         optimizer = dp_sgd.DPSGD(l2_norm_clip=L2_NORM_CLIP, batch_size=BATCH_SIZE, seed=seed, **arguments)
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         metrics = training_metrics.made("dp_sgd")
-        return model, metrics, loop.step_functions(model, strategy, metrics)
+        average = weight_average.WeightAverage(model.trainable_weights, 0.9)
+        return model, metrics, loop.step_functions(model, strategy, metrics, average), average
 
 
 def train(strategy, built, num_steps, masked=False, **arguments):
     """Trains through the loop, every worker on its share of the stream."""
-    model, metrics, steps = built
+    model, metrics, steps, _ = built
     replicas = strategy.num_replicas_in_sync
     images = image_set()
     sampler = sampling.ShuffledBatches(images.num_train_examples, BATCH_SIZE, seed=4)
@@ -84,8 +85,9 @@ def answers(strategy) -> dict[str, np.ndarray]:
             evaluate=evaluate, callbacks=[recorder],
         )  # fmt: skip
         found[f"{dtype} after 1"], found[f"{dtype} after {NUM_STEPS}"] = recorder.weights[0], recorder.weights[-1]
+        found[f"{dtype} average"] = np.concatenate([np.ravel(variable.numpy()) for variable in built[3].variables])
         found[f"{dtype} metrics"] = np.asarray([[logs[name] for name in sorted(logs)] for logs in recorder.logs])
-        found[f"{dtype} replicas differ"] = np.asarray(_replicas_differ(strategy, built[0]))
+        found[f"{dtype} replicas differ"] = np.asarray(_replicas_differ(strategy, built))
     built = compiled(
         strategy, hidden=1000, seed=None, learning_rate=1.0, momentum=0.0, noise_multiplier=NOISE_MULTIPLIER
     )
@@ -141,10 +143,11 @@ def _flat(model):
     return np.concatenate([weights.ravel() for weights in model.get_weights()])
 
 
-def _replicas_differ(strategy, model):
+def _replicas_differ(strategy, built):
     """How many variables are not bit for bit the same on all replicas of this process."""
-    copies = [strategy.experimental_local_results(variable.value) for variable in model.variables]
-    copies += [strategy.experimental_local_results(variable.value) for variable in model.optimizer.variables]
+    model, _, _, average = built
+    variables = [variable.value for variable in [*model.variables, *model.optimizer.variables]] + average.variables
+    copies = [strategy.experimental_local_results(variable) for variable in variables]
     return sum(len({copy.numpy().tobytes() for copy in values}) > 1 for values in copies)
 
 

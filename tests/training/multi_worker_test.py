@@ -21,6 +21,7 @@ _PROGRAM = pathlib.Path(__file__).with_name("multi_worker_program.py")
 _ROOT = _PROGRAM.parents[2]
 _SECONDS = 300.0
 PROGRAM = runpy.run_path(str(_PROGRAM))
+LAST = f"after {PROGRAM['NUM_STEPS']}"
 TOPOLOGIES = ("1 replica", "2 replicas", "2 workers")
 
 
@@ -77,10 +78,10 @@ class MultiWorkerTest(parameterized.TestCase):
         cls.both = [dict(np.load(path)) for path in paths]
         cls.found["2 workers"] = cls.both[0]
 
-    @parameterized.parameters(*itertools.product(itertools.combinations(TOPOLOGIES, 2), (1, PROGRAM["NUM_STEPS"])))
-    def test_the_weights_are_those_of_one_replica(self, pair, steps):
-        for dtype, atol in (("float32", 1e-6 if steps == 1 else 1e-4), ("float64", 1e-10)):
-            first, second = (self.found[name][f"{dtype} after {steps}"] for name in pair)
+    @parameterized.parameters(*itertools.product(itertools.combinations(TOPOLOGIES, 2), ("after 1", LAST, "average")))
+    def test_the_weights_are_those_of_one_replica(self, pair, kind):
+        for dtype, atol in (("float32", 1e-6 if kind == "after 1" else 1e-4), ("float64", 1e-10)):
+            first, second = (self.found[name][f"{dtype} {kind}"] for name in pair)
             self.assertEqual(first.dtype, dtype)
             np.testing.assert_allclose(first, second, rtol=0, atol=atol)
         self.assertGreater(np.std(first), 0.1)
@@ -92,9 +93,10 @@ class MultiWorkerTest(parameterized.TestCase):
             )
 
     def test_replicas_are_bit_identical(self):
-        for name in ("float32", "float64"):
-            self.assertEqual(self.found["2 replicas"][f"{name} replicas differ"], 0)
-            np.testing.assert_array_equal(*(one[f"{name} after {PROGRAM['NUM_STEPS']}"] for one in self.both))
+        for dtype in ("float32", "float64"):
+            self.assertEqual(self.found["2 replicas"][f"{dtype} replicas differ"], 0)
+            for kind in (LAST, "average"):
+                np.testing.assert_array_equal(*(one[f"{dtype} {kind}"] for one in self.both))
         for name in ("secret noise", "secret key"):
             np.testing.assert_array_equal(*(one[name] for one in self.both))
 
