@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import clipped_sum, clipping, independence, plain, validation
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
-from noisy_sgd.training import budget, per_example_loss, private_facts, running_sum
+from noisy_sgd.training import budget, distribution, per_example_loss, private_facts, running_sum
 
 _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
 
@@ -253,8 +253,14 @@ class PrivateModel(keras.Model):
 
         Raises:
             ValueError: for a `batch_size` larger than the configured one; with `noisy_sgd.DPSGD`, for callbacks that
-                act on private facts (see `noisy_sgd.training.private_facts`).
+                act on private facts (see `noisy_sgd.training.private_facts`); under a strategy of several workers.
         """
+        workers = distribution.worker(self.distribute_strategy)[1]
+        if workers > 1:
+            raise ValueError(
+                "`fit` trains on one host: several workers train through `noisy_sgd.training.loop`, as "
+                f"noisy_sgd.experiments.train does. Received: {workers} workers"
+            )
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             private_facts.check_callbacks(callbacks)
         configured = getattr(self, "_batch_size", None)

@@ -105,11 +105,17 @@ def answers(strategy) -> dict[str, np.ndarray]:
 def facts_of_workers(strategy) -> dict[str, np.ndarray]:
     """What the workers tell each other."""
     index = distribution.worker(strategy)[0]
-    differ = ""
-    try:
-        distribution.require_same(strategy, "configuration", bytes([index]))
-    except ValueError as error:
-        differ = str(error)
+    images = image_set()
+    refused = {
+        "fit": lambda: compiled(strategy)[0].fit(images.train_images, images.train_labels, verbose=0),
+        "require_same": lambda: distribution.require_same(strategy, "configuration", bytes([index])),
+    }
+    refusals = {}
+    for name, call in refused.items():
+        try:
+            call()
+        except ValueError as error:
+            refusals[f"{name} refuses"] = np.asarray(str(error))
     distribution.require_same(strategy, "configuration", b"the same")
     topology = distribution.topology(strategy)
     told = distribution.broadcast(strategy, [b"\x00\xffchief", b"other, longer"][index])
@@ -117,7 +123,7 @@ def facts_of_workers(strategy) -> dict[str, np.ndarray]:
         "broadcast": np.frombuffer(told, np.uint8),
         "gathered": np.asarray([len(data) for data in distribution.gather(strategy, bytes(3 * index))]),
         "any": np.asarray([distribution.any_worker(strategy, flag) for flag in (False, index == 1, True)]),
-        "refusal": np.asarray(differ),
+        **refusals,
         "topology": np.asarray([topology["replicas"], topology["workers"], len(topology["devices"])]),
     }
 

@@ -121,7 +121,9 @@ class MultiWorkerTest(parameterized.TestCase):
             self.assertEqual(one["gathered"].tolist(), [0, 3])
             self.assertEqual(one["any"].tolist(), [False, True, True])
             self.assertEqual(one["topology"].tolist(), [2, 2, 2])
-            self.assertRegex(str(one["refusal"]), r"`configuration` must be the same on every worker.*on workers \[1\]")
+            message = r"`configuration` must be the same on every worker.*on workers \[1\]"
+            self.assertRegex(str(one["require_same refuses"]), message)
+            self.assertRegex(str(one["fit refuses"]), "`fit` trains on one host.*Received: 2 workers")
 
     def test_a_step_has_one_all_reduce_after_its_microbatches(self):
         for one in self.both:
