@@ -31,7 +31,7 @@ class Records:
     """The serialized examples of one split.
 
     Attributes:
-        source: by number; `source.__getitems__` takes a list of numbers and returns their bytes, from any thread.
+        source: by number; `source[number]` is bytes, from any thread.
         files: in the order of the examples.
         rows: int64, the numbers of the examples that are kept, in order; None for all.
     """
@@ -58,7 +58,8 @@ class Records:
     def _read(self, numbers: list[int]) -> tuple[list[bytes] | None, str | None]:
         """The records, or why they cannot be had."""
         try:
-            records = self.source.__getitems__(numbers)
+            # Not `__getitems__`: a pool of threads for every call costs more than it saves.
+            records = [self.source[number] for number in numbers]
         except Exception as error:  # array_record raises RuntimeError for whatever is wrong with a file.
             return None, " ".join(str(error).split())
         # A file that became shorter while it was open yields empty records, and no error.

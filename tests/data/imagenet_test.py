@@ -20,7 +20,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 from sklearn import datasets
 
-from noisy_sgd.data import array_records, bundled, imagenet, label_noise
+from noisy_sgd.data import array_records, augmentation, bundled, imagenet, label_noise, sampling
 
 # Width and height: landscape, portrait, square, one to enlarge, one with a side that 8 does not divide.
 SIZES = ((300, 200), (150, 260), (128, 128), (20, 30), (101, 77))
@@ -147,6 +147,26 @@ class ReadTest(parameterized.TestCase):
             for rows, (some, their_labels) in zip(indices, dataset, strict=True):
                 np.testing.assert_array_equal(some, everything.numpy()[rows])
                 np.testing.assert_array_equal(their_labels, labels.numpy()[rows])
+
+    def test_streams_as_images_in_memory_do(self):
+        images = imagenet.load(prepared(), image_size=16)
+        ((everything, labels),) = mapped(images, [range(TRAIN)])
+        in_memory = bundled.ImageSet(
+            name="the same",
+            train_images=everything.numpy(),
+            train_labels=labels.numpy(),
+            test_images=everything.numpy()[:1],
+            test_labels=labels.numpy()[:1],
+            num_classes=1000,
+            pixel_range=(0.0, 255.0),
+        )
+        sampler = sampling.PoissonBatches(TRAIN, 6, seed=2)
+        settings = {"num_steps": 6, "multiple_of": 2, "augment": augmentation.make(seed=3)}
+        for microbatches in zip(
+            *(sampling.stream(one, sampler, 4, **settings) for one in (images, in_memory)), strict=True
+        ):
+            for ours, theirs in zip(*microbatches, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
     @parameterized.parameters(1, 3, 7, 500)
     def test_batches_hold_every_test_image_once(self, size):
