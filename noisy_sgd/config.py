@@ -13,7 +13,7 @@ from typing import Any
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 DATASETS = ("digits", "mnist", "imagenet2012")
-AUGMENTATIONS = ("none", "flip_and_crop")
+AUGMENTATIONS = ("none", "crop", "flip_and_crop")
 MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn")
 PRECISIONS = ("float32", "bfloat16")
 SAMPLINGS = ("shuffled", "poisson")
@@ -303,7 +303,7 @@ class Config:
     def __post_init__(self):
         views = self.algorithm.augmentation_multiplicity
         needed = views == 1 or self.data.augmentation != "none"
-        constraint, way_out = "above 1 needs an augmentation", "add `--augmentation=flip_and_crop`"
+        constraint, way_out = "above 1 needs an augmentation", "add `--augmentation=crop` or flip_and_crop"
         require(needed, "augmentation_multiplicity", constraint, views, way_out)
         meant = not self.run.show_private_metrics or self.algorithm.algorithm == "dp_sgd"
         constraint = f"means nothing to {self.algorithm.algorithm}, which has no private metrics"

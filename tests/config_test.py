@@ -110,7 +110,7 @@ class GroupsTest(parameterized.TestCase):
         (config.Run, {"strategy": "horovod"}, "--strategy"),
         (config.Run, {"logical_devices": 0}, "--logical_devices"),
         (config.Run, {"eval_every": 0}, "--eval_every"),
-        (config.Data, {"augmentation": "mixup"}, "--augmentation.*none, flip_and_crop.*augmentation=mixup"),
+        (config.Data, {"augmentation": "mixup"}, "--augmentation.*none, crop, flip_and_crop.*augmentation=mixup"),
         (config.Data, {"image_size": 64}, "--image_size.*means nothing to digits.*imagenet2012"),
         (config.Data, {"dataset": "imagenet2012", "image_size": 0}, "--image_size.*at least 1"),
         (config.Data, {"dataset": "imagenet2012", "label_noise": 0.1}, "--label_noise.*imagenet2012.*label_noise=0.1"),
@@ -187,7 +187,7 @@ class ConfigTest(absltest.TestCase):
         self.assertEqual(made["algorithm"]["clipping"], "flat")
 
     def test_several_copies_of_an_image_need_an_augmentation(self):
-        with self.assertRaisesRegex(config.ConfigError, "--augmentation_multiplicity.*--augmentation=flip_and_crop"):
+        with self.assertRaisesRegex(config.ConfigError, "--augmentation_multiplicity.*--augmentation=crop"):
             config.Config(algorithm=config.Algorithm(augmentation_multiplicity=2))
 
     def test_only_dp_sgd_has_private_metrics_to_show(self):

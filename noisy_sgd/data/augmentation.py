@@ -17,7 +17,7 @@ from noisy_sgd import keys
 from noisy_sgd.data import philox
 
 
-def make(seed: int | bytes, views: int = 1, padding: int = 4) -> Callable[..., tf.Tensor]:
+def make(seed: int | bytes, views: int = 1, padding: int = 4, flips: bool = True) -> Callable[..., tf.Tensor]:
     """A function that flips and crops images at random.
 
     Args:
@@ -25,6 +25,8 @@ def make(seed: int | bytes, views: int = 1, padding: int = 4) -> Callable[..., t
         views: K, augmented views of every image. View k is the same for every K > k. Defaults to 1.
         padding: pixels by which a window is moved at most, in either direction and axis; at most the image's own size.
             Defaults to 4.
+        flips: whether half of the images are flipped; not for what is another thing in a mirror, such as digits.
+            Defaults to True.
 
     Returns:
         augment(images, indices, step) of TensorFlow's operations: from images [m, height, width, channels], indices of
@@ -50,7 +52,8 @@ def make(seed: int | bytes, views: int = 1, padding: int = 4) -> Callable[..., t
         flip, down, right = draws(key, indices, step, views, padding)
         rows = _mirrored(tf.range(height) + down[..., tf.newaxis], height)
         columns = _mirrored(tf.range(width) + right[..., tf.newaxis], width)
-        columns = tf.where(flip[..., tf.newaxis], width - 1 - columns, columns)
+        if flips:
+            columns = tf.where(flip[..., tf.newaxis], width - 1 - columns, columns)
         first = tf.range(tf.shape(images)[0])[:, tf.newaxis, tf.newaxis] * (height * width)
         pixels = (first + rows * width)[..., tf.newaxis] + columns[..., tf.newaxis, :]
         augmented = tf.gather(tf.reshape(images, [-1, channels]), pixels)

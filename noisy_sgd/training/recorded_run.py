@@ -168,11 +168,12 @@ def _microbatches(run: Started):
         sampler = sampling.PoissonBatches(count, chosen.batch_size, run.beginning.secret or seed)
     else:
         sampler = sampling.ShuffledBatches(count, chosen.batch_size, seed)
-    augment = None
-    if run.settings.data.augmentation == "flip_and_crop":
+    augment, kind = None, run.settings.data.augmentation
+    if kind != "none":
         # Four pixels of an image of 32, as is usual.
         padding = max(1, min(built.images.image_shape[:2]) // 8)
-        augment = augmentation.make(seed, views=chosen.augmentation_multiplicity, padding=padding)
+        views, flips = chosen.augmentation_multiplicity, kind == "flip_and_crop"
+        augment = augmentation.make(seed, views=views, padding=padding, flips=flips)
     replicas, size = built.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
     dataset = sampling.stream(
         built.images,

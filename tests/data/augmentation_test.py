@@ -86,6 +86,15 @@ class MakeTest(parameterized.TestCase):
         part = augment(tf.constant(images[order]), tf.constant(order), tf.constant(4, tf.int64))
         np.testing.assert_array_equal(part, whole[order])
 
+    def test_without_flips_only_windows_move(self):
+        images, indices = tf.constant(photographs(40)), tf.range(40)
+        make = augmentation.make
+        flipping, not_flipping = (make(SEED, padding=0, flips=f)(images, indices, 3) for f in (True, False))
+        np.testing.assert_array_equal(not_flipping, images)
+        flipped = np.any(flipping != images, axis=(1, 2, 3))
+        self.assertBetween(np.sum(flipped), 8, 32)
+        np.testing.assert_array_equal(flipping.numpy()[flipped], images.numpy()[flipped][:, :, ::-1])
+
     def test_views_are_the_first_of_more_views(self):
         images, indices = tf.constant(photographs(30)), tf.range(30)
         one, two, five = (augmentation.make(SEED, views)(images, indices, 4) for views in (1, 2, 5))

@@ -128,7 +128,7 @@ class TrainTest(parameterized.TestCase):
         ([*NEEDED, "--target_quantile=2"], "`--target_quantile` must lie between 0 and 1"),
         ([*NEEDED, "--max_epsilon=-1"], "`--max_epsilon` must be positive"),
         (["--max_epsilon=1"], "`--max_epsilon` means nothing to sgd"),
-        (["--augmentation=mixup"], "`--augmentation` must be one of none, flip_and_crop"),
+        (["--augmentation=mixup"], "`--augmentation` must be one of none, crop, flip_and_crop"),
         (["--augmentation_multiplicity=2"], "`--augmentation_multiplicity` above 1 needs an augmentation"),
         (["--precision=float16"], "`--precision` must be one of float32, bfloat16"),
         (["--model=some.keras", "--precision=bfloat16"], "`--precision` cannot be given to a saved model"),

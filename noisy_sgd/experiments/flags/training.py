@@ -19,7 +19,7 @@ _DATA = {
     "num_train_examples": "trains on the first so many; by default on all",
     "label_noise": "fraction of training labels drawn anew",
     "augmentation": command_line.one_of(
-        "what happens to a training image whenever it is used: nothing, or a random flip and a random shift",
+        "what happens to a training image whenever it is used: nothing, a random shift, or a random flip too",
         config.AUGMENTATIONS,
     ),
     "image_size": "side of imagenet2012's images in pixels; by default 224",
