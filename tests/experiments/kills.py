@@ -1,6 +1,6 @@
 """Kills training runs at random moments, resumes them, and compares them byte for byte with unbroken ones.
 
-    python tests/experiments/kills.py --kills=25 --folder=/tmp/kills
+    python tests/experiments/kills.py --kills=25 --folder=runs/kills
 
 A run is begun and killed as soon as it has its secret, and copied: one copy goes on unbroken, the other is killed
 again and again, at a random moment of its steps or in the middle of writing a checkpoint, and at last let finish. Both
@@ -135,11 +135,14 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    folder = options.folder.absolute()
+    if folder.exists():
+        parser.error(f"--folder must not exist yet (Received: {folder}); name another")
     generator = random.Random(options.seed)
     total = Outcome()
     for number, case in enumerate(CASES):
         kills = options.kills // len(CASES) + (number < options.kills % len(CASES))
-        outcome = kill_and_compare(case, kills, options.folder / str(number), generator)
+        outcome = kill_and_compare(case, kills, folder / str(number), generator)
         verdict = f"differs in {', '.join(outcome.differing)}" if outcome.differing else "the same bytes"
         print(
             f"{case}: {outcome.kills} kills, {outcome.in_steps} in steps, {outcome.in_writes} in checkpoint writes, "
