@@ -6,7 +6,9 @@ layer with weights runs through its rule (`layer_rules`), which keeps the two, a
 
     ||g_i||^2 = sum over layers of the rule's norm       sum_i c_i g_i = the rule's sum, c_i = clip(||g_i||)
 
-need neither a second backward pass nor, for most layers, any example's gradient.
+need neither a second backward pass nor, for most layers, any example's gradient. The backward pass waits at each layer
+until its norm is formed, and its gradients too where they are kept: what only they need is freed on the way, not held
+until the end.
 
     result = book_keeping.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
 """
@@ -49,7 +51,11 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         y = tf.nest.map_structure(lambda t: tf.repeat(t, views, axis=0), y)
     setting = layer_rules.Setting(units=size, views=views, device=_device(), dtype=_precision(model))
 
-    with tf.GradientTape(watch_accessed_variables=False) as tape, _recording(layers, tape) as (records, problems):
+    formed = _Formed(setting)
+    with (
+        tf.GradientTape(watch_accessed_variables=False) as tape,
+        _recording(layers, tape, formed) as (records, problems),
+    ):
         tape.watch([weight.value for weight in model.trainable_weights])
         predictions = model(x, training=True)
         losses = loss_fn(y, predictions)
@@ -58,8 +64,8 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         total = tf.reduce_sum(losses if present is None else tf.where(present, losses, tf.zeros_like(losses)))
     if problems:
         raise problems[0]
-    calls = _backward(tape, total, layers, records, size, views)
-    groups = _groups(layers, calls, setting)
+    calls = _backward(tape, total, layers, records, formed)
+    groups = _groups(layers, calls, formed)
 
     norms, factors = _norms_and_factors(model, clip, groups, tf.shape(losses)[0], present, setting)
     shown = norms
@@ -111,7 +117,7 @@ _TRACES: dict[int, int] = {}
 
 
 @contextlib.contextmanager
-def _recording(layers, tape):
+def _recording(layers, tape, formed):
     """Routes calls of the layers through their rules; restores the layers in any case.
 
     Yields:
@@ -129,11 +135,21 @@ def _recording(layers, tape):
                 layer_rules.NoRuleError(layer, "it is called inside a loop, a branch or a tf.function of the model")
             )
             return usual(*args, **kwargs)
-        traced = rules[id(layer)].forward(tape, layer, *args, **kwargs)
+        taps = layer_rules.Tape(tape, lambda slope: arrived(layer, slope))
+        traced = rules[id(layer)].forward(taps, layer, *args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
         records[id(layer)].append(traced)
         return traced.outputs
+
+    def arrived(layer, slope):
+        """Forms what a layer of one call and one tap contributes; returns what the backward pass shall wait for."""
+        calls = records[id(layer)]
+        if problems or len(calls) != 1 or len(calls[0].taps) != 1 or not formed.fits(calls[0].taps[0]):
+            return []
+        call = layer_rules.Call(saved=calls[0].saved, tap_gradients=[slope])
+        groups = formed.add(layer, rules[id(layer)], [call])
+        return [tensor for group in groups for tensor in (group.squared_norms, *group.tensors)]
 
     outer = getattr(_LOCAL, "record", None)
     with _LOCK:
@@ -162,9 +178,8 @@ def _dispatching(layer, usual):
     return call
 
 
-def _backward(tape, total, layers, records, size, views):
+def _backward(tape, total, layers, records, formed):
     """{id(layer): [Call]} from one backward pass; refuses weights and taps that the norms would miss or mix."""
-    examples = None if size is None else size * views
     taps = {id(layer): [traced.taps for traced in records[id(layer)]] for layer, _ in layers}
     weights = {id(layer): [w.value for w in layer._trainable_variables if w.trainable] for layer, _ in layers}
     slopes, direct = tape.gradient(total, (taps, weights))
@@ -178,10 +193,11 @@ def _backward(tape, total, layers, records, size, views):
         found = []
         for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):
             for tap in traced.taps:
-                if tap.shape.rank == 0 or (None not in (examples, tap.shape[0]) and tap.shape[0] != examples):
+                if not formed.fits(tap):
                     raise layer_rules.NoRuleError(
                         layer,
-                        f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for {examples} examples",
+                        f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for "
+                        f"{formed.setting.units} examples of {formed.setting.views} views",
                     )
             if any(gradient is not None for gradient in gradients):
                 pairs = zip(traced.taps, gradients, strict=True)
@@ -191,22 +207,42 @@ def _backward(tape, total, layers, records, size, views):
     return calls
 
 
-def _groups(layers, calls, setting):
-    """The contributions of all groups of weights, each by its chosen route."""
-    fixed, choices, activation_bytes = [], [], 0
-    for layer, rule in layers:
-        if not calls[id(layer)]:
-            continue
-        for call in calls[id(layer)]:
+class _Formed:
+    """The contributions formed so far, each by its chosen route."""
+
+    def __init__(self, setting):
+        self.setting = setting
+        self.groups = {}
+        self._spare_bytes = layer_rules.SPARE_BYTES
+
+    def fits(self, tap):
+        """Whether a tap has a row an example and view, as far as that is known."""
+        rows = None if self.setting.units is None else self.setting.units * self.setting.views
+        return tap.shape.rank != 0 and (None in (rows, tap.shape[0]) or tap.shape[0] == rows)
+
+    def add(self, layer, rule, calls):
+        """The contributions of a layer."""
+        replaced = 0.0
+        for call in calls:
             for tensor in [*call.tap_gradients, *(t for t in tf.nest.flatten(call.saved) if tf.is_tensor(t))]:
                 inner = math.prod(1 if size is None else size for size in tensor.shape[1:])
-                activation_bytes += setting.assumed_units * setting.views * inner * tensor.dtype.size
-        for group in rule.gradients(layer, calls[id(layer)], setting):
-            if isinstance(group, layer_rules.Contribution):
-                fixed.append(group)
-            else:
-                choices.append(group)
-    return fixed + [route.build() for route in layer_rules.choose(choices, activation_bytes)]
+                replaced += self.setting.assumed_units * self.setting.views * inner * tensor.dtype.size
+        found = self.groups[id(layer)] = []
+        for group in rule.gradients(layer, calls, self.setting):
+            if not isinstance(group, layer_rules.Contribution):
+                route = layer_rules.choose(group, replaced, self._spare_bytes)
+                self._spare_bytes -= max(0.0, route.kept_bytes - replaced)
+                group = route.build()
+            found.append(group)
+        return found
+
+
+def _groups(layers, calls, formed):
+    """The contributions of all groups of weights."""
+    for layer, rule in layers:
+        if calls[id(layer)] and id(layer) not in formed.groups:
+            formed.add(layer, rule, calls[id(layer)])
+    return [group for layer, _ in layers for group in formed.groups.get(id(layer), [])]
 
 
 def _norms_and_factors(model, clip, groups, count, present, setting):

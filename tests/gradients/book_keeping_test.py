@@ -278,6 +278,26 @@ class BookKeepingTest(parameterized.TestCase):
             self.assertEqual(text.count(" convolution("), longer.count(" convolution("))
             self.assertEqual(text.count(" dot("), longer.count(" dot("))
 
+    def test_the_backward_pass_waits_for_a_layers_norm(self):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((16, 16, 8), dtype="float64")
+        x = inputs
+        for name in ("first", "second"):
+            x = L.Conv2D(8, 3, padding="same", dtype="float64", name=name)(x)
+        model = keras.Model(inputs, L.GlobalAveragePooling2D(dtype="float64")(x))
+        step = compiled(model).get_concrete_function(RNG.normal(size=(4, 16, 16, 8)), RNG.normal(size=(4, 8)))
+        operations = step.graph.get_operations()
+        (onward,) = [op for op in operations if op.type == "Conv2DBackpropInput"]
+        before, waiting = set(), [onward]
+        while waiting:
+            op = waiting.pop()
+            if op.name not in before:
+                before.add(op.name)
+                waiting.extend([*op.control_inputs, *(tensor.op for tensor in op.inputs)])
+        formed = [op.name in before for op in operations if op.type in ("While", "StatelessWhile", "BatchMatMulV2")]
+        self.assertIn(True, formed)
+        self.assertIn(False, formed)
+
     def test_layers_are_as_before_even_after_an_error(self):
         model = convolutional()
         before = model(IMAGES).numpy()

@@ -8,7 +8,8 @@ the group's clipped sum is sum_i c_i g_i. A route is one way to both:
     formed_twice   form g_i for its norm only, then the full gradient of factor-scaled output gradients
     gram           <a_s, a_t> <b_s, b_t> over pairs of positions, then the full gradient likewise
 
-The engine takes the cheapest by the estimates below, as long as the kept per-example gradients stay within a budget.
+The engine takes the cheapest by the estimates below, and of those as good the one that needs least memory. Gradients
+are kept where they take no more than the layer's input and output gradient, which are freed for them.
 """
 
 import collections.abc
@@ -24,10 +25,10 @@ SECONDS_PER_FLOP = {"cpu": 5e-12, "accelerator": 2e-14}
 SECONDS_PER_SMALL_FLOP = {"cpu": 1e-11, "accelerator": 4e-14}
 SECONDS_PER_BYTE = {"cpu": 1e-10, "accelerator": 4e-13}
 
-# Per-example gradients may be kept up to this share of what the layers' inputs and outputs take anyway, or this many
-# bytes where that is more.
-KEPT_SHARE_OF_ACTIVATIONS = 0.25
-KEPT_BYTES = 64 * 2**20
+# What per-example gradients, all together, may take beyond the inputs and output gradients that they replace.
+SPARE_BYTES = 8 * 2**20
+# A route that is slower by no more than this share is as good: the estimates know no better, and memory decides.
+AS_GOOD = 0.15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,18 +86,23 @@ class Contribution:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Route:
-    """One way to a contribution: its name, estimated seconds, bytes it keeps per example, and how to build it."""
+    """One way to a contribution: its name, estimated seconds, and how to build it.
+
+    Attributes:
+        kept_bytes: what the per-example gradients take that it keeps until the factors are known.
+        temporary_bytes: what it needs beside them while it is built.
+    """
 
     name: str
     seconds: float
     kept_bytes: float
     build: collections.abc.Callable[[], Contribution]
+    temporary_bytes: float = 0.0
 
 
 def kept(weight, per_example: tf.Tensor) -> Contribution:
     """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand."""
-    rows = tf.reshape(per_example, [-1, math.prod(weight.shape)])
-    return kept_rows(weight, [rows], lambda sums: tf.reshape(sums[0], weight.shape))
+    return kept_together([weight], [tf.reshape(per_example, [-1, math.prod(weight.shape)])])
 
 
 def kept_rows(weight, pieces: list[tf.Tensor], arrange) -> Contribution:
@@ -109,6 +115,17 @@ def kept_rows(weight, pieces: list[tf.Tensor], arrange) -> Contribution:
     return Contribution(weights=[weight], squared_norms=squared_norms, tensors=pieces, sums=sums)
 
 
+def kept_together(weights, rows: list[tf.Tensor]) -> Contribution:
+    """The contribution of several weights from the per-example gradients of each [units, size]."""
+
+    def sums(factors, tensors):
+        pairs = zip(weights, tensors, strict=True)
+        return [tf.reshape(weighted_rows(factors, own), weight.shape) for weight, own in pairs]
+
+    squared_norms = tf.add_n([row_squares(own) for own in rows])
+    return Contribution(weights=list(weights), squared_norms=squared_norms, tensors=rows, sums=sums)
+
+
 def row_squares(rows: tf.Tensor) -> tf.Tensor:
     """[n, size] -> the squared norm of each row."""
     return tf.linalg.matvec(tf.square(rows), tf.ones(tf.shape(rows)[1:], rows.dtype))
@@ -119,31 +136,19 @@ def weighted_rows(factors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.matmul(factors[None], rows)
 
 
-def choose(groups: list[list[Route]], activation_bytes: float) -> list[Route]:
-    """The cheapest route of every group, with what they keep together inside the budget.
-
-    Where the cheapest ones keep too much, groups give way to their next cheapest route in the order of what that
-    saves for what it costs.
+def choose(routes: list[Route], replaced_bytes: float, spare_bytes: float) -> Route:
+    """The cheapest route of a group of weights that keeps no more than it may, or one as good that needs less memory.
 
     Args:
-        groups: for each group of weights its routes; at least one of them keeps nothing.
-        activation_bytes: what the layers' inputs and outputs take.
+        routes: of the group; at least one of them keeps nothing.
+        replaced_bytes: what the layer's inputs and output gradients take, which kept gradients replace.
+        spare_bytes: what may be kept beyond that.
 
     Returns:
-        One route a group.
+        One of them.
     """
-    budget = max(KEPT_BYTES, KEPT_SHARE_OF_ACTIVATIONS * activation_bytes)
-    chosen = [min(routes, key=lambda route: route.seconds) for routes in groups]
-    while sum(route.kept_bytes for route in chosen) > budget:
-        candidates = []
-        for index, (current, routes) in enumerate(zip(chosen, groups, strict=True)):
-            lighter = [route for route in routes if route.kept_bytes < current.kept_bytes]
-            if lighter:
-                other = min(lighter, key=lambda route: route.seconds)
-                price = (other.seconds - current.seconds) / (current.kept_bytes - other.kept_bytes)
-                candidates.append((price, index, other))
-        if not candidates:
-            break
-        _, index, other = min(candidates, key=lambda candidate: candidate[:2])
-        chosen[index] = other
-    return chosen
+    fewest = min(route.kept_bytes for route in routes)
+    allowed = [route for route in routes if route.kept_bytes <= max(replaced_bytes + spare_bytes, fewest)]
+    cheapest = min(route.seconds for route in allowed)
+    as_good = [route for route in allowed if route.seconds <= (1 + AS_GOOD) * cheapest]
+    return min(as_good, key=lambda route: (route.kept_bytes + route.temporary_bytes, route.seconds))

@@ -2,9 +2,7 @@
 
     dL_i/dW[o] = sum_t x_i[stride * t + dilation * o] dz_i[t]^T          dL_i/db = sum_t dz_i[t]
 
-On a CPU the fastest way to a large layer's per-example gradient is the library's own kernel for the filter's gradient,
-called once an example; small ones, and all on accelerators, where no loop over examples may be, are batched matrix
-products of `windows` and output gradients. Where even one gradient is large for the positions there are, inner products
+Per-example gradients come from `forming`. Where even one gradient is large for the positions there are, inner products
 between positions give the norm, and the library's kernel the sum.
 """
 
@@ -14,7 +12,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution_site, registry
+from noisy_sgd.gradients.layer_rules import contributions, convolution_site, forming, registry
 
 
 def forward(tape, layer, inputs):
@@ -27,7 +25,7 @@ def finish(tape, layer, inputs, outputs):
     if layer.use_bias:
         shape = [1, -1, *[1] * layer.rank] if layer.data_format == "channels_first" else [-1]
         outputs = outputs + tf.reshape(tf.cast(registry.constant(layer.bias), outputs.dtype), shape)
-    tape.watch(outputs)
+    outputs = tape.tap(outputs)
     activated = outputs if layer.activation is None else layer.activation(outputs)
     return registry.Traced(outputs=activated, taps=[outputs], saved={"inputs": inputs})
 
@@ -47,7 +45,7 @@ def convolve(layer, inputs, kernel):
 def gradients(layer, calls, setting):
     groups = []
     if layer.kernel.trainable:
-        groups.append(kernel_routes(layer, [convolution_site.Site(layer, call, setting) for call in calls], setting))
+        groups.append(kernel_routes(layer, [convolution_site.Site(layer, call, setting) for call in calls]))
     groups.extend(bias_contribution(layer, calls, setting))
     return groups
 
@@ -64,73 +62,48 @@ def bias_contribution(layer, calls, setting):
     return [contributions.kept(layer.bias, tf.add_n(per_call))]
 
 
-def kernel_routes(layer, sites, setting):
+def kernel_routes(layer, sites):
     """The routes to the contribution of the kernel, from all calls of the layer."""
-    kernel = layer.kernel
-    form_seconds, form, arrange = forming(sites)
-    per_byte = contributions.SECONDS_PER_BYTE[setting.device]
-    gradient_bytes = setting.assumed_units * math.prod(kernel.shape) * setting.dtype.size
-    # A gradient is read for its square, the squares are written and read; the sum reads it once more.
-    norm = form_seconds + 3 * gradient_bytes * per_byte
-    full = sum(site.full_seconds for site in sites)
+    by_calls = forming.by_calls(sites)
 
-    def from_both(squared_norms):
-        def sums(factors, tensors):
-            scaled = [scale_examples(factors, tensor, setting) for tensor in tensors[1::2]]
-            parts = [site.full(x, z) for site, x, z in zip(sites, tensors[::2], scaled, strict=True)]
-            return [tf.add_n(parts)]
+    def per_example():
+        if by_calls:
+            size = math.prod(layer.kernel.shape)
+            return contributions.kept_together([layer.kernel], forming.each(sites, lambda rows: [rows], [[size]]))
+        return contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
 
-        tensors = [tensor for site in sites for tensor in (site.x, site.z)]
-        return contributions.Contribution(weights=[kernel], squared_norms=squared_norms, tensors=tensors, sums=sums)
+    def formed_twice():
+        if by_calls:
+            (squares,) = forming.each(sites, lambda rows: [contributions.row_squares(rows)], [[]])
+        else:
+            squares = tf.add_n([contributions.row_squares(rows) for rows in forming.pieces(sites)])
+        return from_both(layer, sites, squares)
 
-    routes = [
-        contributions.Route(
-            name="per_example",
-            seconds=norm + gradient_bytes * per_byte,
-            kept_bytes=gradient_bytes,
-            build=lambda: contributions.kept_rows(kernel, form(), arrange),
-        ),
-        contributions.Route(
-            name="formed_twice",
-            seconds=norm + full,
-            kept_bytes=0.0,
-            build=lambda: from_both(tf.add_n([contributions.row_squares(rows) for rows in form()])),
-        ),
-    ]
+    routes = forming.routes(sites, per_example, formed_twice)
     if len(sites) == 1 and sites[0].blocks == 1:
-        site = sites[0]
+        (site,) = sites
         routes.append(
             contributions.Route(
                 name="gram",
-                seconds=site.gram_seconds + full,
+                seconds=site.gram_seconds + site.full_seconds,
                 kept_bytes=0.0,
-                build=lambda: from_both(site.gram_norms(site.z)),
+                temporary_bytes=site.gram_bytes,
+                build=lambda: from_both(layer, sites, site.gram_norms(site.z)),
             )
         )
     return routes
 
 
-def forming(sites):
-    """The cheaper way to form the kernel's per-example gradients.
+def from_both(layer, sites, squared_norms):
+    """The contribution of the kernel from inputs and factor-scaled output gradients."""
+    setting = sites[0].setting
 
-    Returns:
-        (seconds, function that returns them in pieces [units, any size], function from the pieces of one gradient to
-        the shape of the kernel).
-    """
-    by_products = sum(site.product_seconds for site in sites)
-    by_calls = sum(site.call_seconds for site in sites)
-    shape = sites[0].layer.kernel.shape
-    if by_calls < by_products:
-        return (
-            by_calls,
-            lambda: [tf.add_n([site.by_calls() for site in sites])],
-            lambda sums: tf.reshape(sums[0], shape),
-        )
+    def sums(factors, tensors):
+        scaled = [scale_examples(factors, tensor, setting) for tensor in tensors[1::2]]
+        return [tf.add_n([site.full(x, z) for site, x, z in zip(sites, tensors[::2], scaled, strict=True)])]
 
-    def form():
-        return [tf.add_n(pieces) for pieces in zip(*(site.by_products() for site in sites), strict=True)]
-
-    return by_products, form, sites[0].arrange
+    tensors = [tensor for site in sites for tensor in (site.x, site.z)]
+    return contributions.Contribution(weights=[layer.kernel], squared_norms=squared_norms, tensors=tensors, sums=sums)
 
 
 def scale_examples(factors, tensor, setting):

@@ -1,9 +1,7 @@
 """One call of a convolution after the backward pass, and the ways from it to its kernel's gradient.
 
-`full` sums over the batch with the library's own kernel. Gradients example by example come from that kernel called
-once an
-example, or from matrix products of `windows` and output gradients; their norms also from inner products between
-positions.
+`full` sums over the batch with the library's own kernel. Gradients example by example come from it too (`forming`), or
+from matrix products of `windows` and output gradients; their norms also from inner products between positions.
 """
 
 import math
@@ -13,10 +11,8 @@ from keras import ops
 
 from noisy_sgd.gradients.layer_rules import contributions, windows
 
-# What one call of the library's kernel for the filter's gradient costs beside its arithmetic. More calls than the limit
-# would make graphs that take long to trace.
+# What one call of the library's kernel for the filter's gradient costs beside its arithmetic.
 SECONDS_PER_CALL = 1.2e-4
-MOST_CALLS = 512
 
 
 def is_depthwise(layer) -> bool:
@@ -33,8 +29,7 @@ class Site:
     """One call of a convolution: its input x, the gradient z at its output, and the ways to the kernel's gradient.
 
     `channel_scale` multiplies z channel by channel, and so the kernel's gradient. Without `may_fold` the pieces of a
-    gradient,
-    one behind the other, have the layout of the kernel.
+    gradient, one behind the other, have the layout of the kernel.
     """
 
     def __init__(self, layer, call, setting, *, channel_scale=None, may_fold=True):
@@ -77,11 +72,12 @@ class Site:
 
     @property
     def call_seconds(self):
-        units = self.setting.units
-        if self.setting.device != "cpu" or not self.library_kernel or units is None or not 0 < units <= MOST_CALLS:
+        """Of the library's kernel called once an example."""
+        if self.setting.device != "cpu" or not self.library_kernel:
             return math.inf
         arithmetic = self.flops * contributions.SECONDS_PER_FLOP["cpu"]
-        return units * SECONDS_PER_CALL + arithmetic + 3 * self.gradient_bytes * contributions.SECONDS_PER_BYTE["cpu"]
+        written = self.gradient_bytes * contributions.SECONDS_PER_BYTE["cpu"]
+        return self.setting.assumed_units * SECONDS_PER_CALL + arithmetic + written
 
     @property
     def full_seconds(self):
@@ -106,6 +102,12 @@ class Site:
             moved = (self.geometry.kernel[0] + 2) * pairs + 3 * self.positions * self.taps * self.inputs_a_block
         per_flop, per_byte = contributions.SECONDS_PER_SMALL_FLOP[device], contributions.SECONDS_PER_BYTE[device]
         return units * (2 * flops * per_flop + moved * self.setting.dtype.size * per_byte)
+
+    @property
+    def gram_bytes(self):
+        """What the inner products take, in two or three copies at once."""
+        side = math.prod(self.x.shape[1:-1]) if self.by_pixels else self.positions
+        return 3 * self.setting.assumed_units * side**2 * self.setting.dtype.size
 
     @property
     def by_pixels(self):
@@ -135,12 +137,6 @@ class Site:
             else:
                 outputs = ops.conv(x, kernel, strides=list(self.strides), **options)
         return tape.gradient(outputs, kernel, z)
-
-    def by_calls(self):
-        """[units, size], one call of the library's kernel an example."""
-        units = self.setting.units
-        pairs = zip(tf.split(self.x, units), tf.split(self.z, units), strict=True)
-        return tf.stack([tf.reshape(self.full(x, z), [-1]) for x, z in pairs])
 
     def rows(self):
         """Windows as matrices: for each offset along the first axis [units, T, rest of the kernel * channels]."""

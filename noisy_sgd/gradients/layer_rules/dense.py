@@ -19,7 +19,7 @@ def dense_forward(tape, layer, inputs, training=None):
     outputs = ops.matmul(inputs, registry.constant(layer.kernel))
     if layer.bias is not None:
         outputs = ops.add(outputs, registry.constant(layer.bias))
-    tape.watch(outputs)
+    outputs = tape.tap(outputs)
     activated = outputs if layer.activation is None else layer.activation(outputs)
     return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
 
@@ -40,7 +40,7 @@ def einsum_forward(tape, layer, inputs, training=None):
     outputs = ops.einsum(layer.equation, inputs, registry.constant(layer.kernel))
     if layer.bias is not None:
         outputs = ops.add(outputs, registry.constant(layer.bias))
-    tape.watch(outputs)
+    outputs = tape.tap(outputs)
     activated = outputs if layer.activation is None else layer.activation(outputs)
     return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
 

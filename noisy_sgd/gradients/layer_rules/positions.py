@@ -59,12 +59,14 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
             name="formed_twice",
             seconds=units * (form + full),
             kept_bytes=0.0,
+            temporary_bytes=units * gradient_bytes,
             build=lambda: from_both(weight, a, b, arrange, contributions.row_squares(_rows(_form(a, b)))),
         ),
         contributions.Route(
             name="gram",
             seconds=units * (gram + full),
             kept_bytes=0.0,
+            temporary_bytes=2 * units * gram_bytes,
             build=lambda: from_both(weight, a, b, arrange, gram_norms(a, b)),
         ),
     ]

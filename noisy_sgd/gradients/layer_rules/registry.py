@@ -45,6 +45,40 @@ class NoRuleError(ValueError):
         )
 
 
+class Tape:
+    """The tape of the pass, as a rule sees it.
+
+    Args:
+        tape: the `tf.GradientTape`.
+        arrived: arrived(gradient at a tap) -> tensors that the rest of the backward pass waits for.
+    """
+
+    def __init__(self, tape: tf.GradientTape, arrived: collections.abc.Callable[[tf.Tensor], list[tf.Tensor]]):
+        self._tape, self._arrived = tape, arrived
+
+    def watch(self, tensor: tf.Tensor) -> None:
+        """Has the backward pass go to a tensor that the outputs are about to be computed from."""
+        self._tape.watch(tensor)
+
+    def tap(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Returns the tensor to compute the outputs from, where the layer's norm is formed on the way back.
+
+        What goes on to earlier layers waits there, so that nothing which the norm alone needs outlives it.
+        """
+        self._tape.watch(tensor)
+
+        @tf.custom_gradient
+        def passed(value):
+            def backward(slope):
+                slope = tf.convert_to_tensor(slope)
+                with tf.control_dependencies(self._arrived(slope)):
+                    return tf.identity(slope)
+
+            return tf.identity(value), backward
+
+        return passed(tensor)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Traced:
     """One call of a layer in the forward pass.
@@ -73,9 +107,9 @@ class Rule:
     """How one kind of layer yields norms and sums.
 
     Attributes:
-        forward: forward(tape, layer, *args, **kwargs) -> `Traced`, with the arguments of the layer's `call`. The
-            engine watches the taps that come back, which is too late for a tap that the outputs are computed from: call
-            `tape.watch` on such a one.
+        forward: forward(tape, layer, *args, **kwargs) -> `Traced`, with a `Tape` and the arguments of the layer's
+            `call`. The engine watches the taps that come back, which is too late for a tap that the outputs are
+            computed from: those need `tape.tap` or `tape.watch`.
         gradients: gradients(layer, calls, setting) -> a list over groups of trained weights; of each either the one
             `Contribution` or a list of `Route`s to choose from. A layer used more than once has several calls, whose
             gradients add up before the norm.

@@ -20,7 +20,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution, convolution_site, registry
+from noisy_sgd.gradients.layer_rules import contributions, convolution, convolution_site, forming, registry
 from noisy_sgd.models import normalizer_free
 
 # Where the bias is more than this many times gamma * gain, output less bias has lost too many digits.
@@ -44,9 +44,9 @@ def gradients(layer, calls, setting):
     if layer.kernel.trainable:
         routes = by_norms(layer, calls, setting, standardization, scale)
         sites = [convolution_site.Site(layer, call, setting, may_fold=False) for call in calls]
-        if layer.fan_in <= sum(site.positions for site in sites):
-            routes = [route for route in routes if route.name != "per_example"]
-            routes.append(by_map(layer, sites, setting, standardization, scale))
+        if forming.by_calls(sites) or layer.fan_in <= sum(site.positions for site in sites):
+            routes = [route for route in routes if route.name == "gram"]
+            routes.extend(by_map(layer, sites, standardization, scale))
         groups.append(routes)
     elif layer.gain.trainable:
         along = along_normalized(layer, calls, setting, standardization, scale)
@@ -54,31 +54,53 @@ def gradients(layer, calls, setting):
     return groups
 
 
-def by_map(layer, sites, setting, standardization, scale):
-    """The route that takes every example's gradient through the map."""
-    shape = tuple(layer.kernel.shape)
-    size = setting.assumed_units * math.prod(shape) * setting.dtype.size
-    seconds, form, _ = convolution.forming(sites)
-    normalized = tf.reshape(standardization.normalized, [-1, shape[-1]])
+def by_map(layer, sites, standardization, scale):
+    """The routes that take every example's gradient through the map."""
+    setting = sites[0].setting
+    weights = [layer.kernel, layer.gain] if layer.gain.trainable else [layer.kernel]
+    sizes = [[math.prod(weight.shape)] for weight in weights]
+    normalized = tf.reshape(standardization.normalized, [layer.fan_in, -1])
 
-    def build():
-        by_channel = tf.reshape(tf.concat(form(), axis=1), [-1, *normalized.shape])
-        along = tf.reduce_sum(by_channel * normalized, axis=1)
+    def mapped(gradients):
+        """[n, size] of the standardised kernel -> those of the weights, [n, size] each."""
+        gradients = tf.reshape(gradients, [-1, *normalized.shape])
+        along = tf.reduce_sum(gradients * normalized, axis=1)
         slope = standardization.curvature * normalized * along[:, None]
-        mean = tf.reduce_mean(by_channel, axis=1, keepdims=True)
-        kernel = contributions.kept(layer.kernel, (by_channel - mean - slope) * (standardization.inverse_norm * scale))
-        if not layer.gain.trainable:
-            return kernel
-        gain = contributions.kept(layer.gain, layer.gamma * along)
-        return contributions.Contribution(
-            weights=[layer.kernel, layer.gain],
-            squared_norms=kernel.squared_norms + gain.squared_norms,
-            tensors=[*kernel.tensors, *gain.tensors],
-            sums=lambda factors, tensors: [*kernel.sums(factors, tensors[:-1]), *gain.sums(factors, tensors[-1:])],
-        )
+        mean = tf.reduce_mean(gradients, axis=1, keepdims=True)
+        kernel = (gradients - mean - slope) * (standardization.inverse_norm * scale)
+        return [tf.reshape(kernel, [-1, *sizes[0]]), layer.gamma * along][: len(weights)]
 
-    seconds += 12 * size * contributions.SECONDS_PER_BYTE[setting.device]
-    return contributions.Route(name="per_example", seconds=seconds, kept_bytes=size, build=build)
+    def squares(gradients):
+        gradients = tf.reshape(gradients, [-1, *normalized.shape])
+        centered = gradients - tf.reduce_mean(gradients, axis=1, keepdims=True)
+        along = tf.reduce_sum(centered * normalized, axis=1)
+        by_channel = tf.square(standardization.inverse_norm * scale) * tf.reduce_sum(tf.square(centered), axis=1)
+        return [tf.reduce_sum(by_channel + shrinkage(layer, standardization, scale) * tf.square(along), axis=1)]
+
+    def per_example():
+        return contributions.kept_together(weights, forming.each(sites, mapped, sizes))
+
+    def formed_twice():
+        def sums(factors, tensors):
+            (total,) = both.sums(factors, tensors)
+            rows = mapped(tf.reshape(total, [1, -1]))
+            return [tf.reshape(one, weight.shape) for one, weight in zip(rows, weights, strict=True)]
+
+        both = convolution.from_both(layer, sites, forming.each(sites, squares, [[]])[0])
+        return dataclasses.replace(both, weights=weights, sums=sums)
+
+    # Beside what an ordinary kernel's cost, so often are gradients passed over.
+    passes = 3 if forming.by_calls(sites) else 9
+    moved = passes * setting.assumed_units * sizes[0][0] * setting.dtype.size
+    return forming.routes(sites, per_example, formed_twice, moved)
+
+
+def shrinkage(layer, standardization, scale):
+    """What an example's squared norm gets for each sum(g N)^2, beside the centred part of its ordinary norm."""
+    squares = tf.reduce_sum(tf.square(standardization.normalized), axis=[0, 1, 2])
+    curvature = standardization.curvature
+    of_kernel = curvature * (curvature * squares - 2) * tf.square(standardization.inverse_norm * scale)
+    return of_kernel + layer.gamma**2 if layer.gain.trainable else of_kernel
 
 
 def by_norms(layer, calls, setting, standardization, scale):
@@ -90,12 +112,8 @@ def by_norms(layer, calls, setting, standardization, scale):
 
     def through(contribution):
         along = along_normalized(layer, calls, setting, standardization, scale)
-        squares = tf.reduce_sum(tf.square(normalized), axis=[0, 1, 2])
-        shrinkage = curvature * (curvature * squares - 2) * tf.square(channel_scale)
-        if layer.gain.trainable:
-            shrinkage = shrinkage + layer.gamma**2
         over_fan_in = tf.add_n([sum_over_fan_in(layer, site) for site in sites])
-        correction = shrinkage * tf.square(along) - tf.square(over_fan_in) / layer.fan_in
+        correction = shrinkage(layer, standardization, scale) * tf.square(along) - tf.square(over_fan_in) / layer.fan_in
         squared_norms = tf.maximum(contribution.squared_norms + tf.reduce_sum(correction, axis=1), 0.0)
         tensors, weights = list(contribution.tensors), [layer.kernel]
         if layer.gain.trainable:
@@ -116,7 +134,7 @@ def by_norms(layer, calls, setting, standardization, scale):
     def wrapped(route):
         return dataclasses.replace(route, build=lambda: through(route.build()))
 
-    return [wrapped(route) for route in convolution.kernel_routes(layer, sites, setting)]
+    return [wrapped(route) for route in convolution.kernel_routes(layer, sites)]
 
 
 def along_normalized(layer, calls, setting, standardization, scale):

@@ -6,8 +6,10 @@ from absl.testing import absltest, parameterized
 from noisy_sgd.gradients.layer_rules import contributions, convolution, positions, registry
 
 
-def route(name, seconds, kept_bytes):
-    return contributions.Route(name=name, seconds=seconds, kept_bytes=kept_bytes, build=lambda: None)
+def route(name, seconds, kept_bytes, temporary_bytes=0.0):
+    return contributions.Route(
+        name=name, seconds=seconds, kept_bytes=kept_bytes, temporary_bytes=temporary_bytes, build=lambda: None
+    )
 
 
 def cheapest(routes):
@@ -26,28 +28,19 @@ def convolution_routes(size, inputs, outputs, *, device="cpu", kernel=3):
 
 
 class ChooseTest(parameterized.TestCase):
-    def test_takes_the_cheapest_within_the_budget(self):
-        groups = [[route("kept", 1.0, 10.0), route("gram", 2.0, 0.0)]]
-        self.assertEqual([chosen.name for chosen in contributions.choose(groups, 0)], ["kept"])
+    @parameterized.parameters((10.0, 0.0, "kept"), (9.0, 1.0, "kept"), (9.0, 0.0, "gram"), (0.0, 0.0, "gram"))
+    def test_keeps_gradients_that_replace_as_much(self, replaced, spare, expected):
+        routes = [route("kept", 1.0, 10.0), route("twice", 3.0, 0.0), route("gram", 2.0, 0.0)]
+        self.assertEqual(contributions.choose(routes, replaced, spare).name, expected)
 
-    def test_over_the_budget_gives_up_what_saves_least_time_a_byte(self):
-        half = contributions.KEPT_BYTES * 0.6
-        groups = [
-            [route("kept", 1.0, half), route("gram", 3.0, 0.0)],
-            [route("kept", 1.0, half), route("gram", 2.0, 0.0), route("formed_twice", 2.5, 0.0)],
-        ]
-        self.assertEqual([chosen.name for chosen in contributions.choose(groups, 0)], ["kept", "gram"])
-        self.assertEqual(
-            [
-                chosen.name
-                for chosen in contributions.choose(groups, 2 * half / contributions.KEPT_SHARE_OF_ACTIVATIONS)
-            ],
-            ["kept", "kept"],
-        )
+    @parameterized.parameters((1.1, 0.0, "twice"), (1.1, 20.0, "gram"), (1.3, 0.0, "gram"))
+    def test_takes_of_those_as_good_the_one_that_needs_least_memory(self, seconds, temporary, expected):
+        routes = [route("gram", 1.0, 0.0, 10.0), route("twice", seconds, 0.0, temporary)]
+        self.assertEqual(contributions.choose(routes, 0.0, 0.0).name, expected)
 
-    def test_keeps_nothing_where_nothing_lighter_is_left(self):
-        groups = [[route("kept", 1.0, 10 * contributions.KEPT_BYTES)]]
-        self.assertEqual([chosen.name for chosen in contributions.choose(groups, 0)], ["kept"])
+    def test_keeps_the_least_where_every_route_keeps_something(self):
+        routes = [route("kept", 1.0, 10.0), route("less", 3.0, 5.0)]
+        self.assertEqual(contributions.choose(routes, 0.0, 0.0).name, "less")
 
 
 class EstimatesTest(parameterized.TestCase):

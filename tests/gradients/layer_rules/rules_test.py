@@ -52,9 +52,9 @@ def loop(model, x, y, bound, views):
 def preferring(name):
     """A `choose` that takes the named route wherever there is one."""
 
-    def choose(groups, activation_bytes):
-        del activation_bytes
-        return [next((route for route in routes if route.name == name), routes[0]) for routes in groups]
+    def choose(routes, *budget):
+        del budget
+        return next((route for route in routes if route.name == name), routes[0])
 
     return choose
 
