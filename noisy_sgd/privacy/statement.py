@@ -52,6 +52,7 @@ class PrivacyStatement:
     noise_multiplier: float | None = None
     count_noise_multiplier: float | None = None
     l2_norm_clip: float | None = None
+    clipping: str | None = None
     batch_size: int | None = None
     num_examples: int | None = None
     num_steps: int | None = None
@@ -76,7 +77,7 @@ class PrivacyStatement:
             lines += [
                 f"  Neighbours: {_NEIGHBOURS_IN_WORDS[self.neighbours, self.sampling]}.",
                 f"  Sampling: {self._sampling_in_words()}.",
-                f"  Mechanism: gradients clipped to {self._clip_in_words()}, summed, Gaussian noise of "
+                f"  Mechanism: gradients {self._clip_in_words()}, summed, Gaussian noise of "
                 f"{self.noise_multiplier:g} times that norm (the noise multiplier), divided by the batch size "
                 f"{self.batch_size}; {self.num_steps} steps.",
                 f"  Accountant: {self.accountant}.",
@@ -102,10 +103,11 @@ class PrivacyStatement:
     def _clip_in_words(self) -> str:
         """The bound on every gradient."""
         if self.count_noise_multiplier is None:
-            return f"norm {self.l2_norm_clip:g}"
+            return f"{_CLIPPING_IN_WORDS[self.clipping]} {self.l2_norm_clip:g}"
         return (
-            f"a norm that is {self.l2_norm_clip:g} at first and then learned from a count of the gradients within it, "
-            f"with Gaussian noise of noise multiplier {self.count_noise_multiplier:g}, which is accounted for as well"
+            f"clipped to a norm that is {self.l2_norm_clip:g} at first and then learned from a count of the gradients "
+            f"within it, with Gaussian noise of noise multiplier {self.count_noise_multiplier:g}, which is accounted for "
+            "as well"
         )
 
     def _counted_steps(self) -> int:
@@ -134,6 +136,12 @@ class PrivacyStatement:
         return said
 
 
+_CLIPPING_IN_WORDS = {
+    "flat": "clipped to norm",
+    "automatic": "scaled to just below norm",
+    "normalized": "scaled to norm",
+    "per_layer": "clipped layer by layer, to bounds that together make norm",
+}
 _NEIGHBOURS_IN_WORDS = {
     ("add_or_remove", "poisson"): "data sets that differ by one example added or removed (add_or_remove)",
     (
@@ -151,6 +159,7 @@ def statement(
     noise_multiplier: float | None = None,
     count_noise_multiplier: float | None = None,
     l2_norm_clip: float | None = None,
+    clipping: str = "flat",
     batch_size: int | None = None,
     num_examples: int | None = None,
     num_steps: int | None = None,
@@ -175,6 +184,8 @@ def statement(
             learns from (twice its standard deviation). Defaults to None, a clip norm that stays.
         l2_norm_clip: the clip norm C, where it is learned that of the first step; may be infinity, and then nothing is
             guaranteed.
+        clipping: how a gradient is brought within C, "flat", "automatic", "normalized" or "per_layer" (see
+            `noisy_sgd.clipped_gradient_sum`): all bound it by C, so that none changes epsilon. Defaults to "flat".
         batch_size: the nominal batch size.
         num_examples: number of training examples.
         num_steps: number of steps that the run is going to take, or took.
@@ -213,6 +224,7 @@ def statement(
         "noise_multiplier": noise_multiplier,
         "count_noise_multiplier": count_noise_multiplier,
         "l2_norm_clip": math.inf if l2_norm_clip == math.inf else arguments.real("l2_norm_clip", l2_norm_clip, above=0),
+        "clipping": arguments.choice("clipping", clipping, tuple(_CLIPPING_IN_WORDS)),
         "batch_size": batch_size,
         "num_examples": num_examples,
         "num_steps": num_steps,

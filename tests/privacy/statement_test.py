@@ -55,6 +55,18 @@ class GuaranteeTest(parameterized.TestCase):
         ):
             self.assertRegex(said.text, words)
 
+    @parameterized.parameters(
+        ("flat", "gradients clipped to norm 0.5, summed"),
+        ("automatic", "gradients scaled to just below norm 0.5, summed"),
+        ("normalized", "gradients scaled to norm 0.5, summed"),
+        ("per_layer", "gradients clipped layer by layer, to bounds that together make norm 0.5, summed"),
+    )
+    def test_the_clipping_is_named_and_changes_no_epsilon(self, clipping, words):
+        said = made(clipping=clipping)
+        self.assertIn(words, said.text)
+        self.assertEqual(as_json(said)["clipping"], clipping)
+        self.assertEqual(said.epsilon, made().epsilon)
+
     def test_a_learned_clip_is_accounted_for_and_named(self):
         said = made(count_noise_multiplier=5.0)
         joint = privacy.accounting.joint_noise_multiplier(4.0, 5.0)
