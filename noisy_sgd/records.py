@@ -4,6 +4,7 @@
     metrics.jsonl   one JSON object a line, flushed as it is written; no clock times, so runs compare byte for byte
     private/        metrics.jsonl of what a DP-SGD run computes from its training data without noise: not for release
     tensorboard/    TensorBoard's events
+    model.keras     the trained network, and model_ema.keras with the weights' average: for use elsewhere
 
 Example:
 

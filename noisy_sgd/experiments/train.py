@@ -17,7 +17,12 @@ def main(settings: config.Config) -> None:
     directory = pathlib.Path(settings.run.run_dir)
     with flags.refusals():
         records.check(directory, settings.resolved())
-    if records.is_finished(directory, settings.resolved()):
+        finished = records.is_finished(directory, settings.resolved())
+        way_out = f"remove {directory}, or choose another `--run_dir`"
+        config.require(
+            settings.run.resume or not finished, "resume", "cannot be off for a finished run", False, way_out
+        )
+    if finished:
         print("This run is finished; drawing it again.")
         record = records.read(directory)
     else:
@@ -28,6 +33,8 @@ def main(settings: config.Config) -> None:
     print(f"test accuracy {100 * results[record.accuracy]:.2f} % after {results['step']} steps")
     for path in images.draw_curves([record], directory / "figures", "test_accuracy"):
         print(f"figure: {path}")
+    models = sorted(directory.glob("model*.keras"))
+    print(f"model: {', '.join(map(str, models))}")
     print(f"record: {directory}/run.json, {directory}/metrics.jsonl; tensorboard --logdir={directory}")
 
 
@@ -36,6 +43,8 @@ def _train(settings: config.Config) -> records.Record | None:
     startup.tensorflow()
     from noisy_sgd.training import builders, callbacks, distribution, recorded_run
 
+    if settings.run.strategy == "multi_worker":
+        print("Waiting for the other workers ...", file=sys.stderr, flush=True)
     with contextlib.ExitStack() as stack:
         # Of several workers, another one may be lost at any time.
         stack.enter_context(endings.failures())

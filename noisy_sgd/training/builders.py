@@ -60,7 +60,7 @@ def build(settings: config.Config) -> Built:
         batch_size <= available, "batch_size", f"must be at most the {available} examples", batch_size, way_out
     )
     chosen = settings.algorithm
-    with strategy.scope():
+    with distribution.naming_lost_workers(strategy), strategy.scope():
         model = network(settings.model, images, settings.run.seed)
         model.compile(
             optimizer(settings),
@@ -198,6 +198,7 @@ def privacy_statement(
         noise_multiplier=chosen.resolved_noise_multiplier,
         count_noise_multiplier=_count_noise_multiplier(chosen),
         l2_norm_clip=chosen.l2_norm_clip,
+        clipping=chosen.clipping,
         batch_size=chosen.batch_size,
         num_examples=num_examples,
         num_steps=chosen.num_steps if num_steps is None else num_steps,

@@ -118,9 +118,11 @@ def lock(directory: str | os.PathLike) -> Iterator[None]:
         directory: to lock; made if it does not exist. The lock is held on its file `.lock`.
 
     Raises:
-        ValueError: if another process has it, or the file cannot be made.
+        ValueError: if another process has it, or the directory or its file cannot be made.
     """
     if _REMOTE.match(os.fspath(directory)):
+        with _naming(directory, "written"):
+            _Remote.make_directory(os.fspath(directory))
         yield
         return
     with _naming(directory, "written"):

@@ -1,4 +1,5 @@
-"""One run from its first to its last step, with its record: run.json, metrics.jsonl, checkpoints, TensorBoard's events.
+"""One run from its first to its last step, with its record: run.json, metrics.jsonl, checkpoints, TensorBoard's events
+and, at the end, the trained network.
 
     built = builders.build(settings)
     with recorded_run.started(built, settings) as run:
@@ -18,7 +19,7 @@ import keras
 from noisy_sgd import config, records
 from noisy_sgd.data import augmentation, sampling
 from noisy_sgd.privacy import calibration, ledger, statement
-from noisy_sgd.training import builders, callbacks, checkpoints, continuation, distribution, loop
+from noisy_sgd.training import builders, callbacks, checkpoints, continuation, distribution, loop, trained_model
 
 STEPS_PER_CALL = 10
 
@@ -74,12 +75,22 @@ def started(
         record = None
         if distribution.is_chief(built.strategy):
             planned = builders.privacy_statement(settings, built.images.num_train_examples)
+            # What has to be refused is refused before a run directory is made.
+            _last_step(built, settings, continuation.Beginning())
+            elsewhere = settings.run.checkpoint_dir is not None
+            lock = checkpoints.lock(continuation.checkpoint_directory(settings))
+            if elsewhere:
+                stack.enter_context(lock)
             record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
-            stack.enter_context(checkpoints.lock(continuation.checkpoint_directory(settings)))
+            if not elsewhere:
+                stack.enter_context(lock)
         beginning = continuation.begin(built, settings, record, circumstances=circumstances, say=say)
         # The ledger, which a budget's last step depends on, is the first worker's.
         num_steps = int(distribution.broadcast(built.strategy, b"%d" % _last_step(built, settings, beginning)))
         privacy = _privacy(built, settings, beginning.ledger, num_steps)
+        if num_steps < settings.algorithm.num_steps:
+            budget, planned = settings.algorithm.max_epsilon, settings.algorithm.num_steps
+            say(f"The budget of epsilon = {budget:g} lasts for {num_steps} of the {planned} steps.")
         if record is not None:
             record.state(_described(privacy))
         yield Started(
@@ -223,6 +234,10 @@ def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:
     if spent is not None:
         run.record.state(_described(_privacy(built, run.settings, spent, last["step"])))
     parameters = sum(int(weight.value.shape.num_elements()) for weight in built.model.trainable_weights)
+    trained_model.save(directory / trained_model.WEIGHTS, built.model)
+    if built.average is not None:
+        with built.average.applied(built.model):
+            trained_model.save(directory / trained_model.AVERAGE, built.model)
     run.record.finish({**last, "num_parameters": parameters})
     return records.read(directory)
 

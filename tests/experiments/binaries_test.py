@@ -11,9 +11,11 @@ import tempfile
 from unittest import mock
 
 import keras
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
+from noisy_sgd.data import bundled
 from noisy_sgd.experiments import batch_size_sweep, benchmark, figure_claims, flags, reproduce, train
 from noisy_sgd.training import callbacks, checkpoints
 
@@ -67,6 +69,19 @@ class TrainTest(BinaryTest):
         self.assertLen(norms, 2 if record.config["algorithm"]["algorithm"] == "noisy_sgd" else 0)
         self.assertNotEmpty(list((directory / "tensorboard").rglob("events.*")))
         self._assert_figure(directory / "figures", "test_accuracy")
+        self.assertIn(f"model: {directory}/model.keras\n", stdout)
+
+    def test_the_trained_network_can_be_taken_away(self):
+        directory = self.root / "run"
+        self._run(flags.train, train.main, *SMALL, "--batch_size=8", "--ema_decay=0.9", f"--run_dir={directory}")
+        images = bundled.load("digits")
+        results = records.read(directory).results
+        for name, accuracy in (("model.keras", "val_accuracy"), ("model_ema.keras", "val_ema_accuracy")):
+            model = keras.models.load_model(directory / name)
+            predicted = np.argmax(model(images.test_images), axis=-1)
+            self.assertAlmostEqual(np.mean(predicted == images.test_labels), results[accuracy], places=6)
+        more = [f"--model={directory}/model_ema.keras", "--num_train_examples=48", "--num_steps=1", "--batch_size=8"]
+        self._run(flags.train, train.main, *more, f"--run_dir={self.root}/more")
 
     def test_a_finished_run_is_drawn_not_run(self):
         directory = self.root / "run"
@@ -78,6 +93,8 @@ class TrainTest(BinaryTest):
         self.assertIn("finished", stdout)
         self.assertEqual((directory / "metrics.jsonl").stat().st_mtime_ns, before)
         self._assert_figure(directory / "figures", "test_accuracy")
+        _, stderr = self._run(flags.train, train.main, *arguments, "--noresume", status=2)
+        self.assertRegex(stderr, "`--resume` cannot be off for a finished run")
 
     @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
     def test_a_signal_stops_the_run_and_the_same_command_goes_on(self, number):
@@ -135,6 +152,12 @@ class TrainTest(BinaryTest):
         (["--num_train_examples=2000"], "1437"),
         (["--model=nowhere.keras"], "nowhere.keras"),
         (["--algorithm=noisy_sgd", "--noise_multiplier=-1"], "`--noise_multiplier` must be at least 0"),
+        (
+            "--algorithm=dp_sgd --noise_multiplier=1 --l2_norm_clip=1 --max_epsilon=0.001".split(),
+            "`--max_epsilon` must allow one step",
+        ),
+        (["--checkpoint_dir=/dev/null/checkpoints"], "/dev/null/checkpoints cannot be written: Not a directory"),
+        (["--checkpoint_dir=nowhere://checkpoints"], "nowhere://checkpoints cannot be written: .*not implemented"),
     )
     def test_bad_input_is_one_sentence_status_2_and_nothing_written(self, arguments, message):
         stdout, stderr = self._run(flags.train, train.main, *arguments, f"--run_dir={self.root}/run", status=2)
