@@ -106,8 +106,8 @@ class PrivacyStatement:
             return f"{_CLIPPING_IN_WORDS[self.clipping]} {self.l2_norm_clip:g}"
         return (
             f"clipped to a norm that is {self.l2_norm_clip:g} at first and then learned from a count of the gradients "
-            f"within it, with Gaussian noise of noise multiplier {self.count_noise_multiplier:g}, which is accounted for "
-            "as well"
+            f"within it, with Gaussian noise of noise multiplier {self.count_noise_multiplier:g}, which is accounted "
+            "for as well"
         )
 
     def _counted_steps(self) -> int:
