@@ -7,7 +7,8 @@ SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled fun
 process of its own, with the model, above the process without it (Linux; null elsewhere).
 
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy_benchmark`), `--sweep=batch_size`
-the same step in growing logical batches (`logical_batches`). `--run_dir` records the lines, and draws the ratios of all
+the same step in growing logical batches (`logical_batches`), `--sweep=input` a plain step's wait for its data
+(`input_wait`). `--run_dir` records the lines, and draws the ratios of all
 workloads recorded there.
 """
 
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import benchmark_cases, flags, logical_batches, memory, startup, toy_benchmark
+from noisy_sgd.experiments import benchmark_cases, flags, input_wait, logical_batches, memory, startup, toy_benchmark
 from noisy_sgd.figures import speed
 
 PRIVACY = {"text": "No privacy guarantee is needed: the images are random."}
@@ -33,7 +34,10 @@ def main(settings: benchmark_cases.Benchmark) -> None:
         toy_benchmark.main(settings)
         return
     startup.tensorflow()
-    if settings.sweep is not None:
+    if settings.sweep == "input":
+        print(json.dumps(input_wait.line(settings)))
+        return
+    if settings.sweep == "batch_size":
         for line in logical_batches.lines(settings):
             print(json.dumps(line), flush=True)
         return

@@ -10,10 +10,16 @@ import numpy as np
 from noisy_sgd import config
 from noisy_sgd.data import bundled
 
-WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "diagonal_linear")
-SWEEPS = ("batch_size",)
+WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "nf_resnet50", "diagonal_linear")
+SWEEPS = ("batch_size", "input")
 SMALLEST_SWEPT = 256
-SHAPES = {"mlp": (28, 28, 1), "mnist_cnn": (28, 28, 1), "wrn_16_4": (32, 32, 3), "nf_resnet_small": (32, 32, 3)}
+SHAPES = {
+    "mlp": (28, 28, 1),
+    "mnist_cnn": (28, 28, 1),
+    "wrn_16_4": (32, 32, 3),
+    "nf_resnet_small": (32, 32, 3),
+    "nf_resnet50": (224, 224, 3),
+}
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
 
 
@@ -36,6 +42,7 @@ class Benchmark:
             images = self.workload != "diagonal_linear"
             constraint = "must be a network of images for a sweep"
             config.require(images, "workload", constraint, self.workload, "choose another")
+        if self.sweep == "batch_size":
             sized = self.microbatch_size is not None and SMALLEST_SWEPT % self.microbatch_size == 0
             constraint = f"must divide {SMALLEST_SWEPT}, the smallest batch of the sweep"
             config.require(sized, "microbatch_size", constraint, self.microbatch_size, "64 would do")

@@ -20,10 +20,13 @@ class LogicalBatchesTest(parameterized.TestCase):
             self.assertGreater(line["us_per_example"], 0)
             if pathlib.Path("/proc/self/status").exists():
                 self.assertGreater(line["peak_memory_mib"], 0)
+            self.assertGreater(line["finish_ms"], 0)
+            low, high = line["ratio_quartiles"]
+            self.assertBetween(line["ratio_to_smallest"], low, high)
         self.assertEqual(lines[0]["ratio_to_smallest"], 1.0)
 
     @parameterized.parameters(
-        ({"sweep": "size"}, "`--sweep` must be one of batch_size"),
+        ({"sweep": "size"}, "`--sweep` must be one of batch_size, input"),
         ({"sweep": "batch_size"}, "`--microbatch_size` must divide 256.*Received: microbatch_size=None"),
         ({"sweep": "batch_size", "batch_size": 96, "microbatch_size": 48}, "must divide 256.*microbatch_size=48"),
         ({"sweep": "batch_size", "microbatch_size": 64, "workload": "diagonal_linear"}, "must be a network of images"),

@@ -12,7 +12,8 @@ _BENCHMARK = {
     "workload": command_line.one_of("the network", benchmark_cases.WORKLOADS),
     "batch_size": "B, examples in a logical batch",
     "num_rounds": "timed steps of each algorithm, in turns",
-    "sweep": "batch_size: the same step in logical batches of 256 to 32,768, at one --microbatch_size",
+    "sweep": "batch_size: the same step in logical batches of 256 to 32,768, at one --microbatch_size; input: a plain "
+    "step's wait for streamed, augmented images",
     "run_dir": "where the lines are recorded and drawn, a folder a workload",
 }
 
