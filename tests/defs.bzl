@@ -18,7 +18,7 @@ def test_folder(name, size = "large", exclude = []):
             data = [
                 "//:documents",
                 "//configs",
-            ] + native.glob(["**/*_program.py"]),
+            ] + native.glob(["**/*.py"], exclude = ["**/*_test.py"]),
             main = "//tests:run_pytest.py",
             deps = [
                 "//:noisy_sgd",
