@@ -6,12 +6,13 @@ circumstances the gradients would differ, and the same noise on two different gr
 DP-SGD run then takes another secret, and every step that may have been released before counts again. The ledger says
 which these are: it is written before the steps are taken.
 
-    circumstances = continuation.circumstances(built, environment={})
+    circumstances = continuation.circumstances(built, settings, environment={})
     beginning = continuation.begin(built, settings, run, circumstances=circumstances, say=print)
     keeper = continuation.Keeper(built, settings, run, beginning, ...)     # a Keras callback, the last
 """
 
 import dataclasses
+import hashlib
 import pathlib
 import struct
 import time
@@ -28,6 +29,8 @@ from noisy_sgd.training import builders, checkpoints, distribution, run_state
 _LEDGER = "ledger.jsonl"
 # Step, whether it is an exact replay, secret: what the first worker tells the others.
 _TOLD = struct.Struct("<q?16s")
+# Compared by a digest that is never shown: who knows all examples but one finds that one by the digest of all.
+_OTHER = {"data": "the training data are others", "model": "the file of `--model` is another one"}
 
 
 class Interrupted(Exception):
@@ -55,15 +58,17 @@ class Beginning:
     saved: bool = False
 
 
-def circumstances(built: builders.Built, environment: dict[str, str]) -> dict[str, Any]:
+def circumstances(built: builders.Built, settings: config.Config, environment: dict[str, str]) -> dict[str, Any]:
     """What beside the configuration decides the last bit of a step, as JSON values.
 
     Args:
         built: the images and the strategy of the run.
+        settings: its configuration, which names a saved model but does not hold it.
         environment: settings of TensorFlow's that change its arithmetic, by name.
     """
     return {
         "data": built.images.fingerprint(),
+        "model": _digest_of_file(settings.model.model),
         "versions": records.versions() | {"noisy_sgd": records.source_digest()},
         "devices": distribution.topology(built.strategy),
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
@@ -129,7 +134,7 @@ def _chief(newest, settings, run, circumstances, say) -> Beginning:
         )
     run.rewrite(facts["metrics"])
     run.rewrite(facts["private_metrics"], private=True)
-    difference = records.first_difference(facts["circumstances"], records.plain(circumstances))
+    difference = _difference(facts["circumstances"], records.plain(circumstances))
     if difference is None and tf.config.list_physical_devices("GPU"):
         difference = "GPUs do not repeat a computation to the last bit"
     if difference is None and private and ledgers.from_text(facts["ledger"]).attempt != ledger.attempt:
@@ -253,6 +258,19 @@ class Keeper(keras.callbacks.Callback):
 def checkpoint_directory(settings: config.Config) -> str:
     """Where a run's checkpoints and its ledger lie."""
     return settings.run.checkpoint_dir or str(pathlib.Path(settings.run.run_dir) / "checkpoints")
+
+
+def _digest_of_file(model: str) -> str | None:
+    """SHA-256 of a saved model's file; None for a network that goes by a name."""
+    return hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest() if model.endswith(".keras") else None
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """The first difference between circumstances, in words that may be printed; None if they agree."""
+    for name, sentence in _OTHER.items():
+        if there.get(name) != here.get(name):
+            return sentence
+    return records.first_difference(there, here)
 
 
 def _has_secret(settings: config.Config) -> bool:

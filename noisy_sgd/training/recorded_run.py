@@ -69,7 +69,7 @@ def started(
     Raises:
         ValueError: for a run directory that cannot be used, checkpoints that cannot be read, or a budget that is spent.
     """
-    circumstances = continuation.circumstances(built, dict(environment or {}))
+    circumstances = continuation.circumstances(built, settings, dict(environment or {}))
     distribution.require_same(built.strategy, "flags", repr((settings.resolved(), circumstances)).encode())
     with contextlib.ExitStack() as stack:
         record = None

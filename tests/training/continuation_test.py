@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -5,6 +6,7 @@ import shutil
 import tempfile
 from unittest import mock
 
+import keras
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -124,6 +126,34 @@ class ContinuationTest(parameterized.TestCase):
             sigma = chosen.algorithm.resolved_noise_multiplier
             spent = accounting.epsilon(sigma, 16, 40, counted, builders.delta(chosen.algorithm, 40), sampling="poisson")
             self.assertAlmostEqual(record.privacy["epsilon"], spent, places=9)
+
+    def test_other_data_are_not_shown_by_their_digest(self):
+        chosen = settings(self.root / "a")
+        self.train(chosen, stop_after=1)
+        there = self.started.built.images
+        with mock.patch.object(type(there), "fingerprint", return_value="f" * 64):
+            self.train(chosen, stop_after=0, secret=bytes(16))
+        said = " ".join(self.said)
+        self.assertIn("not bit for bit: the training data are others", said)
+        self.assertNotIn("f" * 64, said)
+        self.assertNotIn(there.fingerprint(), said)
+
+    def test_another_saved_model_of_the_same_shapes_gets_other_noise(self):
+        path = self.root / "network.keras"
+
+        def saved(activation):
+            inputs = keras.Input((8, 8, 1))
+            hidden = keras.layers.Dense(8, activation=activation)(keras.layers.Flatten()(inputs))
+            keras.Model(inputs, keras.layers.Dense(10)(hidden)).save(path)
+            self.built.clear()
+            chosen = settings(self.root / "a")
+            return dataclasses.replace(chosen, model=config.Model(model=str(path)))
+
+        with mock.patch.dict(self.built):
+            self.train(saved("relu"), stop_after=1)
+            self.train(saved("tanh"), stop_after=0, secret=bytes(16))
+        self.assertIn("not bit for bit: the file of `--model` is another one", " ".join(self.said))
+        self.assertEqual(self.started.beginning.secret, bytes(16))
 
     def test_a_checkpoint_of_an_earlier_attempt_is_not_replayed(self):
         chosen = settings(self.root / "a")
