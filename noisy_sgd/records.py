@@ -2,6 +2,7 @@
 
     run.json        resolved configuration, package versions, privacy statement, status; replaced as a whole
     metrics.jsonl   one JSON object a line, flushed as it is written; no clock times, so runs compare byte for byte
+    ledger.jsonl    which steps a DP-SGD run may have released, over all its attempts
     private/        metrics.jsonl of what a DP-SGD run computes from its training data without noise: not for release
     tensorboard/    TensorBoard's events
     model.keras     the trained network, and model_ema.keras with the weights' average: for use elsewhere

@@ -20,6 +20,7 @@ How attempts add up:
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 from noisy_sgd.privacy import accounting, arguments
 
@@ -107,6 +108,25 @@ def from_text(text: str) -> Ledger:
     return made
 
 
+def furthest(copies: Sequence[Ledger]) -> Ledger:
+    """Of several copies of one ledger, which need not all have been written last, the one that knows most.
+
+    Args:
+        copies: at least one.
+
+    Raises:
+        ValueError: for ledgers that are not states of one and the same, at different times.
+    """
+    last = max(copies, key=lambda copy: (sum(end - first for first, end in copy.attempts), copy.attempt))
+    strange = [copy for copy in copies if not _led_to(copy, last)]
+    if strange:
+        raise ValueError(
+            "`copies` must be one ledger at different times, but each of two tells of steps that the other does not. "
+            f"Received: attempts={strange[0].attempts} and {last.attempts}"
+        )
+    return last
+
+
 def counted_steps(ledger: Ledger, batch_size: int, num_examples: int, sampling: str) -> int:
     """How many steps an unbroken run would have that costs the same.
 
@@ -186,6 +206,17 @@ def spent(
     return accounting.epsilon(
         noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours, capacity
     )
+
+
+def _led_to(earlier: Ledger, later: Ledger) -> bool:
+    """Whether all that the one says may have been released is what the other says too."""
+    *before, (first, end) = [steps for steps in earlier.attempts if steps[0] < steps[1]] or [(0, 0)]
+    number = len(before)
+    if first == end:
+        return True
+    if len(later.attempts) <= number or list(later.attempts[:number]) != before:
+        return False
+    return later.attempts[number][0] == first and end <= later.attempts[number][1]
 
 
 def _counted(first: int, end: int, batch_size: int, num_examples: int, sampling: str) -> int:

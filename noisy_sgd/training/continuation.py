@@ -4,13 +4,15 @@ A run's checkpoints hold all that it is. From one of them, under the same circum
 steps that were lost are computed again to the last bit, with the same noise: one release, counted once. Under any other
 circumstances the gradients would differ, and the same noise on two different gradients cancels in their difference: a
 DP-SGD run then takes another secret, and every step that may have been released before counts again. The ledger says
-which these are: it is written before the steps are taken.
+which these are: it is written before the steps are taken, beside the checkpoints and in the run directory, so that
+whoever removes or moves the checkpoints of a run does not remove what it has spent.
 
     circumstances = continuation.circumstances(built, settings, environment={})
     beginning = continuation.begin(built, settings, run, circumstances=circumstances, say=print)
     keeper = continuation.Keeper(built, settings, run, beginning, ...)     # a Keras callback, the last
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
@@ -96,11 +98,12 @@ def begin(
     Raises:
         ValueError: for checkpoints that cannot be read, or of another configuration.
     """
-    directory = checkpoint_directory(settings)
-    if not settings.run.resume and run is not None:
-        checkpoints.clear(directory)
-    newest = checkpoints.load_newest(directory, say) if settings.run.resume else None
-    chosen = _chief(newest, settings, run, circumstances, say) if run is not None else Beginning()
+    directory, resume = checkpoint_directory(settings), settings.run.resume
+    newest = checkpoints.load_newest(directory, say) if resume else None
+    chosen = Beginning()
+    if run is not None:
+        # What is begun anew is this run, and no other one that lies there.
+        chosen = _chief(newest if resume else _readable(directory), settings, run, circumstances, say)
     told = _TOLD.pack(chosen.step, chosen.saved, chosen.secret or bytes(16))
     step, saved, secret = _TOLD.unpack(distribution.broadcast(built.strategy, told))
     if step and (newest is None or newest.step != step):
@@ -117,7 +120,16 @@ def begin(
 def _chief(newest, settings, run, circumstances, say) -> Beginning:
     """What the first worker decides, from the newest checkpoint and the ledger."""
     private = _has_secret(settings)
+    if newest is not None:
+        difference = records.first_difference(newest.facts["config"], records.plain(settings.resolved()))
+        if difference:
+            raise ValueError(
+                f"`--checkpoint_dir` holds checkpoints of another run ({difference}); choose another directory"
+            )
     ledger = _read_ledger(settings, newest) if private else None
+    if not settings.run.resume:
+        checkpoints.clear(checkpoint_directory(settings))
+        newest = None
     if newest is None:
         run.rewrite("")
         run.rewrite("", private=True)
@@ -127,11 +139,6 @@ def _chief(newest, settings, run, circumstances, say) -> Beginning:
             say("The run starts again; with other noise, all steps that it took before count once more.")
         return Beginning(secret=fresh, ledger=ledger)
     facts = newest.facts
-    difference = records.first_difference(facts["config"], records.plain(settings.resolved()))
-    if difference:
-        raise ValueError(
-            f"`--checkpoint_dir` holds checkpoints of another run ({difference}); choose another directory"
-        )
     run.rewrite(facts["metrics"])
     run.rewrite(facts["private_metrics"], private=True)
     difference = _difference(facts["circumstances"], records.plain(circumstances))
@@ -197,7 +204,10 @@ class Keeper(keras.callbacks.Callback):
         return self._ledger
 
     def on_train_begin(self, logs=None):
-        """Keeps a fresh secret before any noise comes from it."""
+        """Keeps the ledger, and a fresh secret before any noise comes from it."""
+        if self._ledger is not None:
+            # First of all: checkpoints without a ledger then tell that it was lost.
+            _write_ledger(self._settings, self._ledger)
         if self._beginning.secret is not None and self._saved_step is None:
             self._save()
 
@@ -277,17 +287,33 @@ def _has_secret(settings: config.Config) -> bool:
     return settings.algorithm.algorithm == "dp_sgd" and settings.noise_seed is None
 
 
-def _ledger_path(settings: config.Config) -> str:
-    return f"{checkpoint_directory(settings)}/{_LEDGER}"
+def _readable(directory: str) -> checkpoints.Checkpoint | None:
+    """The newest whole checkpoint, if there is any."""
+    with contextlib.suppress(ValueError):
+        return checkpoints.load_newest(directory, lambda sentence: None)
+    return None
+
+
+def _ledger_paths(settings: config.Config) -> list[str]:
+    return [f"{directory}/{_LEDGER}" for directory in (checkpoint_directory(settings), settings.run.run_dir)]
 
 
 def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None) -> ledgers.Ledger:
-    """The ledger's file; where it was lost, what the checkpoint knew of it."""
-    path = _ledger_path(settings)
-    if checkpoints.exists(path):
-        return ledgers.from_text(checkpoints.read_file(path).decode())
-    return ledgers.Ledger() if newest is None else ledgers.from_text(newest.facts["ledger"])
+    """What one of the files knows; where all are lost, what the checkpoint knew, and the worst of what it did not."""
+    paths = [path for path in _ledger_paths(settings) if checkpoints.exists(path)]
+    if not paths:
+        if newest is None:
+            return ledgers.Ledger()
+        return ledgers.from_text(newest.facts["ledger"]).covering(settings.algorithm.num_steps)
+    try:
+        return ledgers.furthest([ledgers.from_text(checkpoints.read_file(path).decode()) for path in paths])
+    except ValueError as error:
+        raise ValueError(
+            f"What this run may have released must be known, but {' and '.join(paths)} cannot be read as its ledger "
+            f"({error}); remove what is damaged, or choose other directories"
+        ) from error
 
 
 def _write_ledger(settings: config.Config, ledger: ledgers.Ledger) -> None:
-    checkpoints.write_file(_ledger_path(settings), ledger.to_text().encode())
+    for path in _ledger_paths(settings):
+        checkpoints.write_file(path, ledger.to_text().encode())

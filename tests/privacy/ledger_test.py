@@ -56,6 +56,24 @@ class AttemptsTest(parameterized.TestCase):
         self.assertEqual(record.restarted(40).attempts, ((0, 100), (40, 40)))
         self.assertEqual(ledger.Ledger().restarted(0), ledger.Ledger())
 
+    def test_of_copies_the_furthest_is_taken_in_any_order(self):
+        states = [ledger.Ledger(), ledger.Ledger().covering(50), ledger.Ledger().covering(100)]
+        states += [states[-1].restarted(60), states[-1].restarted(40).covering(90)]
+        states += [states[-1].restarted(80).covering(81)]
+        for index, earlier in enumerate(states):
+            for later in states[index:]:
+                for copies in ([earlier, later], [later, earlier]):
+                    self.assertEqual(ledger.furthest(copies), later)
+
+    @parameterized.parameters(
+        (((0, 100),), ((0, 50), (20, 90))),
+        (((0, 100), (60, 70)), ((0, 100), (50, 90))),
+        (((0, 100), (60, 70)), ((0, 200),)),
+    )
+    def test_copies_of_two_ledgers_are_refused(self, one, other):
+        with self.assertRaisesRegex(ValueError, "`copies` must be one ledger at different times"):
+            ledger.furthest([ledger.Ledger(one), ledger.Ledger(other)])
+
     def test_a_checkpoint_beyond_the_ledger_is_refused(self):
         with self.assertRaisesRegex(ValueError, "`first_step` must be at most 100, .*Received: first_step=101"):
             ledger.Ledger().covering(100).restarted(101)

@@ -190,6 +190,45 @@ class ContinuationTest(parameterized.TestCase):
         self.assertIn("falling back", self.said[0])
         self.assertEqual(self.files(whole), self.files(broken))
 
+    @parameterized.parameters("removed", "elsewhere")
+    def test_a_run_without_its_checkpoints_counts_what_was_released(self, kind):
+        self.train(settings(self.root / "a"), stop_after=1)
+        reached = json.loads((self.root / "a" / "ledger.jsonl").read_text())["end_step"]
+        self.assertGreater(reached, 0)
+        elsewhere = {"checkpoint_dir": str(self.root / "checkpoints")} if kind == "elsewhere" else {}
+        if kind == "removed":
+            shutil.rmtree(self.root / "a" / "checkpoints")
+        record = self.train(settings(self.root / "a", run=elsewhere), secret=bytes(16))
+        self.assertIn("starts again", " ".join(self.said))
+        self.assertEqual(record.privacy["attempts"], [[0, reached], [0, STEPS]])
+
+    def test_without_any_ledger_the_worst_is_counted(self):
+        chosen = settings(self.root / "a", run={"keep_checkpoints": 9})
+        self.train(chosen, stop_after=2)
+        for path in self.root.rglob("ledger.jsonl"):
+            path.unlink()
+        (self.root / "a" / "checkpoints" / "step_00000006.npz").unlink()
+        record = self.train(chosen, environment={"XLA_FLAGS": "x"}, secret=bytes(16))
+        self.assertEqual(record.privacy["attempts"], [[0, STEPS], [3, STEPS]])
+
+    def test_ledgers_that_contradict_each_other_are_refused(self):
+        chosen = settings(self.root / "a")
+        self.train(chosen, stop_after=1)
+        path = self.root / "a" / "ledger.jsonl"
+        for text in ("{", path.read_text().replace('"first_step": 0', '"first_step": 1')):
+            path.write_text(text)
+            with self.assertRaisesRegex(ValueError, f"may have released must be known, but .* and {path} cannot"):
+                self.train(chosen)
+
+    def test_starting_again_leaves_the_checkpoints_of_another_run(self):
+        shared = self.root / "checkpoints"
+        self.train(settings(self.root / "a", run={"checkpoint_dir": str(shared)}), stop_after=2)
+        before = sorted(os.listdir(shared))
+        again = {"checkpoint_dir": str(shared), "resume": False}
+        with self.assertRaisesRegex(ValueError, "holds checkpoints of another run .algorithm.delta"):
+            self.train(settings(self.root / "b", run=again, delta=1e-3))
+        self.assertEqual(sorted(os.listdir(shared)), before)
+
     def test_one_process_at_a_time(self):
         chosen = settings(self.root / "a")
         self.train(chosen, stop_after=0)
