@@ -27,6 +27,8 @@ SECONDS_PER_BYTE = {"cpu": 1e-10, "accelerator": 4e-13}
 
 # What per-example gradients, all together, may take beyond the inputs and output gradients that they replace.
 SPARE_BYTES = 8 * 2**20
+# Less memory than this is no reason to take a slower route.
+NEGLIGIBLE_BYTES = 16 * 2**20
 # A route that is slower by no more than this share is as good: the estimates know no better, and memory decides.
 AS_GOOD = 0.15
 
@@ -151,4 +153,9 @@ def choose(routes: list[Route], replaced_bytes: float, spare_bytes: float) -> Ro
     allowed = [route for route in routes if route.kept_bytes <= max(replaced_bytes + spare_bytes, fewest)]
     cheapest = min(route.seconds for route in allowed)
     as_good = [route for route in allowed if route.seconds <= (1 + AS_GOOD) * cheapest]
-    return min(as_good, key=lambda route: (route.kept_bytes + route.temporary_bytes, route.seconds))
+    return min(as_good, key=lambda route: (_needed(route), route.seconds))
+
+
+def _needed(route: Route) -> float:
+    """Bytes a route needs; what is negligible counts as equal."""
+    return max(route.kept_bytes + route.temporary_bytes, NEGLIGIBLE_BYTES)

@@ -33,10 +33,13 @@ class ChooseTest(parameterized.TestCase):
         routes = [route("kept", 1.0, 10.0), route("twice", 3.0, 0.0), route("gram", 2.0, 0.0)]
         self.assertEqual(contributions.choose(routes, replaced, spare).name, expected)
 
-    @parameterized.parameters((1.1, 0.0, "twice"), (1.1, 20.0, "gram"), (1.3, 0.0, "gram"))
+    @parameterized.parameters((1.1, 0.0, "twice"), (1.1, 4.0, "gram"), (1.3, 0.0, "gram"))
     def test_takes_of_those_as_good_the_one_that_needs_least_memory(self, seconds, temporary, expected):
-        routes = [route("gram", 1.0, 0.0, 10.0), route("twice", seconds, 0.0, temporary)]
+        unit = contributions.NEGLIGIBLE_BYTES
+        routes = [route("gram", 1.0, 0.0, 2.0 * unit), route("twice", seconds, 0.0, temporary * unit)]
         self.assertEqual(contributions.choose(routes, 0.0, 0.0).name, expected)
+        small = [route("gram", 1.0, 0.0, 0.5 * unit), route("twice", seconds, 0.0, 0.0)]
+        self.assertEqual(contributions.choose(small, 0.0, 0.0).name, "gram")
 
     def test_keeps_the_least_where_every_route_keeps_something(self):
         routes = [route("kept", 1.0, 10.0), route("less", 3.0, 5.0)]
