@@ -70,6 +70,7 @@ def circumstances(built: builders.Built, settings: config.Config, environment: d
     """
     return {
         "data": built.images.fingerprint(),
+        "num_train_examples": built.images.num_train_examples,
         "model": _digest_of_file(settings.model.model),
         "versions": records.versions() | {"noisy_sgd": records.source_digest()},
         "devices": distribution.topology(built.strategy),
@@ -127,6 +128,8 @@ def _chief(newest, settings, run, circumstances, say) -> Beginning:
                 f"`--checkpoint_dir` holds checkpoints of another run ({difference}); choose another directory"
             )
     ledger = _read_ledger(settings, newest) if private else None
+    if private and ledger.restarted(0) != ledgers.Ledger():
+        _check_count(newest, run, circumstances["num_train_examples"])
     if not settings.run.resume:
         checkpoints.clear(checkpoint_directory(settings))
         newest = None
@@ -273,6 +276,19 @@ def checkpoint_directory(settings: config.Config) -> str:
 def _digest_of_file(model: str) -> str | None:
     """SHA-256 of a saved model's file; None for a network that goes by a name."""
     return hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest() if model.endswith(".keras") else None
+
+
+def _check_count(newest: checkpoints.Checkpoint | None, run: records.Run, here: int) -> None:
+    """Refuses another number of examples: what was spent of the old one cannot be accounted for by the new one."""
+    if newest is None:
+        there = records.read(run.directory).privacy["num_examples"]
+    else:
+        there = newest.facts["circumstances"]["num_train_examples"]
+    if there != here:
+        raise ValueError(
+            f"`--data_dir` must hold the {there} training examples that this run's privacy is accounted for with. "
+            f"Received: {here} examples; choose another run directory and another `--checkpoint_dir`"
+        )
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, keys, records
+from noisy_sgd.data import bundled
 from noisy_sgd.privacy import accounting
 from noisy_sgd.training import builders, checkpoints, continuation, recorded_run
 
@@ -137,6 +138,21 @@ class ContinuationTest(parameterized.TestCase):
         self.assertIn("not bit for bit: the training data are others", said)
         self.assertNotIn("f" * 64, said)
         self.assertNotIn(there.fingerprint(), said)
+
+    @parameterized.parameters("resumed", "begun anew", "without checkpoints", "without a record")
+    def test_more_examples_do_not_make_what_was_spent_cheaper(self, kind):
+        elsewhere = {"checkpoint_dir": str(self.root / "checkpoints")}
+        self.train(settings(self.root / "a", run=elsewhere), stop_after=1)
+        if kind == "without checkpoints":
+            shutil.rmtree(self.root / "checkpoints")
+        if kind == "without a record":
+            shutil.rmtree(self.root / "a")
+        again = settings(self.root / "a", run=elsewhere | {"resume": kind != "begun anew"})
+        built = self.started.built
+        more = dataclasses.replace(built, images=bundled.load("digits"))
+        with mock.patch.object(builders, "restart"), mock.patch.dict(self.built, dict.fromkeys(self.built, more)):
+            with self.assertRaisesRegex(ValueError, "must hold the 40 training examples .* Received: 1437 examples"):
+                self.train(again)
 
     def test_another_saved_model_of_the_same_shapes_gets_other_noise(self):
         path = self.root / "network.keras"
