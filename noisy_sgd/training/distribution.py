@@ -14,7 +14,9 @@ import contextlib
 import functools
 import os
 import platform
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -190,7 +192,8 @@ def _multi_worker() -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     _check_cluster(resolver)
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with _keeping_sigterm():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         if "startup" not in str(error):
             raise
@@ -207,6 +210,19 @@ def _multi_worker() -> tf.distribute.Strategy:
     # Or every microbatch asks all workers, by a collective of its own, whether they have one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
+
+
+@contextlib.contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Undoes that TensorFlow takes SIGTERM for itself, and then does nothing: the process could not be stopped."""
+    in_charge = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if in_charge else None
+    try:
+        yield
+    finally:
+        # None: a handler that Python has not set, and cannot set again.
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_cluster(resolver) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -131,7 +132,9 @@ class MultiWorkerTest(parameterized.TestCase):
 
     def test_the_survivor_of_a_lost_worker_says_so(self):
         survivor, killed = self.workers
-        killed.kill()
+        # TensorFlow would take SIGTERM for itself, and go on.
+        killed.terminate()
+        self.assertEqual(killed.wait(timeout=60), -signal.SIGTERM)
         self.assertEqual(survivor.wait(timeout=60), PROGRAM["LOST"])
         self.assertRegex(survivor.stdout.read().decode(), r"^Worker 0 of 2 ends, because another worker died [^\n]*\n$")
 
