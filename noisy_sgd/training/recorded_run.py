@@ -82,6 +82,8 @@ def started(
             if elsewhere:
                 stack.enter_context(lock)
             record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
+            # Its ledger is written in both places.
+            stack.enter_context(checkpoints.lock(settings.run.run_dir))
             if not elsewhere:
                 stack.enter_context(lock)
         beginning = continuation.begin(built, settings, record, circumstances=circumstances, say=say)
@@ -148,6 +150,8 @@ def train(
         if run.record is not None:
             run.record.append({"step": step, **metrics}, private=True)
 
+    if run.beginning.step == run.num_steps:
+        _record_end(run)
     loop.train(
         built.model,
         dataset,
@@ -224,6 +228,19 @@ def _recorders(run: Started) -> list[keras.callbacks.Callback]:
     private = run.built.metrics if run.settings.algorithm.algorithm == "dp_sgd" else ()
     recorders = [callbacks.MetricsRecorder(run.record, leave_out=tuple(private)), tensorboard]
     return recorders if run.beginning.ledger is None else [_Epsilon(run), *recorders]
+
+
+def _record_end(run: Started) -> None:
+    """Evaluates the weights that a run goes on with, where no step is left to take and their evaluation is missing."""
+    built, record, step = run.built, run.record, run.num_steps
+    missing = record is not None and step not in {line["step"] for line in records.read(record.directory).metrics}
+    if not distribution.any_worker(built.strategy, missing):
+        return
+    measured = {f"val_{name}": value for name, value in built.evaluate().items()}
+    if run.beginning.ledger is not None:
+        measured["epsilon"] = run.privacy.epsilon
+    if record is not None:
+        record.append({"step": step, **measured})
 
 
 def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:

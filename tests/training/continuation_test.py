@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, keys, records
 from noisy_sgd.data import bundled
-from noisy_sgd.privacy import accounting
+from noisy_sgd.privacy import accounting, ledger
 from noisy_sgd.training import builders, checkpoints, continuation, recorded_run
 
 SECRET = bytes(range(16))
@@ -296,6 +296,32 @@ class ContinuationTest(parameterized.TestCase):
         self.assertLessEqual(record.privacy["epsilon"], budget)
         with self.assertRaisesRegex(ValueError, "`--max_epsilon` must allow one step"):
             self.train(settings(self.root / "c", sampling=sampling, max_epsilon=spent(1) * 0.5))
+
+    def test_a_budget_that_a_restart_finds_spent_ends_the_run_where_it_is(self):
+        base = settings(self.root / "a", sampling="poisson")
+        sigma, delta = base.algorithm.resolved_noise_multiplier, builders.delta(base.algorithm, 40)
+        budget = accounting.epsilon(sigma, 16, 40, 8, delta) * (1 + 1e-9)
+        chosen = settings(self.root / "a", sampling="poisson", max_epsilon=budget)
+        self.train(chosen, stop_after=2)
+        # As if it had been killed after its last step.
+        for path in self.root.rglob("ledger.jsonl"):
+            path.write_text(ledger.Ledger().covering(8).to_text())
+        record = self.train(chosen, environment={"XLA_FLAGS": "x"}, secret=bytes(16))
+        self.assertEqual(record.privacy["attempts"][0], [0, 8])
+        self.assertLessEqual(record.privacy["epsilon"], budget)
+        self.assertEqual(record.results["step"], 6)
+        self.assertEqual(record.privacy["num_steps"], 6)
+        self.assertEqual(record.results["epsilon"], record.privacy["epsilon"])
+        self.assertIn("val_ema_accuracy", record.results)
+
+    def test_one_process_at_a_time_whatever_its_checkpoint_dir(self):
+        chosen = settings(self.root / "a")
+        self.train(chosen, stop_after=0)
+        elsewhere = settings(self.root / "a", run={"checkpoint_dir": str(self.root / "checkpoints")})
+        with recorded_run.started(self.started.built, chosen):
+            with self.assertRaisesRegex(ValueError, "in use by another process"):
+                with recorded_run.started(self.started.built, elsewhere):
+                    pass
 
     @parameterized.parameters("sgd", "noisy_sgd")
     def test_runs_without_privacy_go_on_too(self, algorithm):
