@@ -296,7 +296,7 @@ def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
 
 def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], float]:
     """Epsilon as a function of delta, by the privacy loss distribution on a grid fit for epsilons of that scale."""
-    composed = _composed_pld(event, max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
+    composed = _composed_pld(_hashable(event), max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
     return lambda delta: float(composed.get_epsilon(delta))
 
 
@@ -305,6 +305,13 @@ def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], flo
 def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> pld.PLDAccountant:
     """The privacy loss distribution of a run on a grid."""
     return pld.PLDAccountant(value_discretization_interval=interval).compose(event)
+
+
+def _hashable(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+    """The same event with tuples of parts, whatever sequences somebody made it of."""
+    if isinstance(event, dp_accounting.ComposedDpEvent):
+        return dp_accounting.ComposedDpEvent(tuple(map(_hashable, event.events)))
+    return event
 
 
 def _epsilon_of_one(epsilon_at: Callable[[float], float], delta: float) -> float:
