@@ -12,6 +12,7 @@ them, in the same order.
 
 import contextlib
 import functools
+import hashlib
 import os
 import platform
 import signal
@@ -26,6 +27,12 @@ STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 _SECONDS_TO_ANSWER = 10.0
+# What /proc/cpuinfo calls a processor's kind, and the cache that matrix products are cut to; x86's, then ARM's.
+_PROCESSOR = (
+    "vendor_id", "cpu family", "model", "model name", "stepping", "cache size",
+    "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features",
+)  # fmt: skip
+_VECTOR_FLAGS = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 
 
 class WorkerLost(RuntimeError):
@@ -318,8 +325,16 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def _processor() -> str:
+    """What the kernels are chosen by: a cloud calls processors of several generations by one name."""
     try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first, _, _ = file.read().partition("\n\n")
+    except OSError:
         return platform.machine()
+    lines = (line.partition(":") for line in first.splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    known = {name: fields[name] for name in _PROCESSOR if name in fields}
+    # Of all flags those of the vector units: what a kernel's update adds changes no result.
+    known["flags"] = sorted(flag for flag in fields.get("flags", "").split() if flag.startswith(_VECTOR_FLAGS))
+    digest = hashlib.sha256(repr(sorted(known.items())).encode()).hexdigest()
+    return f"{fields.get('model name', platform.machine())} ({digest[:12]})"

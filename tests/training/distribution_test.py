@@ -1,5 +1,7 @@
+import builtins
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -101,9 +103,32 @@ class DistributionTest(parameterized.TestCase):
         distribution.require_same(strategy, "configuration", b"mine")
         topology = distribution.topology(strategy)
         self.assertEqual((topology["replicas"], topology["workers"]), (replicas, 1))
-        self.assertRegex(topology["devices"][0], r"\w+, \d+ threads")
+        self.assertRegex(topology["devices"][0], r"\w+.*, \d+ threads")
         with self.assertRaises(tf.errors.UnavailableError), distribution.naming_lost_workers(strategy):
             raise tf.errors.UnavailableError(None, None, "not a worker's")
+
+    def test_processors_of_one_name_are_told_apart(self):
+        x86 = {"processor": "0", "vendor_id": "X", "cpu family": "25", "model": "1", "model name": "AMD EPYC"}
+        x86 |= {"cache size": "512 KB", "cpu MHz": "2400", "flags": "fpu sse2 avx2 ibrs"}
+        arm = {"processor": "0", "BogoMIPS": "50", "Features": "fp asimd", "CPU part": "0xd0c"}
+
+        def told(fields, **changed):
+            first = "".join(f"{name}\t: {value}\n" for name, value in (fields | changed).items())
+            text = f"{first}\nprocessor\t: 1\nmodel name\t: another\n"
+            with mock.patch.object(builtins, "open", mock.mock_open(read_data=text)):
+                return distribution._processor()
+
+        self.assertStartsWith(told(x86), "AMD EPYC (")
+        self.assertStartsWith(told(arm), platform.machine())
+        for fields, names in ((x86, ("cpu family", "model", "cache size")), (arm, ("CPU part", "Features"))):
+            for name in names:
+                self.assertNotEqual(told(fields, **{name: "other"}), told(fields))
+        self.assertNotEqual(told(x86, flags="fpu sse2 avx2 avx512f ibrs"), told(x86))
+        for name in ("cpu MHz", "processor"):
+            self.assertEqual(told(x86, **{name: "7"}), told(x86))
+        self.assertEqual(told(x86, flags="fpu sse2 avx2"), told(x86))
+        with mock.patch.object(builtins, "open", side_effect=FileNotFoundError):
+            self.assertEqual(distribution._processor(), platform.machine())
 
     def test_the_package_imports_nothing_heavy(self):
         code = "import sys, noisy_sgd, noisy_sgd.keys; assert not {'tensorflow', 'keras'} & set(sys.modules)"
