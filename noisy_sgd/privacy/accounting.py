@@ -11,11 +11,11 @@ A step of DP-SGD (eq. 2 of arXiv 2402.08344) releases the sum of clipped gradien
   whatever the order.
 
 Neighbours: under "add_or_remove" one example's clipped gradient is there or not, and the sum moves by at most the clip
-norm C. (Shuffled, the example's place in the order stays and contributes nothing, for otherwise the later batches
-would shift; Poisson needs no such care.) Under "replace_one" one gradient becomes another and the sum moves by at most
-2C: without sampling the noise multiplier halves exactly. No accountant takes Poisson sampling with "replace_one";
-there a replacement is a removal and an addition, and (2 epsilon, (1 + e^epsilon) delta) is claimed of an add-or-remove
-(epsilon, delta).
+norm C. The other examples keep their numbers, on which their places in a shuffled order and their augmentation depend:
+shuffled, the example's own place stays and contributes nothing, for otherwise the later batches would shift. Under
+"replace_one" one gradient becomes another and the sum moves by at most 2C: without sampling the noise multiplier halves
+exactly. No accountant takes Poisson sampling with "replace_one"; there a replacement is a removal and an addition, and
+(2 epsilon, (1 + e^epsilon) delta) is claimed of an add-or-remove (epsilon, delta).
 
     epsilon(2.5, 16384, 1281167, 72000, delta=8e-7, accountant="rdp")    # 7.954
     epsilon(1.0, 64, 1797, 280, delta=1e-5, sampling="shuffled")         # ten epochs started: the Gaussian ten times

@@ -24,7 +24,8 @@ _NOT_CLAIMED = (
     "preprocessing computed from these data, such as their mean or their vocabulary",
     "the number of examples, which is treated as public",
     "whatever is read from the data without noise: training loss and accuracy, gradient norms, the fraction clipped; "
-    "and checkpoints, which hold the noise key",
+    "how long a step takes, which tells how many examples a Poisson batch had; and checkpoints, which hold the noise "
+    "key",
     "several examples of the same person: together they are protected less",
     "attacks on floating-point arithmetic or on the pseudo-random generator: the noise is accounted for as exact and "
     "truly random",
@@ -143,7 +144,10 @@ _CLIPPING_IN_WORDS = {
     "per_layer": "clipped layer by layer, to bounds that together make norm",
 }
 _NEIGHBOURS_IN_WORDS = {
-    ("add_or_remove", "poisson"): "data sets that differ by one example added or removed (add_or_remove)",
+    (
+        "add_or_remove",
+        "poisson",
+    ): "data sets of which one lacks one example, the others keeping their numbers (add_or_remove)",
     (
         "add_or_remove",
         "shuffled",

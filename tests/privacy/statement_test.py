@@ -67,6 +67,15 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertEqual(as_json(said)["clipping"], clipping)
         self.assertEqual(said.epsilon, made().epsilon)
 
+    @parameterized.parameters("shuffled", "poisson")
+    def test_neighbours_leave_the_other_examples_as_they_are(self, sampling):
+        # Their order and augmentation are functions of a public seed and of their numbers.
+        said = made(sampling=sampling).text
+        self.assertRegex(
+            said, "Neighbours: data sets of which one lacks one example.*(keeping their numbers|left empty)"
+        )
+        self.assertIn("how long a step takes", said)
+
     def test_a_learned_clip_is_accounted_for_and_named(self):
         said = made(count_noise_multiplier=5.0)
         joint = privacy.accounting.joint_noise_multiplier(4.0, 5.0)
