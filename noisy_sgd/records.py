@@ -120,6 +120,11 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     check(directory, config)
     if is_finished(directory, config):
         raise ValueError(f"`run_dir` holds this run, finished (Received: run_dir={directory}); nothing is left to do")
+    return _made(directory, config, privacy, again=(directory / "run.json").exists())
+
+
+def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any, *, again: bool) -> Run:
+    """A run directory in the place of none or an empty one, or `again` in that of a run."""
     description = {
         "config": plain(config),
         "versions": versions(),
@@ -133,8 +138,9 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
         try:
             fresh.chmod(0o755)
             write_text(fresh / "run.json", _as_json(description))
-            if directory.exists():
+            if again:
                 shutil.rmtree(directory)
+            # An empty directory gives way; what another process has begun meanwhile does not.
             fresh.rename(directory)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -152,8 +158,10 @@ def reopen(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     """
     directory = pathlib.Path(directory)
     check(directory, config)
-    if not (directory / "run.json").exists() or is_finished(directory, config):
+    if is_finished(directory, config):
         return create(directory, config, privacy=privacy)
+    if not (directory / "run.json").exists():
+        return _made(directory, config, privacy, again=False)
     there = read(directory)
     description = {name: getattr(there, name) for name in _DESCRIBED}
     return Run(directory, description)

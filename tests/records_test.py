@@ -63,6 +63,22 @@ class RunDirectoryTest(parameterized.TestCase):
         records.create(self.directory, CONFIG, privacy="none")
         self.assertEmpty(records.read(self.directory).metrics)
 
+    def test_of_two_that_start_at_once_the_second_leaves_the_first_its_run(self):
+        versions, running = records.versions, []
+
+        def meanwhile():
+            if not running:
+                running.append(True)
+                running.append(records.reopen(self.directory, CONFIG, privacy="none"))
+                running[-1].append({"step": 1})
+            return versions()
+
+        with mock.patch.object(records, "versions", side_effect=meanwhile):
+            with self.assertRaisesRegex(ValueError, "`run_dir` cannot be written: Directory not empty"):
+                records.reopen(self.directory, CONFIG, privacy="none")
+        self.assertEqual(records.read(self.directory).metrics, [{"step": 1}])
+        self.assertEqual(os.listdir(self.directory.parent), ["run"])
+
     def test_an_unfinished_run_is_reopened_as_it_stands(self):
         run = records.reopen(self.directory, CONFIG, privacy="none")
         run.append({"step": 1})
