@@ -22,7 +22,8 @@ def tensorflow() -> None:
 
 def environment() -> dict[str, str]:
     """The settings of the environment that change TensorFlow's arithmetic, those that are set."""
-    prefixes = ("TF_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "NVIDIA_TF32")
+    # oneDNN reads its settings under its former name too.
+    prefixes = ("TF_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "DNNL_", "NVIDIA_TF32")
     aside = ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL")
     names = [name for name in sorted(os.environ) if name.startswith(prefixes) and name not in aside]
     return {name: os.environ[name] for name in names}
