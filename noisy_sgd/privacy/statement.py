@@ -26,6 +26,7 @@ _NOT_CLAIMED = (
     "whatever is read from the data without noise: training loss and accuracy, gradient norms, the fraction clipped; "
     "how long a step takes, which tells how many examples a Poisson batch had; and checkpoints, which hold the noise "
     "key",
+    "other runs on the same data, such as those of other seeds: all that they release together costs more",
     "several examples of the same person: together they are protected less",
     "attacks on floating-point arithmetic or on the pseudo-random generator: the noise is accounted for as exact and "
     "truly random",

@@ -75,6 +75,7 @@ class GuaranteeTest(parameterized.TestCase):
             said, "Neighbours: data sets of which one lacks one example.*(keeping their numbers|left empty)"
         )
         self.assertIn("how long a step takes", said)
+        self.assertIn("other runs on the same data", said)
 
     def test_a_learned_clip_is_accounted_for_and_named(self):
         said = made(count_noise_multiplier=5.0)
