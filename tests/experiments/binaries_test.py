@@ -17,7 +17,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import records
 from noisy_sgd.data import bundled
 from noisy_sgd.experiments import batch_size_sweep, benchmark, figure_claims, flags, reproduce, train
-from noisy_sgd.training import callbacks, checkpoints
+from noisy_sgd.training import builders, callbacks, checkpoints
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
 SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]
@@ -116,6 +116,12 @@ class TrainTest(BinaryTest):
         stdout, _ = self._run(flags.train, train.main, *arguments)
         self.assertIn("The run goes on from step 3, bit for bit.", stdout)
         self.assertEqual(records.read(self.root / "run").results["step"], 6)
+
+    def test_an_interrupt_before_the_first_step_is_one_sentence(self):
+        with mock.patch.object(builders, "build", side_effect=KeyboardInterrupt):
+            stdout, stderr = self._run(flags.train, train.main, f"--run_dir={self.root}/run", status=130)
+        self.assertRegex(stderr, "^[^\n]*: interrupted.\n$")
+        self.assertEmpty(os.listdir(self.root))
 
     def test_private_metrics_are_shown_where_that_is_asked_for_and_stay_out_of_the_record(self):
         options = "--algorithm=dp_sgd --noise_multiplier=2 --l2_norm_clip=1 --batch_size=8".split()

@@ -21,7 +21,7 @@ from absl import flags as absl_flags
 
 from noisy_sgd import config
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 _DEFINE = {
     bool: absl_flags.DEFINE_boolean,
@@ -32,7 +32,7 @@ _DEFINE = {
 
 
 def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], argv: Sequence[str] | None = None) -> None:
-    """Parses the command line and runs a binary; bad input ends in one sentence and exit status 2.
+    """Parses the command line and runs a binary; bad input ends in one sentence and exit status 2, Ctrl-C in 130.
 
     Args:
         parser: one of this package's functions, from a command line to a configuration.
@@ -47,7 +47,11 @@ def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], arg
         with refusals():
             return parser(argv)
 
-    app.run(main, argv=None if argv is None else list(argv), flags_parser=checked)
+    try:
+        app.run(main, argv=None if argv is None else list(argv), flags_parser=checked)
+    except KeyboardInterrupt:
+        print(f"{pathlib.Path(sys.argv[0]).stem}: interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 @contextlib.contextmanager
