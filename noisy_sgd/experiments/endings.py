@@ -13,7 +13,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-STOPPED, FAILED = 75, 1
+from noisy_sgd.experiments.flags import command_line
+
+STOPPED, FAILED = 75, command_line.FAILED
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 from absl.testing import absltest, parameterized
 
@@ -289,6 +290,22 @@ class OtherBinariesTest(parameterized.TestCase):
     def test_needs_no_tensorflow(self):
         code = "import sys; from noisy_sgd.experiments import flags; sys.exit('tensorflow' in sys.modules)"
         self.assertEqual(subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ)).returncode, 0)
+
+
+class EndTest(absltest.TestCase):
+    def test_a_failed_run_waits_for_no_thread(self):
+        program = """
+            import sys, threading
+            from noisy_sgd.experiments import flags
+            def main(_):
+                threading.Thread(target=threading.Event().wait).start()
+                print("said")
+                sys.exit(1)
+            flags.run(lambda argv: None, main)
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        self.assertEqual((ended.returncode, ended.stdout), (1, "said\n"), ended.stderr)
 
 
 if __name__ == "__main__":

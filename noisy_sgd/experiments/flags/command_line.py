@@ -21,7 +21,7 @@ from absl import flags as absl_flags
 
 from noisy_sgd import config
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 _DEFINE = {
     bool: absl_flags.DEFINE_boolean,
@@ -52,6 +52,13 @@ def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], arg
     except KeyboardInterrupt:
         print(f"{pathlib.Path(sys.argv[0]).stem}: interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except SystemExit as ended:
+        # After a failure tf.data's threads may still be reading, and an interpreter that ends waits for them for ever.
+        if argv is None and ended.code == FAILED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(FAILED)
+        raise
 
 
 @contextlib.contextmanager
