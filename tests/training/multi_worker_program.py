@@ -185,10 +185,9 @@ def _main(path):
     found = answers(strategy) | facts_of_workers(strategy)
     np.savez(path + ".part.npz", **found)
     os.replace(path + ".part.npz", path)
-    built = compiled(strategy)
     try:
         with distribution.naming_lost_workers(strategy):
-            train(strategy, built, 10**7)
+            train(strategy, compiled(strategy), 10**7)
     except distribution.WorkerLost as lost:
         print(lost, flush=True)
         sys.exit(LOST)
