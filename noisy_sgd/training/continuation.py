@@ -72,7 +72,7 @@ def circumstances(built: builders.Built, settings: config.Config, environment: d
         "data": built.images.fingerprint(),
         "num_train_examples": built.images.num_train_examples,
         "model": _digest_of_file(settings.model.model),
-        "versions": records.versions() | {"noisy_sgd": records.source_digest()},
+        "versions": records.versions() | {"noisy_sgd": records.source_digest(), "build": tf.version.GIT_VERSION},
         "devices": distribution.topology(built.strategy),
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "environment": dict(environment),
@@ -115,7 +115,11 @@ def begin(
     if newest is not None and newest.step == step:
         metrics = built.metrics
         run_state.restore(built.strategy, built.model, built.average, metrics, newest.arrays)
-    return dataclasses.replace(chosen, step=step, saved=saved, secret=secret if _has_secret(settings) else None)
+    private = _has_secret(settings)
+    if not saved:
+        run_state.seed_layers(built.model, secret if private else settings.run.seed)
+    distribution.require_same(built.strategy, "checkpoint_dir", run_state.digest(built.strategy, built.model))
+    return dataclasses.replace(chosen, step=step, saved=saved, secret=secret if private else None)
 
 
 def _chief(newest, settings, run, circumstances, say) -> Beginning:
@@ -145,8 +149,8 @@ def _chief(newest, settings, run, circumstances, say) -> Beginning:
     run.rewrite(facts["metrics"])
     run.rewrite(facts["private_metrics"], private=True)
     difference = _difference(facts["circumstances"], records.plain(circumstances))
-    if difference is None and tf.config.list_physical_devices("GPU"):
-        difference = "GPUs do not repeat a computation to the last bit"
+    if difference is None and any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
+        difference = "accelerators are not known to repeat a computation to the last bit"
     if difference is None and private and ledgers.from_text(facts["ledger"]).attempt != ledger.attempt:
         difference = "the checkpoint is of an earlier attempt, with other noise"
     if difference is None:

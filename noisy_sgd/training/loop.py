@@ -57,8 +57,8 @@ def train(
             to never.
         evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
         report: called with the step and the metrics at the end of every epoch. Defaults to None.
-        log_metrics: whether callbacks see the metrics: what is read from the training data without noise is no public
-            fact of a DP-SGD run. Defaults to True.
+        log_metrics: whether callbacks see the metrics and norms: what is read from the training data without noise is
+            no public fact of a DP-SGD run. Defaults to True.
         callbacks: Keras callbacks.
         steps: from `step_functions` of the same model, strategy and metrics, so that several runs share their tracing.
             Defaults to new ones.
@@ -104,11 +104,11 @@ def train(
             else:
                 run_steps(iterator, many, tf.constant(count))
             step += count
-            listeners.on_train_batch_end(step - 1, {**norms} if with_norms else {})
+            listeners.on_train_batch_end(step - 1, {**norms} if with_norms and log_metrics else {})
         measured = {name: float(metric.result()) for name, metric in metrics.items()}
         if report is not None:
             report(step, measured)
-        logs = (measured if log_metrics else {}) | norms
+        logs = measured | norms if log_metrics else {}
         if evaluate is not None:
             logs |= {f"val_{name}": value for name, value in evaluate().items()}
         listeners.on_epoch_end(epoch, logs)

@@ -7,12 +7,15 @@ for itself until they are reported: all of them are kept, so that a resumed repo
     run_state.restore(strategy, model, average, metrics, arrays)
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import keys
+from noisy_sgd.gradients import example_seeds
 from noisy_sgd.training import distribution
 
 
@@ -62,6 +65,26 @@ def restore(
             kept = [whole, *[np.zeros_like(whole)] * (len(components) - 1)]
         for component, value in zip(components, kept, strict=True):
             component.assign(value)
+
+
+def seed_layers(model: keras.Model, seed: int | bytes) -> None:
+    """Makes what the model's layers draw, such as the masks of Dropout, a function of `seed`, from the first draw on.
+
+    Which mask an example gets depends on its place in the batch, and so on who else is in it: that is no fact about the
+    others as long as the masks are as secret as the batches.
+    """
+    first, _ = keys.derive(seed, "dropout")
+    for index, generator in enumerate(example_seeds.seed_generators(model)):
+        # Keras counts the draws in the second number.
+        generator.state.assign(np.array([(first + index) % 2**62, 0]))
+
+
+def digest(strategy: tf.distribute.Strategy, model: keras.Model) -> bytes:
+    """SHA-256 of the model's variables, to compare them between workers."""
+    found = hashlib.sha256()
+    for _, variable in _shared(model, None):
+        found.update(_local(strategy, variable)[0].numpy().tobytes())
+    return found.digest()
 
 
 def _shared(model, average) -> Iterator[tuple[str, keras.Variable]]:

@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, keys, records
 from noisy_sgd.data import bundled
+from noisy_sgd.gradients import example_seeds
 from noisy_sgd.privacy import accounting, ledger
 from noisy_sgd.training import builders, checkpoints, continuation, recorded_run
 
@@ -95,6 +96,25 @@ class ContinuationTest(parameterized.TestCase):
         self.train(settings(self.root / "b"), secret=bytes(16))
         a, b = (self.files(self.root / name)["metrics.jsonl"] for name in "ab")
         self.assertNotEqual(a, b)
+
+    def test_dropout_follows_the_secret_and_the_seed(self):
+        path = str(self.root / "mine.keras")
+        inputs = keras.Input((8, 8, 1))
+        features = keras.layers.Dropout(0.5, seed=1)(keras.layers.Flatten()(inputs))
+        keras.Model(inputs, keras.layers.Dense(10)(features)).save(path)
+
+        def state(directory, secret, **options):
+            chosen = settings(self.root / directory, **options)
+            chosen = dataclasses.replace(chosen, model=config.Model(model=path))
+            built = builders.build(chosen)
+            with mock.patch.object(keys, "secret", return_value=secret), recorded_run.started(built, chosen):
+                (generator,) = example_seeds.seed_generators(built.model)
+                return generator.state.numpy().tolist()
+
+        self.assertEqual(state("a", SECRET), state("b", SECRET))
+        self.assertNotEqual(state("c", SECRET), state("d", bytes(16)))
+        sgd = {"algorithm": "sgd", "l2_norm_clip": None, "effective_noise": None}
+        self.assertEqual(state("e", SECRET, **sgd), state("f", bytes(16), **sgd))
 
     def test_poisson_batches_come_from_the_secret(self):
         chosen = settings(self.root / "a", sampling="poisson")
