@@ -69,10 +69,10 @@ class Records:
         """One sentence about the file of an example that cannot be read."""
         file = self.files[np.searchsorted(np.cumsum([file.examples for file in self.files]), number, side="right")]
         if not file.path.is_file():
-            return f"{_LOST}: {file.path} is gone; put it back and resume"
+            return f"{_LOST}: {file.path} is gone; put it back"
         size = file.path.stat().st_size
         if size != file.size:
-            return f"{_LOST}: {file.path} has {size} bytes and had {file.size}; put it back and resume"
+            return f"{_LOST}: {file.path} has {size} bytes and had {file.size}; put it back"
         return f"{_LOST}: {file.path} cannot be read ({reason}); put it in order and resume"
 
 

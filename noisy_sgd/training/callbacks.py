@@ -62,7 +62,7 @@ class Progress(keras.callbacks.Callback):
             self._news = f"test accuracy {100 * found[0]:.1f} %"
             shown = [f", {name} {logs[name]:.3g}" for name in ("loss", "epsilon") if name in logs]
             self._news += "".join(shown)
-            self._show()
+        self._show(evaluated=True)
 
     def on_train_end(self, logs=None):
         """Adds the run's steps to those of the runs before it."""
@@ -74,12 +74,14 @@ class Progress(keras.callbacks.Callback):
         if self._bar is not None:
             self._bar.close()
 
-    def _show(self) -> None:
+    def _show(self, *, evaluated: bool = False) -> None:
+        # The last line waits for the last evaluation.
         done = self._finished + self._step
+        last = done == self._total
         if self._bar is not None:
             self._bar.set_postfix_str(self._news, refresh=False)
             self._bar.update(done - self._bar.n)
-        elif done // self._every > self._written // self._every or (done == self._total and done > self._written):
+        elif done > self._written and (evaluated if last else done // self._every > self._written // self._every):
             elapsed = max(self._clock() - self._start, 1e-9)
             rate = (done - self._first_step) / elapsed
             numbers = f"{done}/{self._total} steps, {rate:.3g} steps/s, {(self._total - done) / rate:.0f} s left"

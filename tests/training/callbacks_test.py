@@ -27,6 +27,7 @@ class ProgressTest(absltest.TestCase):
         for batch in range(100):
             clock.now += 0.5
             progress.on_train_batch_end(batch)
+        progress.on_epoch_end(0)
         progress.close()
         self.assertEqual(stream.getvalue(), "50/100 steps, 2 steps/s, 25 s left\n100/100 steps, 2 steps/s, 0 s left\n")
 
@@ -37,6 +38,7 @@ class ProgressTest(absltest.TestCase):
             for batch in (6, 13, 19):
                 clock.now += 1.0
                 progress.on_train_batch_end(batch)
+            progress.on_epoch_end(0)
             progress.on_train_end()
         done = [line.split("/")[0] for line in stream.getvalue().splitlines()]
         self.assertEqual(done, ["14", "20", "34", "40"])
@@ -44,8 +46,10 @@ class ProgressTest(absltest.TestCase):
     def test_the_test_accuracy_is_shown_and_no_training_metric(self):
         stream = io.StringIO()
         progress = callbacks.Progress(2, stream, lines=2, clock=Clock())
-        progress.on_epoch_end(0, {"accuracy": 0.77, "val_accuracy": 0.5})
         progress.on_train_batch_end(1)
+        self.assertEmpty(stream.getvalue())
+        progress.on_epoch_end(0, {"accuracy": 0.77, "val_accuracy": 0.5})
+        self.assertIn("2/2 steps", stream.getvalue())
         self.assertIn("test accuracy 50.0 %", stream.getvalue())
         self.assertNotIn("77", stream.getvalue())
 
