@@ -73,7 +73,7 @@ class Records:
         size = file.path.stat().st_size
         if size != file.size:
             return f"{_LOST}: {file.path} has {size} bytes and had {file.size}; put it back"
-        return f"{_LOST}: {file.path} cannot be read ({reason}); put it in order and resume"
+        return f"{_LOST}: {file.path} cannot be read ({reason}); put it in order"
 
 
 def failure(error: Exception) -> str | None:

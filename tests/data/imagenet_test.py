@@ -353,17 +353,17 @@ class LostFileTest(parameterized.TestCase):
     def test_a_file_that_is_gone(self, strategy):
         self.path.unlink()
         strategy = tf.distribute.MirroredStrategy(["CPU:0"]) if strategy == "mirrored" else None
-        pattern = f"`data_dir` can no longer be read: {self.path} is gone; put it back and resume"
+        pattern = f"`data_dir` can no longer be read: {self.path} is gone; put it back"
         self.assert_lost(pattern, strategy=strategy)
 
     def test_a_file_cut_short_before_it_is_opened(self):
         size = self.path.stat().st_size
         os.truncate(self.path, size // 2)
-        self.assert_lost(f"`data_dir` .*: {self.path} has {size // 2} bytes and had {size}; put it back and resume")
+        self.assert_lost(f"`data_dir` .*: {self.path} has {size // 2} bytes and had {size}; put it back")
 
     def test_a_file_cut_short_while_it_is_open(self):
         size = self.path.stat().st_size
-        pattern = f"`data_dir` .*: {self.path} has 70000 bytes and had {size}; put it back and resume"
+        pattern = f"`data_dir` .*: {self.path} has 70000 bytes and had {size}; put it back"
         self.assert_lost(pattern, first=lambda: os.truncate(self.path, 70000))
 
     def test_a_file_of_zeros(self):
