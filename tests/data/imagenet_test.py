@@ -368,12 +368,12 @@ class LostFileTest(parameterized.TestCase):
 
     def test_a_file_of_zeros(self):
         self.path.write_bytes(bytes(self.path.stat().st_size))
-        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order and resume")
+        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order")
 
     def test_a_file_cut_short_before_the_set_is_loaded(self):
         os.truncate(self.path, self.path.stat().st_size // 2)
         self.images = imagenet.load(self.data_dir, image_size=8)
-        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order and resume")
+        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order")
 
     def test_what_is_put_back_can_be_loaded_and_read(self):
         contents = self.path.read_bytes()
