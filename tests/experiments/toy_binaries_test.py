@@ -94,8 +94,9 @@ class ToyBinaryTest(parameterized.TestCase):
     def test_an_interrupted_run_is_not_finished_and_starts_again(self):
         arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]
         with mock.patch.object(diagonal_linear, "finals", side_effect=KeyboardInterrupt):
-            with self.assertRaises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()):
-                flags.run(flags.diagonal_linear, diagonal_linear.main, ["diagonal_linear", *arguments])
+            _, stderr = self._run("diagonal_linear", *arguments, status=130)
+        self.assertEndsWith(stderr, "interrupted.\n")
+        self.assertNotIn("Traceback", stderr)
         self.assertEmpty(records.find(self.root))
         self._run("diagonal_linear", *arguments)
         self.assertLen(records.find(self.root), 1)
