@@ -4,12 +4,12 @@
 
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
 `PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step in a
-process of its own, with the model, above the process without it (Linux; null elsewhere).
+process of its own, with the model, above the process without it (Linux; null elsewhere), which heap and graphs are part
+of; and that of the tensors alone, by TensorFlow's allocator.
 
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy_benchmark`), `--sweep=batch_size`
 the same step in growing logical batches (`logical_batches`), `--sweep=input` a plain step's wait for its data
-(`input_wait`). `--run_dir` records the lines, and draws the ratios of all
-workloads recorded there.
+(`input_wait`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there.
 """
 
 import concurrent.futures
@@ -81,26 +81,33 @@ def _line(settings: benchmark_cases.Benchmark, algorithm: str, medians: dict[str
         "microbatch_size": settings.microbatch_size or settings.batch_size,
         "rounds": settings.num_rounds,
         "examples_per_s": round(1e3 * settings.batch_size / medians[algorithm], 2),
-        "peak_memory_mib": _peak_memory(settings, algorithm),
+        **_peaks(settings, algorithm),
         "ratio_to_sgd": ratio("sgd"),
         "ratio_to_noisy_sgd": ratio("noisy_sgd"),
     }
 
 
-def _peak_memory(settings: benchmark_cases.Benchmark, algorithm: str) -> float | None:
-    """Peak memory in MiB, in a process of its own: in one process the next model would take what the last one freed."""
+def _peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[str, float | None]:
+    """Peaks in MiB, in a process of its own: in one process the next model would take what the last one freed."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(_measure_peak, settings, algorithm).result()
+        return process.submit(_measure_peaks, settings, algorithm).result()
 
 
-def _measure_peak(settings: benchmark_cases.Benchmark, algorithm: str) -> float | None:
+def _measure_peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[str, float | None]:
     startup.tensorflow()
+    import tensorflow as tf
+
     before = memory.resident()
     step = _prepare(settings, algorithm)
+    tf.config.experimental.reset_memory_stats("CPU:0")
     memory.forget_peak()
     step()
-    return None if before is None else round(memory.peak() - before, 1)
+    tensors = tf.config.experimental.get_memory_info("CPU:0")["peak"] / 2**20
+    return {
+        "peak_memory_mib": None if before is None else round(memory.peak() - before, 1),
+        "peak_tensors_mib": round(tensors, 1),
+    }
 
 
 def _prepare(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], None]:

@@ -302,6 +302,9 @@ class BenchmarkTest(BinaryTest):
             self.assertAlmostEqual(line["examples_per_s"] * line["median_ms"] / 4000, 1.0, places=2)
             self.assertAlmostEqual(line["ratio_to_sgd"], line["median_ms"] / lines[0]["median_ms"], places=2)
             self.assertEqual((line["workload"], line["batch_size"], line["rounds"]), ("mnist_cnn", 4, 3))
+            # The weights, 104 KB in float32, at the least.
+            self.assertGreater(line["peak_tensors_mib"], 0.1)
+            self.assertLess(line["peak_tensors_mib"], 100)
 
 
 if __name__ == "__main__":
