@@ -80,7 +80,7 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         )
     values = [sums.get(id(weight)) for weight in model.trainable_weights]
     values = [
-        tf.zeros(weight.shape, setting.dtype) if value is None else tf.ensure_shape(value, weight.shape)
+        tf.zeros(weight.shape, setting.dtype) if value is None else _of_shape(value, weight.shape)
         for weight, value in zip(model.trainable_weights, values, strict=True)
     ]
     return clipping.Result(losses=losses, predictions=predictions, norms=shown, values=values)
@@ -261,13 +261,19 @@ def _sums(groups, factors, finite, setting):
     tensors = [group.tensors for group in groups]
 
     def cut():
+        zeros = {tensor.dtype: tf.zeros([], tensor.dtype) for tensor in tf.nest.flatten(tensors)}
+        of_rank = {}
+
         def safe(tensor):
-            rows = finite
+            rank = tensor.shape.rank
             if setting.views > 1:
                 # One row an example, or one a view.
                 rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
-            rows = tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)])
-            return tf.ensure_shape(tf.where(rows, tensor, tf.zeros([], tensor.dtype)), tensor.shape)
+                rows = tf.reshape(rows, [-1, *[1] * (rank - 1)])
+            else:
+                rows = of_rank[rank] if rank in of_rank else tf.reshape(finite, [-1, *[1] * (rank - 1)])
+                of_rank[rank] = rows
+            return _of_shape(tf.where(rows, tensor, zeros[tensor.dtype]), tensor.shape)
 
         return tf.nest.map_structure(safe, tensors)
 
@@ -281,6 +287,11 @@ def _sums(groups, factors, finite, setting):
         for weight, value in zip(group.weights, group.sums(factor, own), strict=True):
             sums[id(weight)] = value
     return sums
+
+
+def _of_shape(tensor, shape):
+    """`tf.ensure_shape`, where the trace does not know the shape already."""
+    return tensor if tensor.shape.is_fully_defined() and tensor.shape == shape else tf.ensure_shape(tensor, shape)
 
 
 def _flat_views(tensor):

@@ -43,7 +43,8 @@ def flat_normal(shapes, dtype, key, step) -> list[tf.Tensor]:
     sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
     seed = tf.stack([key[0], key[1] + tf.cast(step, tf.int64)])
     flat = tf.random.stateless_normal([sum(sizes)], seed, dtype=dtype, alg="philox")
-    return [tf.reshape(part, shape) for part, shape in zip(tf.split(flat, sizes), shapes, strict=True)]
+    parts = zip(tf.split(flat, sizes), shapes, strict=True)
+    return [part if len(shape) == 1 else tf.reshape(part, shape) for part, shape in parts]
 
 
 def draw(geometry: str, values, key, step) -> list[tf.Tensor]:
@@ -137,6 +138,9 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
 
 def _add_noise(geometry, sums, like, stddev, key, state: GlobalState):
     flat = tf.nest.flatten(sums)
-    noise = draw(geometry, tf.nest.flatten(like), key, state.step)
-    noised = [value + tf.cast(stddev, value.dtype) * state.share * z for value, z in zip(flat, noise, strict=True)]
+    # Noise drawn sooner would wait in memory beside all that the sums are computed from.
+    with tf.control_dependencies([tf.group(*flat)]):
+        noise = draw(geometry, tf.nest.flatten(like), key, state.step)
+    scales = {dtype: tf.cast(stddev, dtype) * state.share for dtype in {value.dtype for value in flat}}
+    noised = [value + scales[value.dtype] * z for value, z in zip(flat, noise, strict=True)]
     return tf.nest.pack_sequence_as(sums, noised)

@@ -169,8 +169,10 @@ class DPSGD(noisy_sgd.NoisySGD):
                 f"Received: grads of type {type(grads).__name__}"
             )
         variables = self._variables_of(trainable_variables)
-        with tf.control_dependencies(self._checks_of_bound(grads.l2_sensitivity)):
-            values = [tf.identity(value) for value in grads.values]
+        values, checks = grads.values, self._checks_of_bound(grads.l2_sensitivity)
+        if checks:
+            with tf.control_dependencies(checks):
+                values = [tf.identity(value) for value in values]
         if self._learning is None:
             keras.optimizers.SGD.apply(self, self.noised(values, variables), variables)
             return
@@ -185,7 +187,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         replica_context = tf.distribute.get_replica_context()
         if replica_context is not None:
             count = replica_context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-        keras.optimizers.SGD.apply(self, [value / self._batch_size for value in noised.sum_state], variables)
+        keras.optimizers.SGD.apply(self, self._mean(noised.sum_state), variables)
         self._learned_clip.assign(self._query.next_global_state(count, state).l2_norm_clip)
 
     def _global_state(self):
@@ -221,7 +223,11 @@ class DPSGD(noisy_sgd.NoisySGD):
         else:
             sample_state = self._query.sample_state(grads, tf.zeros([]))
             sums = self._query.with_noise(sample_state, self._global_state()).sum_state
-        return [value / self._batch_size for value in sums]
+        return self._mean(sums)
+
+    def _mean(self, sums):
+        divisors = {dtype: tf.cast(self._batch_size, dtype) for dtype in {value.dtype for value in sums}}
+        return [value / divisors[value.dtype] for value in sums]
 
     def rekey(self, seed: int | bytes | None) -> None:
         """Takes another noise, for another run of the same compiled step.

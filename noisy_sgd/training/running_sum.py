@@ -38,8 +38,14 @@ class RunningSum:
 
     def reset(self) -> None:
         """Back to zero."""
-        for accumulator in [*self._values, self._count, self._unclipped]:
-            accumulator.assign(tf.zeros_like(accumulator))
+        accumulators = [*self._values, self._count, self._unclipped]
+        zeros = {key: tf.zeros(*key) for key in {_key(accumulator) for accumulator in accumulators}}
+        for accumulator in accumulators:
+            accumulator.assign(zeros[_key(accumulator)])
+
+
+def _key(accumulator):
+    return tuple(accumulator.shape), accumulator.dtype
 
 
 def _accumulator(initial) -> tf.Variable:

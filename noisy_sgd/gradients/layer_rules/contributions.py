@@ -104,7 +104,9 @@ class Route:
 
 def kept(weight, per_example: tf.Tensor) -> Contribution:
     """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand."""
-    return kept_together([weight], [tf.reshape(per_example, [-1, math.prod(weight.shape)])])
+    if per_example.shape.rank != 2:
+        per_example = tf.reshape(per_example, [-1, math.prod(weight.shape)])
+    return kept_together([weight], [per_example])
 
 
 def kept_rows(weight, pieces: list[tf.Tensor], arrange) -> Contribution:
@@ -130,12 +132,12 @@ def kept_together(weights, rows: list[tf.Tensor]) -> Contribution:
 
 def row_squares(rows: tf.Tensor) -> tf.Tensor:
     """[n, size] -> the squared norm of each row."""
-    return tf.linalg.matvec(tf.square(rows), tf.ones(tf.shape(rows)[1:], rows.dtype))
+    return tf.reduce_sum(tf.square(rows), axis=1)
 
 
 def weighted_rows(factors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """[n], [n, size] -> sum of factor * row, [1, size]."""
-    return tf.matmul(factors[None], rows)
+    return tf.matmul(tf.expand_dims(factors, 0), rows)
 
 
 def choose(routes: list[Route], replaced_bytes: float, spare_bytes: float) -> Route:

@@ -42,18 +42,17 @@ def each(sites, make, shapes) -> list[tf.Tensor]:
         return make(tf.concat(pieces(sites), axis=1))
     setting, size = sites[0].setting, math.prod(sites[0].layer.kernel.shape)
 
-    def gradient(site, index):
-        def own(tensor):
-            start = [index * setting.views] + [0] * (tensor.shape.rank - 1)
-            return tf.slice(tensor, start, [setting.views, *tensor.shape[1:]])
-
-        return tf.reshape(site.full(own(site.x), own(site.z)), [1, size])
+    def gradient(site, start):
+        own = (tf.slice(one, start, [setting.views, *one.shape[1:]]) for one in (site.x, site.z))
+        return tf.reshape(site.full(*own), [1, size])
 
     def body(index, arrays):
-        found = make(tf.add_n([gradient(site, index) for site in sites]))
-        return index + 1, [array.write(index, one[0]) for array, one in zip(arrays, found, strict=True)]
+        # Where one image's rows start: the library's kernel serves 2-D convolutions alone.
+        start = index * [setting.views, 0, 0, 0]
+        found = make(tf.add_n([gradient(site, start) for site in sites]))
+        return index + 1, [array.write(index, tf.squeeze(one, 0)) for array, one in zip(arrays, found, strict=True)]
 
-    count = tf.shape(sites[0].z)[0] // setting.views
+    count = tf.shape(sites[0].z)[0] // setting.views if setting.units is None else setting.units
     arrays = [tf.TensorArray(setting.dtype, count, element_shape=shape) for shape in shapes]
     _, arrays = tf.while_loop(
         lambda index, _: index < count, body, (tf.constant(0), arrays), parallel_iterations=CALLS_AT_ONCE

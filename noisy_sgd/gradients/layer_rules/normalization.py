@@ -20,13 +20,12 @@ def group_forward(layer, inputs, weights):
     axis = layer.axis % rank
     last = [0, *(a for a in range(1, rank) if a != axis), axis]
     x = tf.cast(tf.transpose(inputs, last), keras.backend.result_type(inputs.dtype, "float32"))
-    channels, spatial = x.shape[-1], tf.shape(x)
-    flat = tf.reshape(x, [-1, _size(x.shape[1:-1]), channels])
-    ones = tf.ones([tf.shape(flat)[0], channels], flat.dtype)
-    gamma = tf.cast(weights["gamma"], flat.dtype) if layer.scale else ones
-    beta = tf.cast(weights["beta"], flat.dtype) if layer.center else tf.zeros_like(ones)
-    outputs = tf.reshape(_normalize(flat, gamma, beta, groups=layer.groups, epsilon=layer.epsilon), spatial)
-    outputs = tf.ensure_shape(outputs, x.shape)
+    flat = tf.reshape(x, [-1, _size(x.shape[1:-1]), x.shape[-1]])
+    weights = {name: tf.cast(tf.expand_dims(copies, 1), flat.dtype) for name, copies in weights.items()}
+    missing = tf.ones([1, 1, x.shape[-1]], flat.dtype)
+    gamma, beta = weights.get("gamma", missing), weights.get("beta", tf.zeros_like(missing))
+    outputs = _normalize(flat, gamma, beta, groups=layer.groups, epsilon=layer.epsilon)
+    outputs = tf.reshape(outputs, tf.shape(x))
     inverse = sorted(range(rank), key=last.__getitem__)
     return tf.cast(tf.transpose(outputs, inverse), layer.compute_dtype)
 
@@ -36,34 +35,34 @@ def _size(shape):
 
 
 def _normalize(x, gamma, beta, *, groups, epsilon):
-    """gamma * (x - mean) / sqrt(variance + epsilon) + beta over [n, T, channels], gamma and beta [n, channels].
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta over [n, T, channels], gamma and beta [n, 1, channels].
 
     Its own derivative: TensorFlow's goes back through each reduction, in about twice the passes over the images.
     """
     channels = x.shape[-1]
     a_group = channels // groups
+    positions = tf.cast(tf.shape(x)[1], x.dtype) if x.shape[1] is None else x.shape[1]
+    shares = tf.ones([a_group], x.dtype) / (positions * a_group)
 
-    def over_groups(sums):
-        """[n, channels] -> the mean over a group's channels and positions, given to each of its channels."""
-        means = tf.reduce_sum(tf.reshape(sums, [-1, groups, a_group]), axis=-1, keepdims=True)
-        means = means / tf.cast(tf.shape(x)[1] * a_group, x.dtype)
-        return tf.reshape(tf.repeat(means, a_group, axis=-1), [-1, channels])
+    def over_groups(values):
+        """[n, any, channels] -> the mean over a group's channels and all positions, for each of its channels."""
+        sums = tf.reshape(tf.reduce_sum(values, axis=1), [-1, groups, a_group])
+        return tf.reshape(tf.reduce_sum(sums, axis=2, keepdims=True) * shares, [-1, 1, channels])
 
     @tf.custom_gradient
     def normalize(x, gamma, beta):
-        mean = over_groups(tf.reduce_sum(x, axis=1))
-        centered = x - mean[:, None]
-        inverse = tf.math.rsqrt(over_groups(tf.reduce_sum(tf.square(centered), axis=1)) + epsilon)
+        centered = x - over_groups(x)
+        inverse = tf.math.rsqrt(over_groups(tf.square(centered)) + epsilon)
 
         def backward(dy):
-            d_beta = tf.reduce_sum(dy, axis=1)
-            d_gamma = inverse * tf.reduce_sum(dy * centered, axis=1)
+            d_beta = tf.reduce_sum(dy, axis=1, keepdims=True)
+            d_gamma = inverse * tf.reduce_sum(dy * centered, axis=1, keepdims=True)
             mean_slope = over_groups(gamma * d_beta)
             scale_slope = over_groups(gamma * d_gamma)
-            dx = dy * (inverse * gamma)[:, None] - centered * (tf.square(inverse) * scale_slope)[:, None]
-            return dx - (inverse * mean_slope)[:, None], d_gamma, d_beta
+            dx = dy * (inverse * gamma) - centered * (tf.square(inverse) * scale_slope)
+            return dx - inverse * mean_slope, d_gamma, d_beta
 
-        return centered * (inverse * gamma)[:, None] + beta[:, None], backward
+        return centered * (inverse * gamma) + beta, backward
 
     return normalize(x, gamma, beta)
 

@@ -29,11 +29,10 @@ def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
 
     def traced(tape, layer, inputs):
         copies, taps = {}, []
-        examples = tf.shape(inputs)[0]
+        examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
         for weight in layer._trainable_variables:
             value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
-            copy = tf.broadcast_to(value, tf.concat([[examples], value.shape], axis=0))
-            copy = tf.ensure_shape(copy, [inputs.shape[0], *value.shape])
+            copy = tf.broadcast_to(value, [examples, *value.shape])
             tape.watch(copy)
             copies[weight.name] = copy
             taps.append(copy)

@@ -60,21 +60,22 @@ def by_map(layer, sites, standardization, scale):
     weights = [layer.kernel, layer.gain] if layer.gain.trainable else [layer.kernel]
     sizes = [[math.prod(weight.shape)] for weight in weights]
     normalized = tf.reshape(standardization.normalized, [layer.fan_in, -1])
+    channel_scale = standardization.inverse_norm * scale
 
     def mapped(gradients):
         """[n, size] of the standardised kernel -> those of the weights, [n, size] each."""
         gradients = tf.reshape(gradients, [-1, *normalized.shape])
-        along = tf.reduce_sum(gradients * normalized, axis=1)
-        slope = standardization.curvature * normalized * along[:, None]
+        along = tf.reduce_sum(gradients * normalized, axis=1, keepdims=True)
+        slope = standardization.curvature * normalized * along
         mean = tf.reduce_mean(gradients, axis=1, keepdims=True)
-        kernel = (gradients - mean - slope) * (standardization.inverse_norm * scale)
-        return [tf.reshape(kernel, [-1, *sizes[0]]), layer.gamma * along][: len(weights)]
+        kernel = (gradients - mean - slope) * channel_scale
+        return [tf.reshape(kernel, [-1, *sizes[0]]), layer.gamma * tf.squeeze(along, 1)][: len(weights)]
 
     def squares(gradients):
         gradients = tf.reshape(gradients, [-1, *normalized.shape])
         centered = gradients - tf.reduce_mean(gradients, axis=1, keepdims=True)
         along = tf.reduce_sum(centered * normalized, axis=1)
-        by_channel = tf.square(standardization.inverse_norm * scale) * tf.reduce_sum(tf.square(centered), axis=1)
+        by_channel = tf.square(channel_scale) * tf.reduce_sum(tf.square(centered), axis=1)
         return [tf.reduce_sum(by_channel + shrinkage(layer, standardization, scale) * tf.square(along), axis=1)]
 
     def per_example():
@@ -124,7 +125,7 @@ def by_norms(layer, calls, setting, standardization, scale):
             product = tf.reduce_sum(scaled * normalized, axis=[0, 1, 2])
             kernel = scaled - tf.reduce_mean(scaled, axis=[0, 1, 2]) - curvature * normalized * product
             gain = [
-                layer.gamma * contributions.weighted_rows(factors, rows)[0]
+                layer.gamma * tf.squeeze(contributions.weighted_rows(factors, rows), 0)
                 for rows in tensors[len(contribution.tensors) :]
             ]
             return [kernel, *gain]
@@ -177,9 +178,10 @@ def sum_over_fan_in(layer, site):
     else:
         read = tf.nn.depthwise_conv2d(x, ones, stride, site.padding.upper(), dilations=site.dilations)
     read = tf.reshape(read, [-1, site.positions, site.blocks])
-    z = tf.reshape(site.z, [-1, site.positions, site.blocks, site.outputs_a_block])
     if site.blocks == 1:
-        return tf.matmul(read, z[:, :, 0], transpose_a=True)[:, 0]
+        z = tf.reshape(site.z, [-1, site.positions, site.outputs_a_block])
+        return tf.squeeze(tf.matmul(read, z, transpose_a=True), 1)
+    z = tf.reshape(site.z, [-1, site.positions, site.blocks, site.outputs_a_block])
     return tf.reshape(tf.einsum("utb,utbq->ubq", read, z), [-1, site.z.shape[-1]])
 
 
