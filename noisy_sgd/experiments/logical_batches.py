@@ -2,16 +2,19 @@
 
     python -m noisy_sgd.experiments.benchmark --sweep=batch_size --workload=mlp --algorithm=dp_sgd --microbatch_size=64
 
-A round takes as many examples at every batch size, one step of the largest, in turns and in an order that moves on; a
-ratio is that of two times of one round, because machines have slow minutes. The steps stream their microbatches as the
-training binaries do. What a step does once, noise and update (`finish_ms`, timed on its own), counts B times less in
-the time of an example: `us_per_example` is without it, and so are the ratios. Peak memory is above the process without
-models; every batch size has one, made before.
+Every time is of as many examples, one step of the largest batch size. Because machines have slow minutes, each size is
+run between two runs of the smallest, in an order that moves on from round to round, and a ratio is that to the mean of
+the two. The steps stream their microbatches as the training binaries do. What a step does once, noise and update
+(`finish_ms`, timed on its own), counts B times less in the time of an example: `us_per_example` is without it, and so
+are the ratios. Peak memory is above the process without models; every batch size has one, made before.
 """
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
+
+from scipy import stats
 
 from noisy_sgd import config
 from noisy_sgd.experiments import benchmark_cases, memory
@@ -26,37 +29,66 @@ def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BA
         settings: workload, algorithms, microbatch size and number of rounds.
         batch_sizes: rising, multiples of the microbatch size. Defaults to four from 256 to 32,768.
     """
+    smallest, *others = batch_sizes
     for algorithm in settings.algorithms:
         before = memory.resident()
         cases = {size: _case(settings, algorithm, size, max(batch_sizes)) for size in batch_sizes}
-        for run, finish in cases.values():
-            run()
-            finish()
-        whole, finishes, peaks = ({size: [] for size in cases} for _ in range(3))
+        for case in cases.values():
+            case.run()
+            case.finish()
+        beside = {size: [] for size in others}
         for index in range(settings.num_rounds):
-            for size in [*batch_sizes[index % len(cases) :], *batch_sizes[: index % len(cases)]]:
-                run, finish = cases[size]
-                memory.forget_peak()
-                whole[size].append(_seconds(run))
-                peaks[size].append(memory.peak() or 0.0)
-                finishes[size].append(_seconds(finish))
-        once = {size: statistics.median(values) for size, values in finishes.items()}
-        each = {size: [total / max(batch_sizes) - once[size] / size for total in whole[size]] for size in cases}
-        for size in batch_sizes:
-            ratios = sorted(own / first for own, first in zip(each[size], each[batch_sizes[0]], strict=True))
-            quarter = len(ratios) // 4
+            cases[smallest].time()
+            for place in range(len(others)):
+                size = others[(index + place) % len(others)]
+                cases[size].time()
+                cases[smallest].time()
+                beside[size].append(statistics.mean(cases[smallest].totals[-2:]))
+        for size, case in cases.items():
+            pairs = zip(case.totals, beside[size], strict=True) if size in beside else ()
+            ratios = [case.each(own) / cases[smallest].each(other) for own, other in pairs]
             yield {
                 "workload": settings.workload,
                 "algorithm": algorithm,
                 "batch_size": size,
                 "microbatch_size": settings.microbatch_size,
                 "rounds": settings.num_rounds,
-                "us_per_example": round(1e6 * statistics.median(each[size]), 2),
-                "finish_ms": round(1e3 * once[size], 3),
-                "ratio_to_smallest": round(statistics.median(ratios), 4),
-                "ratio_quartiles": [round(ratios[quarter], 4), round(ratios[-1 - quarter], 4)],
-                "peak_memory_mib": None if before is None else round(max(peaks[size]) - before, 1),
+                "us_per_example": round(1e6 * case.each(statistics.median(case.totals)), 2),
+                "finish_ms": round(1e3 * statistics.median(case.finishes), 3),
+                "ratio_to_smallest": round(statistics.median(ratios), 4) if ratios else None,
+                "ratio_interval": _interval(ratios),
+                "peak_memory_mib": None if before is None else round(max(case.peaks) - before, 1),
             }
+
+
+@dataclasses.dataclass
+class _Case:
+    """Steps of one batch size: how to run and to finish them, and the seconds and peaks of all runs so far."""
+
+    batch_size: int
+    num_examples: int
+    run: Callable[[], None]
+    finish: Callable[[], None]
+    totals: list[float] = dataclasses.field(default_factory=list)
+    finishes: list[float] = dataclasses.field(default_factory=list)
+    peaks: list[float] = dataclasses.field(default_factory=list)
+
+    def time(self) -> None:
+        memory.forget_peak()
+        self.totals.append(_seconds(self.run))
+        self.peaks.append(memory.peak() or 0.0)
+        self.finishes.append(_seconds(self.finish))
+
+    def each(self, total: float) -> float:
+        """Seconds of an example in a run of `total` seconds, without what a step does once."""
+        return total / self.num_examples - statistics.median(self.finishes) / self.batch_size
+
+
+def _interval(values: list[float]) -> list[float] | None:
+    """The 95 % interval of the median by order statistics; None for fewer than six values, which have none."""
+    if len(values) < 6:
+        return None
+    return [round(float(end), 4) for end in stats.quantile_test(values, p=0.5).confidence_interval(0.95)]
 
 
 def _seconds(run: Callable[[], None]) -> float:
@@ -65,10 +97,8 @@ def _seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _case(
-    settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int
-) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A function that trains on `num_examples` in logical batches of `batch_size`, and one that ends a batch alone."""
+def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:
+    """Runs that train on `num_examples` in logical batches of `batch_size`, and what ends a batch alone."""
     import keras
     import tensorflow as tf
 
@@ -97,4 +127,4 @@ def _case(
             steps=steps,
         )
 
-    return run, ending
+    return _Case(batch_size=batch_size, num_examples=num_examples, run=run, finish=ending)
