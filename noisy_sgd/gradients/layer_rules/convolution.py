@@ -6,13 +6,14 @@ Per-example gradients come from `forming`. Where even one gradient is large for 
 between positions give the norm, and the library's kernel the sum.
 """
 
+import dataclasses
 import math
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution_site, forming, registry
+from noisy_sgd.gradients.layer_rules import contributions, convolution_site, forming, registry, rounding
 
 
 def forward(tape, layer, inputs):
@@ -62,22 +63,51 @@ def bias_contribution(layer, calls, setting):
     return [contributions.kept(layer.bias, tf.add_n(per_call))]
 
 
-def kernel_routes(layer, sites):
-    """The routes to the contribution of the kernel, from all calls of the layer."""
+def kernel_routes(layer, sites, through=None):
+    """The routes to the contribution of the kernel, from all calls of the layer.
+
+    Args:
+        layer: the layer.
+        sites: its calls.
+        through: through(contribution, magnitude) -> contribution, for squared norms as they were added up and the size
+            of what they were added up from. Defaults to `settled`.
+    """
     by_calls = forming.by_calls(sites)
+    setting = sites[0].setting
+
+    def settled(contribution, magnitude):
+        """The contribution with squared norms that rounding has not made too small."""
+        if magnitude is contribution.squared_norms:
+            return contribution
+
+        def exactly(index):
+            return tf.reduce_sum(tf.square(forming.one(sites, index)))
+
+        squares = rounding.settled(
+            contribution.squared_norms, magnitude, exactly, setting, terms=sum(site.positions for site in sites)
+        )
+        return dataclasses.replace(contribution, squared_norms=squares)
+
+    through = settled if through is None else through
 
     def per_example():
         if by_calls:
             size = math.prod(layer.kernel.shape)
-            return contributions.kept_together([layer.kernel], forming.each(sites, lambda rows: [rows], [[size]]))
-        return contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
+            found = contributions.kept_together([layer.kernel], forming.each(sites, lambda rows: [rows], [[size]]))
+        else:
+            found = contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
+        return through(found, found.squared_norms)
 
     def formed_twice():
         if by_calls:
             (squares,) = forming.each(sites, lambda rows: [contributions.row_squares(rows)], [[]])
         else:
             squares = tf.add_n([contributions.row_squares(rows) for rows in forming.pieces(sites)])
-        return from_both(layer, sites, squares)
+        return through(from_both(layer, sites, squares), squares)
+
+    def gram():
+        squares, magnitude = sites[0].gram()
+        return through(from_both(layer, sites, squares), magnitude)
 
     routes = forming.routes(sites, per_example, formed_twice)
     if len(sites) == 1 and sites[0].blocks == 1:
@@ -88,7 +118,7 @@ def kernel_routes(layer, sites):
                 seconds=site.gram_seconds + site.full_seconds,
                 kept_bytes=0.0,
                 temporary_bytes=site.gram_bytes,
-                build=lambda: from_both(layer, sites, site.gram_norms(site.z)),
+                build=gram,
             )
         )
     return routes

@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, windows
+from noisy_sgd.gradients.layer_rules import contributions, rounding, windows
 
 # What one call of the library's kernel for the filter's gradient costs beside its arithmetic.
 SECONDS_PER_CALL = 1.2e-4
@@ -174,13 +174,13 @@ class Site:
             return tf.einsum("utobp,utbq->uobq", rows, z)
         return tf.einsum("utobp,utbq->uopbq", rows, z)
 
-    def gram_norms(self, z):
-        """Squared norms from inner products between positions, for a convolution in one block."""
-        z = tf.reshape(z, [-1, self.positions, z.shape[-1]])
+    def gram(self):
+        """Squared norms from inner products between positions, for a convolution in one block, and their `diagonal`."""
+        z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.by_pixels:
             inputs = windows.gram(self.x, self.geometry, self.setting.device)
         else:
             inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
-        products = inputs * tf.matmul(z, z, transpose_b=True)
-        # Rounding can take a sum of squares, formed from products of both signs, below zero.
-        return tf.maximum(tf.reduce_sum(tf.reshape(products, [-1, self.positions**2]), axis=1), 0.0)
+        gradients = tf.matmul(z, z, transpose_b=True)
+        squares = tf.reduce_sum(tf.reshape(inputs * gradients, [-1, self.positions**2]), axis=1)
+        return squares, rounding.diagonal(inputs, gradients)

@@ -5,10 +5,12 @@ example in a loop: only a few examples' gradients exist at once, in the cache, a
 examples. Small ones, and all on accelerators, where no loop over examples may be, are batched matrix products.
 
     (squared_norms,) = forming.each(sites, lambda rows: [contributions.row_squares(rows)], [[]])
+    row = forming.one(sites, 0)
 """
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from noisy_sgd.gradients.layer_rules import contributions
@@ -27,6 +29,18 @@ def pieces(sites) -> list[tf.Tensor]:
     return [tf.add_n(found) for found in zip(*(site.by_products() for site in sites), strict=True)]
 
 
+def one(sites, index) -> tf.Tensor:
+    """The gradient of the example of that index by the library's kernel, [1, size of the kernel]."""
+    views = sites[0].setting.views
+
+    def part(tensor):
+        start = index * np.array([views] + [0] * (tensor.shape.rank - 1), np.int32)
+        return tf.slice(tensor, start, [views, *tensor.shape[1:]])
+
+    found = [site.full(part(site.x), part(site.z)) for site in sites]
+    return tf.reshape(found[0] if len(found) == 1 else tf.add_n(found), [1, math.prod(sites[0].layer.kernel.shape)])
+
+
 def each(sites, make, shapes) -> list[tf.Tensor]:
     """What `make` makes of every example's gradient.
 
@@ -40,17 +54,11 @@ def each(sites, make, shapes) -> list[tf.Tensor]:
     """
     if not by_calls(sites):
         return make(tf.concat(pieces(sites), axis=1))
-    setting, size = sites[0].setting, math.prod(sites[0].layer.kernel.shape)
-
-    def gradient(site, start):
-        own = (tf.slice(one, start, [setting.views, *one.shape[1:]]) for one in (site.x, site.z))
-        return tf.reshape(site.full(*own), [1, size])
+    setting = sites[0].setting
 
     def body(index, arrays):
-        # Where one image's rows start: the library's kernel serves 2-D convolutions alone.
-        start = index * [setting.views, 0, 0, 0]
-        found = make(tf.add_n([gradient(site, start) for site in sites]))
-        return index + 1, [array.write(index, tf.squeeze(one, 0)) for array, one in zip(arrays, found, strict=True)]
+        found = make(one(sites, index))
+        return index + 1, [array.write(index, tf.squeeze(row, 0)) for array, row in zip(arrays, found, strict=True)]
 
     count = tf.shape(sites[0].z)[0] // setting.views if setting.units is None else setting.units
     arrays = [tf.TensorArray(setting.dtype, count, element_shape=shape) for shape in shapes]
@@ -58,7 +66,7 @@ def each(sites, make, shapes) -> list[tf.Tensor]:
         lambda index, _: index < count, body, (tf.constant(0), arrays), parallel_iterations=CALLS_AT_ONCE
     )
     stacked = [array.stack() for array in arrays]
-    return [tf.ensure_shape(one, [setting.units, *shape]) for one, shape in zip(stacked, shapes, strict=True)]
+    return [tf.ensure_shape(rows, [setting.units, *shape]) for rows, shape in zip(stacked, shapes, strict=True)]
 
 
 def routes(sites, per_example, formed_twice, extra_bytes: float = 0.0) -> list[contributions.Route]:

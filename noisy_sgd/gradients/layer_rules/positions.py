@@ -11,9 +11,10 @@ a is the layer's input [units, T, p], b the gradient at its output [units, T, q]
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import contributions
+from noisy_sgd.gradients.layer_rules import contributions, rounding
 
 
 def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, arrange) -> list[contributions.Route]:
@@ -67,14 +68,14 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
             seconds=units * (gram + full),
             kept_bytes=0.0,
             temporary_bytes=2 * units * gram_bytes,
-            build=lambda: from_both(weight, a, b, arrange, gram_norms(a, b)),
+            build=lambda: from_both(weight, a, b, arrange, gram_norms(a, b, setting)),
         ),
     ]
 
 
 def one_position(weight, a, b, arrange) -> contributions.Contribution:
     """T = 1: the norm of an outer product is the product of the norms (of each block)."""
-    squares = tf.reduce_sum(tf.square(a), axis=-1) * tf.reduce_sum(tf.square(b), axis=-1)
+    squares = tf.square(_lengths(a) * _lengths(b))
     return from_both(weight, a, b, arrange, tf.reduce_sum(squares, axis=list(range(1, squares.shape.rank))))
 
 
@@ -106,15 +107,26 @@ def from_both(weight, a, b, arrange, squared_norms) -> contributions.Contributio
     return contributions.Contribution(weights=[weight], squared_norms=squared_norms, tensors=[a, b], sums=sums)
 
 
-def gram_norms(a, b) -> tf.Tensor:
+def gram_norms(a, b, setting) -> tf.Tensor:
     """Squared norms from inner products between positions."""
-    products = tf.matmul(a, a, transpose_b=True) * tf.matmul(b, b, transpose_b=True)
-    # Rounding can take a sum of squares, formed from products of both signs, below zero.
-    return tf.maximum(tf.reduce_sum(_rows(products), axis=1), 0.0)
+    inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
+    squares = tf.reduce_sum(_rows(inputs * gradients), axis=1)
+
+    def exactly(index):
+        return tf.reduce_sum(tf.square(_form(tf.gather(a, index), tf.gather(b, index))))
+
+    return rounding.settled(squares, rounding.diagonal(inputs, gradients), exactly, setting, terms=a.shape[-2])
 
 
 def _form(a, b):
     return tf.matmul(a, b, transpose_a=True)
+
+
+def _lengths(vectors):
+    """[..., n] -> their norms; over the largest entry, so that no square leaves the range of numbers."""
+    tiny = vectors.dtype.as_numpy_dtype(np.finfo(vectors.dtype.as_numpy_dtype).tiny)
+    largest = tf.maximum(tf.reduce_max(tf.abs(vectors), axis=-1, keepdims=True), tiny)
+    return tf.squeeze(largest, -1) * tf.sqrt(tf.reduce_sum(tf.square(vectors / largest), axis=-1))
 
 
 def _rows(tensor):

@@ -20,7 +20,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution, convolution_site, forming, registry
+from noisy_sgd.gradients.layer_rules import contributions, convolution, convolution_site, forming, registry, rounding
 from noisy_sgd.models import normalizer_free
 
 # Where the bias is more than this many times gamma * gain, output less bias has lost too many digits.
@@ -76,7 +76,9 @@ def by_map(layer, sites, standardization, scale):
         centered = gradients - tf.reduce_mean(gradients, axis=1, keepdims=True)
         along = tf.reduce_sum(centered * normalized, axis=1)
         by_channel = tf.square(channel_scale) * tf.reduce_sum(tf.square(centered), axis=1)
-        return [tf.reduce_sum(by_channel + shrinkage(layer, standardization, scale) * tf.square(along), axis=1)]
+        signed, absolute = shrinkage(layer, standardization, scale)
+        along = tf.square(along)
+        return [tf.reduce_sum(by_channel + factor * along, axis=1) for factor in (signed, absolute)]
 
     def per_example():
         return contributions.kept_together(weights, forming.each(sites, mapped, sizes))
@@ -87,7 +89,11 @@ def by_map(layer, sites, standardization, scale):
             rows = mapped(tf.reshape(total, [1, -1]))
             return [tf.reshape(one, weight.shape) for one, weight in zip(rows, weights, strict=True)]
 
-        both = convolution.from_both(layer, sites, forming.each(sites, squares, [[]])[0])
+        def exactly(index):
+            return tf.add_n([tf.reduce_sum(tf.square(rows)) for rows in mapped(forming.one(sites, index))])
+
+        found, magnitude = forming.each(sites, squares, [[], []])
+        both = convolution.from_both(layer, sites, rounding.settled(found, magnitude, exactly, setting, terms=1))
         return dataclasses.replace(both, weights=weights, sums=sums)
 
     # Beside what an ordinary kernel's cost, so often are gradients passed over.
@@ -97,11 +103,16 @@ def by_map(layer, sites, standardization, scale):
 
 
 def shrinkage(layer, standardization, scale):
-    """What an example's squared norm gets for each sum(g N)^2, beside the centred part of its ordinary norm."""
+    """What an example's squared norm gets for each sum(g N)^2, beside the centred part of its ordinary norm.
+
+    Returns:
+        The factors [channels], of which the kernel's is mostly negative, and what they are added up from.
+    """
     squares = tf.reduce_sum(tf.square(standardization.normalized), axis=[0, 1, 2])
     curvature = standardization.curvature
     of_kernel = curvature * (curvature * squares - 2) * tf.square(standardization.inverse_norm * scale)
-    return of_kernel + layer.gamma**2 if layer.gain.trainable else of_kernel
+    of_gain = layer.gamma**2 if layer.gain.trainable else 0.0
+    return of_kernel + of_gain, tf.abs(of_kernel) + of_gain
 
 
 def by_norms(layer, calls, setting, standardization, scale):
@@ -111,19 +122,36 @@ def by_norms(layer, calls, setting, standardization, scale):
     channel_scale = standardization.inverse_norm * scale
     sites = [convolution_site.Site(layer, call, setting, channel_scale=channel_scale, may_fold=False) for call in calls]
 
-    def through(contribution):
+    def projected(scaled):
+        """A gradient of the ordinary kernel, or the sum of such, as that of the weights."""
+        product = tf.reduce_sum(scaled * normalized, axis=[0, 1, 2])
+        return scaled - tf.reduce_mean(scaled, axis=[0, 1, 2]) - curvature * normalized * product
+
+    def exactly(index, along_squares):
+        kernel = projected(tf.reshape(forming.one(sites, index), normalized.shape))
+        of_kernel = tf.reduce_sum(tf.square(kernel))
+        if not layer.gain.trainable:
+            return of_kernel
+        return of_kernel + layer.gamma**2 * tf.reduce_sum(tf.gather(along_squares, index))
+
+    def through(contribution, magnitude):
         along = along_normalized(layer, calls, setting, standardization, scale)
-        over_fan_in = tf.add_n([sum_over_fan_in(layer, site) for site in sites])
-        correction = shrinkage(layer, standardization, scale) * tf.square(along) - tf.square(over_fan_in) / layer.fan_in
-        squared_norms = tf.maximum(contribution.squared_norms + tf.reduce_sum(correction, axis=1), 0.0)
+        along_squares = tf.square(along)
+        of_means = tf.square(tf.add_n([sum_over_fan_in(layer, site) for site in sites])) / layer.fan_in
+        signed, absolute = shrinkage(layer, standardization, scale)
+        squared_norms = contribution.squared_norms + tf.reduce_sum(signed * along_squares - of_means, axis=1)
+        magnitude = magnitude + tf.reduce_sum(absolute * along_squares + of_means, axis=1)
+        positions = sum(site.positions for site in sites)
+        squared_norms = rounding.settled(
+            squared_norms, magnitude, lambda index: exactly(index, along_squares), setting, terms=positions
+        )
         tensors, weights = list(contribution.tensors), [layer.kernel]
         if layer.gain.trainable:
             tensors, weights = [*tensors, along], [layer.kernel, layer.gain]
 
         def sums(factors, tensors):
             (scaled,) = contribution.sums(factors, tensors[: len(contribution.tensors)])
-            product = tf.reduce_sum(scaled * normalized, axis=[0, 1, 2])
-            kernel = scaled - tf.reduce_mean(scaled, axis=[0, 1, 2]) - curvature * normalized * product
+            kernel = projected(scaled)
             gain = [
                 layer.gamma * tf.squeeze(contributions.weighted_rows(factors, rows), 0)
                 for rows in tensors[len(contribution.tensors) :]
@@ -132,10 +160,7 @@ def by_norms(layer, calls, setting, standardization, scale):
 
         return contributions.Contribution(weights=weights, squared_norms=squared_norms, tensors=tensors, sums=sums)
 
-    def wrapped(route):
-        return dataclasses.replace(route, build=lambda: through(route.build()))
-
-    return [wrapped(route) for route in convolution.kernel_routes(layer, sites)]
+    return convolution.kernel_routes(layer, sites, through)
 
 
 def along_normalized(layer, calls, setting, standardization, scale):
