@@ -81,13 +81,13 @@ def _line(settings: benchmark_cases.Benchmark, algorithm: str, medians: dict[str
         "microbatch_size": settings.microbatch_size or settings.batch_size,
         "rounds": settings.num_rounds,
         "examples_per_s": round(1e3 * settings.batch_size / medians[algorithm], 2),
-        **_peaks(settings, algorithm),
+        **peaks(settings, algorithm),
         "ratio_to_sgd": ratio("sgd"),
         "ratio_to_noisy_sgd": ratio("noisy_sgd"),
     }
 
 
-def _peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[str, float | None]:
+def peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[str, float | None]:
     """Peaks in MiB, in a process of its own: in one process the next model would take what the last one freed."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
