@@ -11,8 +11,7 @@ from noisy_sgd.experiments import benchmark, benchmark_cases
 class MemoryTest(absltest.TestCase):
     @unittest.skipUnless(sys.platform == "linux", "the peak of a process is read from /proc")
     def test_dp_sgd_takes_at_most_1_3_times_a_plain_steps_memory(self):
-        # About 1.16 and 1.0; a step that held every layer's inputs and output gradients, or 2.5 times the plain step's
-        # operations, took 1.4 times the process's memory.
+        # About 1.16 and 1.0; when the step was made of twice as many operations, its process took 1.44 times as much.
         settings = benchmark_cases.Benchmark(workload="wrn_16_4", batch_size=32)
         plain, private = (benchmark.peaks(settings, algorithm) for algorithm in ("sgd", "dp_sgd"))
         for name, value in plain.items():
