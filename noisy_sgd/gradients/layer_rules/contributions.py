@@ -103,8 +103,20 @@ class Route:
 
 
 def kept(weight, per_example: tf.Tensor) -> Contribution:
-    """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand."""
-    if per_example.shape.rank != 2:
+    """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand.
+
+    Raises:
+        ValueError: for gradients of another shape.
+    """
+    if not per_example.shape[1:].is_compatible_with(weight.shape) or per_example.shape.rank == 0:
+        raise ValueError(
+            f"`per_example` must be [units, *{tuple(weight.shape)}], one gradient of the weight {weight.name!r} an "
+            "example; sum over the axes that the weight has not. Received: "
+            f"per_example.shape={per_example.shape}"
+        )
+    if None in per_example.shape.with_rank(1 + len(weight.shape))[1:]:
+        per_example = tf.ensure_shape(per_example, [None, *weight.shape])
+    if len(weight.shape) != 1:
         per_example = tf.reshape(per_example, [-1, math.prod(weight.shape)])
     return kept_together([weight], [per_example])
 

@@ -44,11 +44,26 @@ def convolve(layer, inputs, kernel):
 
 
 def gradients(layer, calls, setting):
+    check_sizes(layer, calls)
     groups = []
     if layer.kernel.trainable:
         groups.append(kernel_routes(layer, [convolution_site.Site(layer, call, setting) for call in calls]))
     groups.extend(bias_contribution(layer, calls, setting))
     return groups
+
+
+def check_sizes(layer, calls):
+    """Refuses inputs whose sizes the trace does not know.
+
+    Raises:
+        NoRuleError: where a size other than the number of examples is unknown.
+    """
+    for call in calls:
+        for tensor in (call.saved["inputs"], call.tap_gradients[0]):
+            if None in tensor.shape[1:]:
+                raise registry.NoRuleError(
+                    layer, f"it is called on images or sequences of unknown size, of shape {tensor.shape}"
+                )
 
 
 def bias_contribution(layer, calls, setting):

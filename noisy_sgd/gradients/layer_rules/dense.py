@@ -120,7 +120,8 @@ def _bias(bias, call, setting):
     gradient = setting.cast(call.tap_gradients[0])
     rank, offset = gradient.shape.rank, gradient.shape.rank - len(bias.shape)
     constant_axes = [axis for axis in range(1, rank) if axis < offset or bias.shape[axis - offset] == 1]
-    return setting.sum_views(tf.reduce_sum(gradient, axis=constant_axes))
+    summed = tf.reduce_sum(gradient, axis=constant_axes)
+    return setting.sum_views(tf.reshape(summed, [-1, *bias.shape]) if 1 in bias.shape else summed)
 
 
 def _size(tensor, axis):

@@ -20,7 +20,9 @@ def group_forward(layer, inputs, weights):
     axis = layer.axis % rank
     last = [0, *(a for a in range(1, rank) if a != axis), axis]
     x = tf.cast(tf.transpose(inputs, last), keras.backend.result_type(inputs.dtype, "float32"))
-    flat = tf.reshape(x, [-1, _size(x.shape[1:-1]), x.shape[-1]])
+    unknown = None in x.shape[1:-1]
+    rows = [tf.shape(x)[0], -1] if unknown else [-1, math.prod(x.shape[1:-1])]
+    flat = tf.reshape(x, [*rows, x.shape[-1]])
     weights = {name: tf.cast(tf.expand_dims(copies, 1), flat.dtype) for name, copies in weights.items()}
     missing = tf.ones([1, 1, x.shape[-1]], flat.dtype)
     gamma, beta = weights.get("gamma", missing), weights.get("beta", tf.zeros_like(missing))
@@ -28,10 +30,6 @@ def group_forward(layer, inputs, weights):
     outputs = tf.reshape(outputs, tf.shape(x))
     inverse = sorted(range(rank), key=last.__getitem__)
     return tf.cast(tf.transpose(outputs, inverse), layer.compute_dtype)
-
-
-def _size(shape):
-    return -1 if None in shape else math.prod(shape)
 
 
 def _normalize(x, gamma, beta, *, groups, epsilon):

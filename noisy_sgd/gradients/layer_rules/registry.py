@@ -10,8 +10,10 @@ now, clipped sums once the factors are known. A layer of one's own, y = x * gain
         return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
 
     def gradients(layer, calls, setting):
-        per_example = tf.add_n([setting.sum_views(call.tap_gradients[0] * call.saved) for call in calls])
-        return [layer_rules.kept(layer.gain, per_example)]
+        products = [setting.sum_views(call.tap_gradients[0] * call.saved) for call in calls]
+        # [units, ..., size of the gain]: a gain meets every position of an example.
+        over_positions = [tf.reduce_sum(one, axis=list(range(1, one.shape.rank - 1))) for one in products]
+        return [layer_rules.kept(layer.gain, tf.add_n(over_positions))]
 
     layer_rules.register(Gain, layer_rules.Rule(forward=forward, gradients=gradients))
 
@@ -41,7 +43,8 @@ class NoRuleError(ValueError):
         self.reason = reason
         super().__init__(
             f"the book-keeping engine cannot serve layer {layer.name!r} ({self.class_name}): {reason}; register a rule "
-            f'for the class with `layer_rules.register`, or use engine="vectorized". Received: layer={layer.name}'
+            "for the class with `layer_rules.register` (from noisy_sgd.gradients import layer_rules), or use "
+            f'engine="vectorized". Received: layer={layer.name}'
         )
 
 
@@ -132,10 +135,14 @@ def register(layer_class: type, rule: Rule) -> None:
         rule: the rule.
 
     Raises:
-        ValueError: for something that is not a class of layers.
+        ValueError: for something that is not a class of layers, or not a rule.
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise ValueError(f"`layer_class` must be a subclass of keras.Layer. Received: layer_class={layer_class!r}")
+    if not isinstance(rule, Rule):
+        raise ValueError(
+            f"`rule` must be a layer_rules.Rule, as `layer_rules.scale.rule` makes one. Received: rule={rule!r}"
+        )
     _RULES[layer_class] = rule
 
 

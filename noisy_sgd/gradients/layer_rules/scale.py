@@ -4,7 +4,8 @@ The gradient at example i's copy is example i's gradient, whatever the layer com
 So a rule is the layer's formula with weights [examples, ...] in place of weights [...]:
 
     def forward(layer, inputs, weights):
-        return inputs * weights["gain"][:, None]
+        positions = [1] * (inputs.shape.rank - 2)
+        return inputs * tf.reshape(weights["gain"], [-1, *positions, inputs.shape[-1]])
 
     layer_rules.register(Gain, scale.rule(forward))
 """

@@ -34,6 +34,7 @@ def forward(tape, layer, inputs):
 
 
 def gradients(layer, calls, setting):
+    convolution.check_sizes(layer, calls)
     groups = convolution.bias_contribution(layer, calls, setting)
     standardization = layer.standardization()
     fields = [setting.cast(getattr(standardization, field.name)) for field in dataclasses.fields(standardization)]

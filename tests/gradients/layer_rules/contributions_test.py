@@ -84,6 +84,14 @@ class KeptTest(absltest.TestCase):
         (value,) = found.sums(tf.constant(factors), found.tensors)
         np.testing.assert_allclose(value, np.einsum("u,uij->ij", factors, gradients))
 
+    def test_refuses_gradients_that_have_not_the_shape_of_the_weight(self):
+        for shape in ((4, 7, 3), (4, 6), (4,), (4, 3, 2), (4, 5, 2, 3), ()):
+            with self.assertRaisesRegex(
+                ValueError, r"`per_example` must be \[units, \*\(2, 3\)\].*Received: per_example"
+            ):
+                contributions.kept(keras.Variable(np.zeros((2, 3))), tf.zeros(shape))
+        self.assertEqual(contributions.kept(keras.Variable(0.0), tf.ones([4])).tensors[0].shape, (4, 1))
+
     def test_views_add_up_in_the_precision_of_norms(self):
         setting = contributions.Setting(units=2, views=3, device="cpu", dtype=tf.float32)
         summed = setting.sum_views(tf.ones([6, 4], tf.bfloat16))

@@ -1,0 +1,169 @@
+"""Norms that come from differences, where rounding has eaten them: one example must never pass for a short one."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from noisy_sgd.gradients import layer_rules
+from noisy_sgd.gradients.layer_rules import rounding
+from noisy_sgd.models import normalizer_free
+
+L = keras.layers
+WSConv = normalizer_free.WeightStandardizedConv2D
+EXAMPLES = 4
+
+# Input shape and layer; output gradients add up to 0 over an example's positions.
+LAYERS = {
+    "dense": ((4, 64), lambda d: L.Dense(256, use_bias=False, dtype=d)),
+    "einsum_blocks": ((6, 5, 16), lambda d: L.EinsumDense("atbc,bcd->atbd", (None, 5, 32), dtype=d)),
+    "pixels": ((6, 6, 32), lambda d: L.Conv2D(48, 3, use_bias=False, dtype=d)),
+    "windows": ((7, 7, 32), lambda d: L.Conv2D(48, 3, strides=2, padding="same", use_bias=False, dtype=d)),
+    "sequence": ((8, 32), lambda d: L.Conv1D(48, 3, use_bias=False, dtype=d)),
+    "standardized": ((4, 4, 64), lambda d: WSConv(64, 3, use_bias=False, dtype=d)),
+    "standardized_bias": ((4, 4, 64), lambda d: WSConv(64, 3, bias_initializer="ones", dtype=d)),
+    "standardized_map": ((9, 9, 4), lambda d: WSConv(8, 3, use_bias=False, dtype=d)),
+}
+
+
+def built(make, shape, *, frozen_gain=False):
+    """The layer in float32 and, with the same weights, in float64."""
+    keras.utils.set_random_seed(0)
+    pair = [make(dtype) for dtype in ("float32", "float64")]
+    for layer in pair:
+        layer.build((None, *shape))
+        if frozen_gain:
+            layer.gain.trainable = False
+    pair[1].set_weights([weight.astype(np.float64) for weight in pair[0].get_weights()])
+    return pair
+
+
+def reference(layer, x, z):
+    """Each example's gradients of <layer(x), z>, [EXAMPLES, size], in float64."""
+    rows = []
+    for i in range(EXAMPLES):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(layer(tf.constant(x[i : i + 1], tf.float64)) * tf.cast(z[i : i + 1], tf.float64))
+        slopes = tape.gradient(total, [weight.value for weight in layer.trainable_weights if weight.name != "bias"])
+        rows.append(np.concatenate([np.ravel(tf.convert_to_tensor(slope)) for slope in slopes]))
+    return np.stack(rows)
+
+
+def contributed(layer, route, x, z, device):
+    """Squared norms of the kernel's group, and every example's own part of the sum at C = 1."""
+
+    def step(x, z):
+        saved = {"inputs": x, "outputs": layer(x)} if isinstance(layer, L.Conv2D | L.Conv1D) else x
+        call = layer_rules.Call(saved=saved, tap_gradients=[z])
+        setting = layer_rules.Setting(units=EXAMPLES, views=1, device=device, dtype=tf.float32)
+        groups = layer_rules.rule_for(layer).gradients(layer, [call], setting)
+        (routes,) = [group for group in groups if isinstance(group, list)]
+        found = next((one for one in routes if one.name == route), routes[0]).build()
+        factors = tf.minimum(1.0, tf.math.rsqrt(found.squared_norms))
+        parts = [found.sums(factors * tf.one_hot(i, EXAMPLES), found.tensors) for i in range(EXAMPLES)]
+        return found.squared_norms, [tf.concat([tf.reshape(value, [-1]) for value in part], 0) for part in parts]
+
+    return tf.function(step, jit_compile=device == "accelerator")(tf.constant(x), tf.constant(z))
+
+
+def example(generator, layer, shape, offset):
+    """Inputs around an offset, and output gradients that add up to 0 over the positions of an example."""
+    x = (generator.normal(size=(EXAMPLES, *shape)) + offset).astype(np.float32)
+    z = generator.normal(size=layer(x).shape)
+    return x, (z - z.mean(axis=tuple(range(1, 2 if z.ndim == 3 else 3)), keepdims=True)).astype(np.float32)
+
+
+class LayersTest(parameterized.TestCase):
+    @parameterized.product(case=list(LAYERS), offset=[10.0, 3000.0])
+    def test_norms_equal_those_of_the_gradients(self, case, offset):
+        shape, make = LAYERS[case]
+        layer, exact = built(make, shape)
+        x, z = example(np.random.default_rng(1), layer, shape, offset)
+        expected = np.sqrt(np.sum(reference(exact, x, z) ** 2, axis=1))
+        # Gradients in float32, which are what is summed, are themselves no better where so much of them cancels.
+        rtol = 3e-5 if offset > 100 else 1e-5
+        for route in ("gram", "formed_twice", "per_example"):
+            with self.subTest(route=route):
+                squares, parts = contributed(layer, route, x, z, "cpu")
+                np.testing.assert_allclose(np.sqrt(squares), expected, rtol=rtol)
+                lengths = [np.linalg.norm(np.asarray(part, np.float64)) for part in parts]
+                np.testing.assert_array_less(lengths, 1 + 1e-5)
+
+    @parameterized.product(case=["dense", "pixels", "standardized", "standardized_bias"], offset=[10.0, 3000.0])
+    def test_no_example_exceeds_the_bound_on_an_accelerator(self, case, offset):
+        shape, make = LAYERS[case]
+        layer, exact = built(make, shape)
+        x, z = example(np.random.default_rng(1), layer, shape, offset)
+        expected = np.sqrt(np.sum(reference(exact, x, z) ** 2, axis=1))
+        squares, parts = contributed(layer, "gram", x, z, "accelerator")
+        np.testing.assert_array_less(expected * (1 - 1e-5), np.sqrt(squares))
+        lengths = [np.linalg.norm(np.asarray(part, np.float64)) for part in parts]
+        np.testing.assert_array_less(lengths, 1 + 1e-5)
+
+    @parameterized.parameters(((24, 24, 1), 1), ((3, 3, 16), 16))
+    def test_an_input_that_is_the_kernel_itself(self, shape, channels):
+        # The gradient at the standardised kernel lies along it, and nearly nothing of it is left.
+        layer, exact = built(lambda d: WSConv(1, 3, strides=3, use_bias=False, dtype=d), shape, frozen_gain=True)
+        kernel = np.asarray(exact.standardized_kernel())[..., 0]
+        generator = np.random.default_rng(0)
+        tiled = np.tile(kernel, (EXAMPLES, shape[0] // 3, shape[1] // 3, 1))
+        x = (tiled + 0.1 * generator.normal(size=tiled.shape)).astype(np.float32)
+        z = np.ones((EXAMPLES, shape[0] // 3, shape[1] // 3, 1), np.float32)
+        expected = np.sqrt(np.sum(reference(exact, x, z) ** 2, axis=1))
+        for route in ("formed_twice", "gram"):
+            squares, _ = contributed(layer, route, x, z, "cpu")
+            np.testing.assert_allclose(np.sqrt(squares), expected, rtol=1e-5)
+
+    def test_squares_too_small_for_numbers_count_where_the_other_factor_is_large(self):
+        for positions in (1, 3):
+            layer, exact = built(lambda d: L.Dense(2, use_bias=False, dtype=d), (positions, 40))
+            x = np.full((EXAMPLES, positions, 40), 9e-20, np.float32)
+            z = np.full((EXAMPLES, positions, 2), 1e19, np.float32)
+            expected = np.sqrt(np.sum(reference(exact, x, z) ** 2, axis=1))
+            for device in ("cpu", "accelerator") if positions == 1 else ("cpu",):
+                squares, _ = contributed(layer, "gram", x, z, device)
+                np.testing.assert_allclose(np.sqrt(squares), expected, rtol=1e-5)
+
+    def test_two_views_of_an_example_are_formed_together(self):
+        layer, _ = built(LAYERS["pixels"][1], LAYERS["pixels"][0])
+        generator = np.random.default_rng(0)
+        x = (generator.normal(size=(4, 6, 6, 32)) + 1000).astype(np.float32)
+        z = generator.normal(size=(4, 4, 4, 48))
+        z = (z - z.mean(axis=(1, 2), keepdims=True)).astype(np.float32)
+        setting = layer_rules.Setting(units=2, views=2, device="cpu", dtype=tf.float32)
+        call = layer_rules.Call(saved={"inputs": tf.constant(x)}, tap_gradients=[tf.constant(z)])
+        routes = {route.name: route for route in layer_rules.rule_for(layer).gradients(layer, [call], setting)[0]}
+        np.testing.assert_allclose(
+            routes["gram"].build().squared_norms, routes["per_example"].build().squared_norms, rtol=2e-5
+        )
+
+
+class SettledTest(parameterized.TestCase):
+    def settle(self, squares, magnitude, device, dtype=tf.float32):
+        setting = layer_rules.Setting(units=None, views=1, device=device, dtype=dtype)
+        squares, magnitude = tf.constant(squares, dtype), tf.constant(magnitude, dtype)
+        found = rounding.settled(squares, magnitude, lambda index: 100.0 + tf.cast(index, dtype), setting, terms=10)
+        return found.numpy()
+
+    def test_forms_the_lost_ones_alone_on_a_cpu(self):
+        found = self.settle([1.0, 1.0, -3.0, 0.0, np.nan, np.inf, -np.inf], [2.0, 1e3, 1e3, 0.0, 1e9, 1e9, 1e9], "cpu")
+        np.testing.assert_array_equal(found, [1.0, 101.0, 102.0, 0.0, np.nan, np.inf, 106.0])
+
+    def test_adds_what_rounding_may_have_taken_on_an_accelerator(self):
+        found = self.settle(
+            [1.0, 1.0, -1e-4, 0.0, np.nan, np.inf, -np.inf], [2.0, 1e3, 1e3, 0.0, 1.0, 1.0, 1.0], "accelerator"
+        )
+        self.assertEqual(found[0], 1.0)
+        self.assertBetween(found[1], 1.001, 1.02)
+        self.assertBetween(found[2], 1e-3, 2e-2)
+        self.assertEqual(found[3], 0.0)
+        self.assertTrue(np.isnan(found[4]))
+        self.assertFalse(np.isfinite(found[5:]).any())
+
+    def test_doubles_lose_less(self):
+        found = self.settle([1.0, 1.0], [1e3, 1e12], "cpu", tf.float64)
+        np.testing.assert_array_equal(found, [1.0, 101.0])
+
+
+if __name__ == "__main__":
+    absltest.main()
