@@ -15,12 +15,11 @@ until the end.
 
 import contextlib
 import math
-import threading
 
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from noisy_sgd.gradients import clipping, layer_rules, vectorized
+from noisy_sgd.gradients import clipping, layer_rules, placement, recording, vectorized
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
@@ -40,8 +39,10 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
 
     Raises:
         layer_rules.NoRuleError: naming a layer that has no rule, or is used in a way that its rule does not cover.
+        ValueError: if the model fails on made-up inputs.
     """
-    layers = _layers_with_weights(model)
+    layers = recording.layers_with_weights(model)
+    placement.check(model, layers, x, views)
     size = tf.nest.flatten(x)[0].shape[0]
     present = None if mask is None else tf.cast(mask, tf.bool)
     if present is not None:
@@ -65,9 +66,15 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     if problems:
         raise problems[0]
     calls = _backward(tape, total, layers, records, formed)
-    groups = _groups(layers, calls, formed)
+    by_layer = _groups(layers, calls, formed)
+    groups = [group for own in by_layer.values() for group in own]
 
-    norms, factors = _norms_and_factors(model, clip, groups, tf.shape(losses)[0], present, setting)
+    count = tf.shape(losses)[0]
+    with tf.control_dependencies(_one_norm_an_example(layers, by_layer, count, setting)):
+        norms, factors = _norms_and_factors(model, clip, groups, count, present, setting)
+    if not norms.shape.is_fully_defined():
+        # XLA leaves the assertion out, but not this.
+        norms = tf.reshape(norms, [count])
     shown = norms
     if present is not None:
         shown = tf.where(present, norms, tf.zeros_like(norms))
@@ -86,39 +93,9 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     return clipping.Result(losses=losses, predictions=predictions, norms=shown, values=values)
 
 
-def _layers_with_weights(model):
-    """(layer, rule) of every layer that has trainable weights of its own."""
-    trained = {id(weight) for weight in model.trainable_weights}
-    owners = {}
-    found = []
-    for layer in model._flatten_layers(include_self=True, recursive=True):
-        own = [weight for weight in layer._trainable_variables if id(weight) in trained]
-        if not own:
-            continue
-        rule = layer_rules.rule_for(layer)
-        if "call" in vars(layer) and id(layer) not in _TRACES:
-            raise layer_rules.NoRuleError(layer, "its `call` is replaced on the object")
-        for weight in own:
-            other = owners.setdefault(id(weight), layer)
-            if other is not layer:
-                raise layer_rules.NoRuleError(layer, f"it shares the weight {weight.name!r} with layer {other.name!r}")
-        found.append((layer, rule))
-    for weight in model.trainable_weights:
-        if id(weight) not in owners:
-            raise layer_rules.NoRuleError(model, f"no layer owns its weight {weight.path!r}")
-    return found
-
-
-# While any thread traces, a traced layer's `call` looks up its own thread's record here; other threads get the layer's
-# usual `call`. Replicas of one strategy trace in threads of their own.
-_LOCAL = threading.local()
-_LOCK = threading.Lock()
-_TRACES: dict[int, int] = {}
-
-
 @contextlib.contextmanager
 def _recording(layers, tape, formed):
-    """Routes calls of the layers through their rules; restores the layers in any case.
+    """Runs calls of the layers by their rules.
 
     Yields:
         ({id(layer): [Traced]}, [NoRuleError]): errors are for later, because Keras would wrap what a layer's call
@@ -126,17 +103,14 @@ def _recording(layers, tape, formed):
     """
     records, problems = {id(layer): [] for layer, _ in layers}, []
     rules = {id(layer): rule for layer, rule in layers}
-    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    graph = recording.graph()
 
-    def record(layer, usual, args, kwargs):
-        here = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        if here is not graph:
-            problems.append(
-                layer_rules.NoRuleError(layer, "it is called inside a loop, a branch or a tf.function of the model")
-            )
+    def record(layer, rule, usual, args, kwargs):
+        if recording.graph() is not graph:
+            problems.append(layer_rules.NoRuleError(layer, recording.IN_A_GRAPH_OF_ITS_OWN))
             return usual(*args, **kwargs)
         taps = layer_rules.Tape(tape, lambda slope: arrived(layer, slope))
-        traced = rules[id(layer)].forward(taps, layer, *args, **kwargs)
+        traced = rule.forward(taps, layer, *args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
         records[id(layer)].append(traced)
@@ -151,31 +125,8 @@ def _recording(layers, tape, formed):
         groups = formed.add(layer, rules[id(layer)], [call])
         return [tensor for group in groups for tensor in (group.squared_norms, *group.tensors)]
 
-    outer = getattr(_LOCAL, "record", None)
-    with _LOCK:
-        for layer, _ in layers:
-            _TRACES[id(layer)] = _TRACES.get(id(layer), 0) + 1
-            if _TRACES[id(layer)] == 1:
-                object.__setattr__(layer, "call", _dispatching(layer, layer.call))
-    _LOCAL.record = {id(layer): record for layer, _ in layers}
-    try:
+    with recording.routed(layers, record):
         yield records, problems
-    finally:
-        _LOCAL.record = outer
-        with _LOCK:
-            for layer, _ in layers:
-                _TRACES[id(layer)] -= 1
-                if _TRACES[id(layer)] == 0:
-                    del _TRACES[id(layer)]
-                    object.__delattr__(layer, "call")
-
-
-def _dispatching(layer, usual):
-    def call(*args, **kwargs):
-        record = (getattr(_LOCAL, "record", None) or {}).get(id(layer))
-        return usual(*args, **kwargs) if record is None else record(layer, usual, args, kwargs)
-
-    return call
 
 
 def _backward(tape, total, layers, records, formed):
@@ -238,11 +189,31 @@ class _Formed:
 
 
 def _groups(layers, calls, formed):
-    """The contributions of all groups of weights."""
+    """{id(layer): the contributions of its groups of weights}."""
     for layer, rule in layers:
         if calls[id(layer)] and id(layer) not in formed.groups:
             formed.add(layer, rule, calls[id(layer)])
-    return [group for layer, _ in layers for group in formed.groups.get(id(layer), [])]
+    return {id(layer): formed.groups.get(id(layer), []) for layer, _ in layers}
+
+
+def _one_norm_an_example(layers, groups, examples, setting):
+    """Refuses contributions of more or fewer norms than examples; returns assertions where the trace does not know."""
+    names, counts = [], []
+    for layer, _ in layers:
+        for group in groups[id(layer)]:
+            shape = group.squared_norms.shape
+            if not shape.is_compatible_with([setting.units]):
+                raise layer_rules.NoRuleError(
+                    layer,
+                    f"its rule gives squared norms of shape {shape} for {setting.units} examples, not one each",
+                )
+            if not shape.is_fully_defined():
+                names.append(layer.name)
+                counts.append(tf.size(group.squared_norms))
+    if not counts:
+        return []
+    message = f"The rules of layers must give one squared norm an example. Received: examples, then norms of {names}"
+    return [tf.debugging.Assert(tf.reduce_all(tf.equal(tf.stack(counts), examples)), [message, examples, *counts])]
 
 
 def _norms_and_factors(model, clip, groups, count, present, setting):

@@ -416,6 +416,40 @@ class BookKeepingTest(parameterized.TestCase):
         layer_rules.register(Gain, rule)
         self.assert_same(compiled(model)(IMAGES, TARGETS), loop(model, IMAGES, TARGETS))
 
+    @parameterized.parameters(False, True)
+    def test_a_rule_must_give_one_norm_an_example(self, known):
+        def forward(tape, layer, inputs):
+            outputs = inputs * layer_rules.constant(layer.gain)
+            return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
+
+        def gradients(layer, calls, setting):
+            # Forgets to sum over an example's positions.
+            rows = tf.reshape(calls[0].tap_gradients[0] * calls[0].saved, [-1, layer.gain.shape[0]])
+            return [
+                layer_rules.Contribution(
+                    weights=[layer.gain],
+                    squared_norms=tf.reduce_sum(tf.square(rows), axis=1),
+                    tensors=[rows],
+                    sums=lambda factors, tensors: [tf.linalg.matvec(tensors[0], factors, transpose_a=True)],
+                )
+            ]
+
+        inputs = keras.Input((6, 6, 2), dtype="float64")
+        model = keras.Model(inputs, L.Flatten(dtype="float64")(Gain(name="mine", dtype="float64")(inputs))[:, :2])
+        layer_rules.register(Gain, layer_rules.Rule(forward=forward, gradients=gradients))
+        specs = [tf.TensorSpec([4 if known else None, *array.shape[1:]], tf.float64) for array in (IMAGES, TARGETS)]
+        if known:
+            with self.assertRaisesRegex(layer_rules.NoRuleError, r"'mine'.* squared norms of shape \(144,\) for 4"):
+                compiled(model).get_concrete_function(*specs)
+        else:
+            step = compiled(model).get_concrete_function(*specs)
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "one squared norm an example.*mine"):
+                step(tf.constant(IMAGES), tf.constant(TARGETS))
+            with self.assertRaises(tf.errors.InvalidArgumentError):
+                compiled(model, jit_compile=True).get_concrete_function(*specs)(
+                    tf.constant(IMAGES), tf.constant(TARGETS)
+                )
+
     def test_register_takes_classes_of_layers_only(self):
         with self.assertRaisesRegex(ValueError, "`layer_class` must be a subclass"):
             layer_rules.register(tf.Module, layer_rules.rule_for(L.Dense(2)))

@@ -17,6 +17,24 @@ class MixesInTraining(keras.layers.Layer):
         return inputs - keras.ops.mean(inputs, axis=0, keepdims=True) if training else inputs
 
 
+class Keeps(keras.layers.Layer):
+    """Changes a variable of Keras' or TensorFlow's in training, by its inputs or as a counter."""
+
+    def __init__(self, by_inputs, raw=False):
+        super().__init__(name="keeps")
+        self.by_inputs = by_inputs
+        self.kept = tf.Variable(0.0, trainable=False, name="raw") if raw else None
+
+    def build(self, input_shape):
+        if self.kept is None:
+            self.kept = self.add_weight(name="kept", shape=(), initializer="zeros", trainable=False)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.kept.assign(0.9 * self.kept + (keras.ops.mean(inputs) if self.by_inputs else 1.0))
+        return inputs
+
+
 class IndependenceTest(absltest.TestCase):
     def test_models_that_mix_examples_are_refused(self):
         dense = keras.layers.Dense(3)
@@ -54,6 +72,23 @@ class IndependenceTest(absltest.TestCase):
         inputs = keras.Input((4,))
         model = keras.Model(inputs, keras.layers.Dense(3, dtype="mixed_bfloat16")(inputs))
         independence.check(model, model.input)
+
+    def test_variables_that_depend_on_the_inputs_are_refused_and_counters_are_not(self):
+        for raw, name in ((False, "keeps/kept"), (True, "raw:0")):
+            model = model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(True, raw)(x)))
+            with self.assertRaisesRegex(ValueError, f"keep nothing of its inputs.*variable '{name}'"):
+                independence.check(model, model.input)
+            self.assertEqual(float(model.layers[1].kept.numpy()), 0.0)
+            counts = model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(False, raw)(x)))
+            independence.check(counts, counts.input)
+            self.assertEqual(float(counts.layers[1].kept.numpy()), 0.0)
+        normed = model_of(lambda x: keras.layers.SpectralNormalization(keras.layers.Dense(2))(x))
+        independence.check(normed, normed.input)
+
+    def test_mixing_of_three_examples_only_is_refused(self):
+        model = model_of(lambda x: keras.layers.Dense(1)(keras.ops.roll(x, 2, axis=0)))
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            independence.check(model, model.input)
 
     def test_losses_that_mix_examples_or_give_no_value_an_example_are_refused(self):
         model = model_of(lambda x: keras.layers.Dense(1)(x))

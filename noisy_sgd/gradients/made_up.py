@@ -1,0 +1,185 @@
+"""Made-up examples to try a model or a loss on, never data: whatever they show is public.
+
+A model may not take just any values: ids index a table, logarithms want positive numbers, a padded axis of unknown size
+has its limits. So several kinds and sizes are tried until one runs.
+
+    made_up.tried("`model`", model.input, lambda examples: model(examples.batch(2)).shape)
+"""
+
+import collections.abc
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+COUNT = 3
+KINDS = ("normals", "zeros and ones", "fractions")
+# Tried for axes of a size that is not known: networks shrink some, and position embeddings end.
+SIZES = (16, 4, 64, 256)
+WORDS = ("a", "b")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Three examples, and another version of each that differs in every entry.
+
+    Attributes:
+        firsts: each a nest of [1, ...].
+        seconds: likewise.
+    """
+
+    firsts: list
+    seconds: list
+
+    def batch(self, count: int, moved: int | None = None) -> Any:
+        """The first `count` examples in one nest of [count, ...]; the one of index `moved` in its other version."""
+        chosen = [self.seconds[i] if i == moved else self.firsts[i] for i in range(count)]
+        return keras.tree.map_structure(lambda *tensors: tf.concat(tensors, axis=0), *chosen)
+
+
+def tried(
+    subject: str,
+    like,
+    attempt: collections.abc.Callable[[Examples], Any],
+    kinds: tuple[str, ...] = KINDS,
+    words: tuple[str, ...] = WORDS,
+):
+    """What `attempt` returns for the first made-up examples that it does not fail on.
+
+    Args:
+        subject: what is tried, for the error.
+        like: tensors or symbolic ones, any nest of [B, ...]; only shapes and types are used.
+        attempt: attempt(examples).
+        kinds: of floats, in the order to try. Defaults to all.
+        words: two strings to take.
+
+    Raises:
+        ValueError: where it fails on all, naming the inputs and the first reason.
+    """
+    flat = keras.tree.flatten(like)
+    kinds = kinds if any(tf.as_dtype(tensor.dtype).is_floating for tensor in flat) else kinds[:1]
+    sizes = SIZES if any(None in tuple(tensor.shape)[1:] for tensor in flat) else SIZES[:1]
+    reason = None
+    for size in sizes:
+        for kind in kinds:
+            try:
+                return attempt(_examples(like, kind, size, words))
+            except Exception as error:  # noqa: BLE001 - whatever a model or loss of the user's raises
+                reason = reason or error
+    raise ValueError(
+        f"{subject} must run on made-up inputs, which show whether it treats every example alone; it fails on all of "
+        f"{', '.join(kinds)} in their shapes and types: {_one_line(reason)}; have it accept any of them. "
+        f"Received: inputs={[_described(tensor) for tensor in flat]}"
+    ) from reason
+
+
+def of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Examples], Any]):
+    """`tried` for a model: ids that it looks up fit every vocabulary, words are of its own.
+
+    Args:
+        model: a Keras model.
+        inputs: its inputs, as in `tried`.
+        attempt: attempt(examples).
+    """
+    layers = list(model._flatten_layers(include_self=True, recursive=True))
+    kinds, words = KINDS, WORDS
+    if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
+        # Where ids out of range are no error, as on a GPU, all of them look alike.
+        kinds = (KINDS[1], KINDS[0], KINDS[2])
+    for layer in layers:
+        known = [word for word in getattr(layer, "get_vocabulary", list)() if isinstance(word, str)]
+        if len(known) > 1:
+            words = tuple(known[-2:])
+    symbolic = getattr(model, "inputs", None)
+    if symbolic and len(symbolic) == len(keras.tree.flatten(inputs)):
+        names = ", ".join(repr(tensor.name) for tensor in symbolic)
+        return tried(f"`model` (inputs {names})", inputs, attempt, kinds, words)
+    return tried("`model`", inputs, attempt, kinds, words)
+
+
+def weights(model: keras.Model) -> list:
+    """(weight, value) of all trained weights, moved at random: one that starts at zero hides everything behind it."""
+    rng = np.random.default_rng(1)
+
+    def moved(weight):
+        return weight.value + tf.cast(0.1 * rng.standard_normal(weight.shape, np.float32), weight.dtype)
+
+    return [(weight, moved(weight)) for weight in model.trainable_variables]
+
+
+def call(model: keras.Model, values: list, inputs, training: bool):
+    """Calls a model with other values of its weights, and leaves it as it was.
+
+    Args:
+        model: a Keras model.
+        values: (weight, value), as from `weights`.
+        inputs: a nest of tensors.
+        training: as in Keras.
+
+    Returns:
+        (outputs, state): a flat list, and {id(variable): (its name, its value after the call)}.
+    """
+    # Keras' own variables do not change in the scope; TensorFlow's would.
+    variables = [v for layer in _all_layers(model) for v in vars(layer).values() if isinstance(v, tf.Variable)]
+    before = [tf.identity(variable) for variable in variables]
+    try:
+        with keras.StatelessScope(state_mapping=values) as scope:
+            outputs = model(inputs, training=training)
+        state = {id(variable): (variable.path, scope.get_current_value(variable)) for variable in model.variables}
+        state = {key: (name, value) for key, (name, value) in state.items() if value is not None}
+        state.update({id(variable): (variable.name, tf.identity(variable)) for variable in variables})
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+    return tf.nest.flatten(outputs), state
+
+
+def same(a, b, relative: bool = False) -> bool:
+    """Whether two tensors are the same but for rounding: to 1e-4, or where `relative` to 1e-4 of the largest entry."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or np.array_equal(a, b):
+        return a.shape == b.shape
+    if a.dtype.kind in "SUO":
+        return False
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    scale = np.abs(a[np.isfinite(a)]).max(initial=0.0) if relative else 1.0
+    return np.allclose(a, b, rtol=1e-3, atol=1e-4 * scale, equal_nan=True)
+
+
+def _all_layers(model):
+    return model._flatten_layers(include_self=True, recursive=True)
+
+
+def _examples(like, kind, size, words):
+    rng = np.random.default_rng(0)
+    firsts = [keras.tree.map_structure(lambda t: _entries(t, kind, size, words, rng), like) for _ in range(COUNT)]
+    return Examples(firsts=firsts, seconds=keras.tree.map_structure(lambda t: _moved(t, words), firsts))
+
+
+def _entries(like, kind, size, words, rng):
+    """[1, ...] of one kind."""
+    shape = [1, *(size if known is None else known for known in tuple(like.shape)[1:])]
+    dtype = tf.as_dtype(like.dtype)
+    choice = rng.integers(0, 2, shape)
+    if dtype == tf.string:
+        return tf.gather(tf.constant(words), choice)
+    if not dtype.is_floating or kind == "zeros and ones":
+        return tf.cast(choice, dtype)
+    values = rng.normal(scale=10.0, size=shape) if kind == "normals" else rng.uniform(0.1, 0.4, size=shape)
+    return tf.cast(values, dtype)
+
+
+def _moved(tensor, words):
+    if tensor.dtype == tf.string:
+        return tf.where(tensor == words[0], words[1], words[0])
+    return tf.logical_not(tensor) if tensor.dtype == tf.bool else 1 - tensor
+
+
+def _described(tensor):
+    return f"{tf.as_dtype(tensor.dtype).name}{list(tensor.shape)}"
+
+
+def _one_line(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,128 @@
+"""Tries whether the rows of a layer's taps are the examples, in their order, as the book-keeping engine needs.
+
+As many rows as examples prove nothing: a model may put time first, look up one position embedding for all examples, or
+turn the batch round and back, and at one batch size every count is right. So the model runs on 2 and on 3 made-up
+examples: every tap must have as many rows, and a row may change only where its example is moved.
+
+    placement.check(model, layers, x)    # raises layer_rules.NoRuleError
+"""
+
+import weakref
+
+import tensorflow as tf
+
+from noisy_sgd.gradients import layer_rules, made_up, recording
+
+# Of each model the layers tried, and what was found.
+_TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+
+
+def check(model, layers, x, views: int = 1) -> None:
+    """Refuses a model in which a row of some tap is not the example of that index; tries every model once.
+
+    Args:
+        model: a built Keras model.
+        layers: (layer, rule) of its layers with trainable weights.
+        x: its inputs, tensors or symbolic ones, any nest of [B, ...]; only shapes and types are used.
+        views: above 1, inputs are [B, views, ...]. Defaults to 1.
+
+    Raises:
+        layer_rules.NoRuleError: naming the layer.
+        ValueError: if the model fails on made-up inputs.
+    """
+    names = [id(layer) for layer, _ in layers]
+    tried, found = _TRIED.get(model, (None, None))
+    if tried != names:
+        if views > 1:
+            x = tf.nest.map_structure(_one_view, x)
+        with tf.init_scope():
+            found = made_up.of_model(model, x, lambda examples: _misplaced(model, layers, examples))
+        _TRIED[model] = (names, found)
+    if found is not None:
+        index, reason = found
+        raise layer_rules.NoRuleError(layers[index][0], reason)
+
+
+def _misplaced(model, layers, examples):
+    """(index of a layer, why it cannot be served), or None."""
+    weights = made_up.weights(model)
+    rows = _Rows(layers)
+    for count, moved in ((2, None), (made_up.COUNT, None), *((made_up.COUNT, i) for i in range(made_up.COUNT))):
+        with recording.routed(layers, rows.of(count, moved)):
+            made_up.call(model, weights, examples.batch(count, moved), training=True)
+        if rows.problem is not None:
+            return rows.problem
+    return None
+
+
+class _Rows:
+    """The rows of a pass over examples, which those of passes with one example moved are compared with.
+
+    Attributes:
+        problem: (index of a layer, why it cannot be served), or None.
+    """
+
+    def __init__(self, layers):
+        self.problem = None
+        self._indices = {id(layer): index for index, (layer, _) in enumerate(layers)}
+        self._before = []
+
+    def of(self, count, moved):
+        """The record of a pass."""
+        if moved is None:
+            self._before = []
+        before = iter(self._before)
+        others = [index for index in range(count) if index != moved]
+
+        def record(layer, rule, usual, args, kwargs):
+            if recording.graph() is not None:
+                self._note(layer, recording.IN_A_GRAPH_OF_ITS_OWN)
+                return usual(*args, **kwargs)
+            tape = _NoTape()
+            traced = rule.forward(tape, layer, *args, **kwargs)
+            # Outputs are computed from `tape.tap`s; other taps, such as copies of weights, need not show the places.
+            seen = traced.taps if tape.tapped else [*traced.taps, *tf.nest.flatten(traced.outputs)]
+            for tensor in {id(tensor): tensor for tensor in seen}.values():
+                if not tensor.shape.rank or tensor.shape[0] != count:
+                    rows = tensor.shape[0] if tensor.shape.rank else "no"
+                    self._note(layer, f"it is called on {rows} rows for {count} made-up examples")
+                elif moved is None:
+                    self._before.append(tensor)
+                elif not _same_rows(next(before, None), tensor, others):
+                    self._note(layer, "its rows are not the examples: one changes with another example")
+            return traced.outputs
+
+        return record
+
+    def _note(self, layer, reason):
+        self.problem = self.problem or (self._indices[id(layer)], reason)
+
+
+def _same_rows(before, after, rows):
+    """Whether two tensors, of which the first may be missing, agree in some rows."""
+    if before is None or before.shape != after.shape:
+        return False
+    return all(made_up.same(before[row], after[row], relative=True) for row in rows)
+
+
+class _NoTape:
+    """Stands for a `layer_rules.Tape` where no gradient is wanted.
+
+    Attributes:
+        tapped: whether outputs are computed from a tap.
+    """
+
+    tapped = False
+
+    def watch(self, tensor):
+        """Does nothing."""
+
+    def tap(self, tensor):
+        """Returns the tensor."""
+        self.tapped = True
+        return tensor
+
+
+def _one_view(tensor):
+    """A symbol of the shape of one view of each example."""
+    return tf.TensorSpec([tensor.shape[0], *tensor.shape[2:]], tensor.dtype)
