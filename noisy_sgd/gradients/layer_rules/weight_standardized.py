@@ -141,7 +141,10 @@ def by_norms(layer, calls, setting, standardization, scale):
         of_means = tf.square(tf.add_n([sum_over_fan_in(layer, site) for site in sites])) / layer.fan_in
         signed, absolute = shrinkage(layer, standardization, scale)
         squared_norms = contribution.squared_norms + tf.reduce_sum(signed * along_squares - of_means, axis=1)
-        magnitude = magnitude + tf.reduce_sum(absolute * along_squares + of_means, axis=1)
+        terms = [magnitude, tf.reduce_sum(absolute * along_squares + of_means, axis=1)]
+        if layer.use_bias:
+            terms.append(of_bias(layer, sites, scale, magnitude))
+        magnitude = tf.add_n(terms)
         positions = sum(site.positions for site in sites)
         squared_norms = rounding.settled(
             squared_norms, magnitude, lambda index: exactly(index, along_squares), setting, terms=positions
@@ -162,6 +165,18 @@ def by_norms(layer, calls, setting, standardization, scale):
         return contributions.Contribution(weights=weights, squared_norms=squared_norms, tensors=tensors, sums=sums)
 
     return convolution.kernel_routes(layer, sites, through)
+
+
+def of_bias(layer, sites, scale, magnitude):
+    """What rounding of the outputs adds to the size of what is added up, where the bias outweighs the convolution.
+
+    The outputs are rounded to an eps of the bias, which goes into sum(g N) times the length of the output's gradient.
+    """
+    setting = sites[0].setting
+    outweighs = tf.math.divide_no_nan(tf.abs(setting.cast(tf.convert_to_tensor(layer.bias))), tf.abs(scale))
+    largest = tf.minimum(tf.reduce_max(outweighs), LARGEST_BIAS)
+    squares = [contributions.row_squares(tf.reshape(site.z, [-1, math.prod(site.z.shape[1:])])) for site in sites]
+    return largest * tf.sqrt(magnitude * setting.sum_views(tf.add_n(squares)))
 
 
 def along_normalized(layer, calls, setting, standardization, scale):

@@ -114,6 +114,17 @@ class LayersTest(parameterized.TestCase):
             squares, _ = contributed(layer, route, x, z, "cpu")
             np.testing.assert_allclose(np.sqrt(squares), expected, rtol=1e-5)
 
+    @parameterized.parameters("cpu", "accelerator")
+    def test_inputs_so_small_that_outputs_are_nothing_but_bias(self, device):
+        layer, _ = built(lambda d: WSConv(64, 3, bias_initializer="ones", dtype=d), (4, 4, 64))
+        layer.kernel.assign(0.1 * layer.kernel)
+        generator = np.random.default_rng(0)
+        x = (1e-8 * generator.normal(size=(EXAMPLES, 4, 4, 64))).astype(np.float32)
+        z = (1e9 * generator.normal(size=(EXAMPLES, 2, 2, 64))).astype(np.float32)
+        _, parts = contributed(layer, "gram", x, z, device)
+        lengths = [np.linalg.norm(np.asarray(part, np.float64)) for part in parts]
+        np.testing.assert_array_less(lengths, 1 + 1e-5)
+
     def test_squares_too_small_for_numbers_count_where_the_other_factor_is_large(self):
         for positions in (1, 3):
             layer, exact = built(lambda d: L.Dense(2, use_bias=False, dtype=d), (positions, 40))
