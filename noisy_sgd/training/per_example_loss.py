@@ -1,5 +1,10 @@
 """Keras' `loss` argument, one value an example instead of one a batch.
 
+    loss_i = sum over the outputs of loss_weight * sample_weight_i * loss(y_i, prediction_i)
+
+with the mean over an example's further axes, over what a mask leaves of them: what Keras computes for a batch of this
+example alone.
+
 loss_fn = per_example_loss.from_keras("sparse_categorical_crossentropy")
 loss_fn((labels,), predictions)                   # [B]
 loss_fn((labels, sample_weight), predictions)     # [B]
@@ -10,47 +15,111 @@ import copy
 import keras
 import tensorflow as tf
 
+from noisy_sgd.training import per_output
 
-def from_keras(loss, loss_weights=None):
+
+class PerExampleLoss:
+    """A function ((y,), predictions) or ((y, sample_weight), predictions) -> losses [B].
+
+    The weight, [B] or with the further axes of the unreduced loss, multiplies the loss; weights are one tensor for all
+    outputs or one an output. None, or an empty tuple, stands for a weight of 1 and for targets that no loss needs.
+
+    Args:
+        losses: a nest of functions (y_true, y_pred, sample_weight or None) -> [B]; None for outputs without a loss.
+        scales: a nest of floats, or None.
+        output_names: of the outputs, flattened.
+    """
+
+    def __init__(self, losses, scales, output_names):
+        self._losses, self._scales, self._names = losses, scales, output_names
+
+    def __call__(self, targets, predictions):
+        losses = [
+            (function(y_true, y_pred, weight), scale)
+            for function, scale, y_true, weight, y_pred in self.matched(targets, predictions)
+        ]
+        dtype = max((values.dtype for values, _ in losses), key=lambda dtype: dtype.size)
+        scaled = [tf.cast(values if scale in (None, 1.0) else scale * values, dtype) for values, scale in losses]
+        return scaled[0] if len(scaled) == 1 else tf.add_n(scaled)
+
+    def matched(self, targets, predictions):
+        """What belongs together.
+
+        Args:
+            targets: (y,) or (y, sample_weight); None for the losses alone.
+            predictions: the model's outputs, tensors or symbolic ones.
+
+        Returns:
+            A tuple for each output that has a loss: the function, its scale, targets, sample weight and prediction.
+
+        Raises:
+            ValueError: for structures that differ, and where targets are missing.
+        """
+        functions = per_output.entries("loss", self._losses, predictions, self._names)
+        needed = [place for place, function in enumerate(functions) if function is not None]
+        scales = per_output.entries("loss_weights", self._scales, predictions, self._names, needed)
+        y_true, weights = [None] * len(functions), [None] * len(functions)
+        if targets is not None:
+            y, sample_weight = (*targets, None)[:2]
+            y_true = per_output.targets(y, predictions, self._names, needed)
+            weights = per_output.entries("sample_weight", sample_weight, predictions, self._names, needed)
+        rows = zip(functions, scales, y_true, weights, keras.tree.flatten(predictions), strict=True)
+        return [row for row in rows if row[0] is not None]
+
+
+def from_keras(loss, loss_weights=None, output_names=()) -> PerExampleLoss:
     """A per-example loss from what `compile(loss=...)` takes.
 
     Args:
-        loss: a name, a function (y_true, y_pred) -> [B, ...], a `keras.losses.Loss` of any reduction, or for several
-            outputs a list or dict of these.
-        loss_weights: for several outputs, numbers in the same structure. Defaults to 1 each.
-
-    Returns:
-        A function ((y,), predictions) or ((y, sample_weight), predictions) -> losses [B]; the weight [B] multiplies the
-        loss.
+        loss: a name, a function (y_true, y_pred) -> [B, ...], a `keras.losses.Loss`, whose reduction is left out, or
+            for several outputs a list or dict of these, with None, or without an entry, for outputs without a loss.
+        loss_weights: a number for all outputs or, in a list or dict, one an output. Defaults to 1 each.
+        output_names: of the model's outputs, flattened, for a dict beside a list of outputs. Defaults to none.
 
     Raises:
-        ValueError: for a loss that cannot be resolved, or structures that differ.
+        ValueError: for a loss that cannot be resolved, or weights that are no numbers.
     """
-    if isinstance(loss, dict | list | tuple):
-        names = list(loss) if isinstance(loss, dict) else list(range(len(loss)))
-        parts = {name: _per_example(loss[name]) for name in names}
-        scales = {name: 1.0 if loss_weights is None else float(loss_weights[name]) for name in names}
-    else:
-        if loss_weights is not None and not isinstance(loss_weights, int | float):
-            raise ValueError(f"`loss_weights` needs a list or dict of losses. Received: loss_weights={loss_weights!r}")
-        parts, scales = _per_example(loss), 1.0 if loss_weights is None else float(loss_weights)
+    if not any(part is not None for part in keras.tree.flatten(loss)):
+        raise ValueError(f"`loss` must be given: a name, a function or a keras.losses.Loss. Received: loss={loss!r}")
+    losses = keras.tree.map_structure(lambda part: None if part is None else _per_example(part), loss)
+    return PerExampleLoss(losses, _scales(loss_weights), output_names)
 
-    def loss_fn(targets, predictions):
-        y, *sample_weight = targets
-        if isinstance(parts, dict):
-            losses = tf.add_n([scales[name] * part(y[name], predictions[name]) for name, part in parts.items()])
-        else:
-            losses = scales * parts(y, predictions)
-        for weight in sample_weight:
-            losses = losses * tf.reshape(tf.cast(weight, losses.dtype), [-1])
-        return losses
 
-    return loss_fn
+def _scales(loss_weights):
+    """The same nest of plain floats."""
+    try:
+        return keras.tree.map_structure(lambda scale: None if scale is None else float(scale), loss_weights)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`loss_weights` must be a number, or a list or dict with one number for each output. "
+            f"Received: loss_weights={loss_weights!r}"
+        ) from None
 
 
 def _per_example(loss):
-    if loss is None:
-        raise ValueError("`loss` must be given: a name, a function or a keras.losses.Loss. Received: loss=None")
+    """loss(y_true, y_pred, sample_weight or None) -> [B]."""
+    unreduced = _unreduced(loss)
+
+    def per_example(y_true, y_pred, sample_weight):
+        losses = tf.convert_to_tensor(unreduced(y_true, y_pred))
+        axes = list(range(1, losses.shape.rank))
+        if sample_weight is not None:
+            losses = losses * _beside("sample_weight", sample_weight, losses)
+        mask = getattr(y_pred, "_keras_mask", None)
+        if not axes:
+            return losses if mask is None else losses * _beside("mask", mask, losses)
+        if mask is None:
+            return tf.reduce_mean(losses, axis=axes)
+        mask = tf.broadcast_to(_beside("mask", mask, losses), tf.shape(losses))
+        return tf.math.divide_no_nan(tf.reduce_sum(losses * mask, axis=axes), tf.reduce_sum(mask, axis=axes))
+
+    return per_example
+
+
+def _unreduced(loss):
+    """loss(y_true, y_pred) -> [B, ...], in single precision or more."""
+    if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+        return _crossentropy
     try:
         resolved = keras.losses.get(loss)
     except ValueError:
@@ -60,9 +129,46 @@ def _per_example(loss):
     if isinstance(resolved, keras.losses.Loss):
         resolved = copy.copy(resolved)
         resolved.reduction = "none"
+        return resolved
+    return lambda y_true, y_pred: resolved(*_as_keras_passes_them(y_true, y_pred))
 
-    def per_example(y_true, y_pred):
-        losses = tf.convert_to_tensor(resolved(y_true, y_pred))
-        return losses if losses.shape.rank == 1 else tf.reduce_mean(losses, axis=list(range(1, losses.shape.rank)))
 
-    return per_example
+def _crossentropy(y_true, y_pred):
+    """What Keras means by "crossentropy"; the shapes say."""
+    y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+    if y_pred.shape[-1] == 1:
+        function = keras.losses.binary_crossentropy
+    elif y_true.shape.rank < y_pred.shape.rank or y_true.shape[-1] == 1:
+        function = keras.losses.sparse_categorical_crossentropy
+    else:
+        function = keras.losses.categorical_crossentropy
+    return function(*_as_keras_passes_them(y_true, y_pred))
+
+
+def _as_keras_passes_them(y_true, y_pred):
+    """Floats in one precision, single or more, and a last axis of size 1 in both or in none."""
+    y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+    if y_pred.dtype.size < 4:
+        y_pred = tf.cast(y_pred, tf.float32)
+    if y_true.dtype.is_floating:
+        y_true = tf.cast(y_true, y_pred.dtype)
+    if y_true.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
+        y_true = tf.expand_dims(y_true, -1)
+    elif y_true.shape.rank == y_pred.shape.rank + 1 and y_true.shape[-1] == 1:
+        y_true = tf.squeeze(y_true, -1)
+    return y_true, y_pred
+
+
+def _beside(argument, weights, losses):
+    """Weights [B, ...] in the losses' type, with axes of size 1 added or taken at the end until the ranks agree."""
+    weights = tf.cast(weights, losses.dtype)
+    while weights.shape.rank > losses.shape.rank and weights.shape[-1] == 1:
+        weights = tf.squeeze(weights, -1)
+    if weights.shape.rank > losses.shape.rank:
+        raise ValueError(
+            f"`{argument}` must hold one value an example, or one for each value of the loss, of shape {losses.shape}. "
+            f"Received: {argument} of shape {weights.shape}"
+        )
+    while weights.shape.rank < losses.shape.rank:
+        weights = tf.expand_dims(weights, -1)
+    return weights

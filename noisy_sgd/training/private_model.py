@@ -16,7 +16,15 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import clipped_sum, clipping, independence, plain, validation
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
-from noisy_sgd.training import budget, distribution, per_example_loss, private_facts, running_sum
+from noisy_sgd.training import (
+    budget,
+    distribution,
+    microbatches,
+    per_example_loss,
+    per_output,
+    private_facts,
+    running_sum,
+)
 
 _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
 
@@ -64,7 +72,7 @@ class PrivateModel(keras.Model):
 
         Args:
             optimizer: `noisy_sgd.DPSGD`, `noisy_sgd.NoisySGD` or a Keras optimizer.
-            loss: as in Keras; it is evaluated per example.
+            loss: as in Keras; it is evaluated per example, so that a reduction is always the mean over the examples.
             loss_weights: as in Keras.
             metrics: as in Keras.
             weighted_metrics: as in Keras.
@@ -106,6 +114,8 @@ class PrivateModel(keras.Model):
                 f"Received: compute_dtype={self.compute_dtype}"
             )
         clipped_sum.engine_named(engine)
+        matched_loss = per_example_loss.from_keras(loss, loss_weights, self.output_names)
+        matched_loss.matched(None, self.output)
         validation.check_model(self)
         if isinstance(optimizer, dp_sgd.DPSGD):
             independence.check(self, self.input)
@@ -125,7 +135,7 @@ class PrivateModel(keras.Model):
         self._engine = engine
         self._views = augmentation_multiplicity
         self._jit_gradients = jit_compile
-        self._loss_fn = independence.checked_loss(per_example_loss.from_keras(loss, loss_weights))
+        self._matched_loss, self._loss_fn = matched_loss, independence.checked_loss(matched_loss)
         self._running_sum = None
         self.prepare()
 
@@ -158,14 +168,15 @@ class PrivateModel(keras.Model):
 
         Args:
             x: inputs, any nest of [B, ...]; [B, K, ...] where `augmentation_multiplicity` is K > 1.
-            y: targets, any nest of [B, ...].
-            sample_weight: [B]; multiplies the loss before clipping. Defaults to 1.
+            y: targets, any nest of [B, ...], None for outputs without a loss.
+            sample_weight: [B], or a nest with one an output; multiplies the loss before clipping. Defaults to 1.
             mask: [B], 0 for padding, which contributes nothing. Defaults to no padding.
 
         Returns:
             An `Accumulated`.
         """
-        targets = (y,) if sample_weight is None else (y, sample_weight)
+        targets = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
+        self._matched_loss.matched(targets, self.output)
         seen, values, unclipped = self._gradients(x, targets, mask)
         present = tf.shape(seen.losses)[0] if mask is None else tf.math.count_nonzero(mask)
         self._running_sum.add(values, present, unclipped)
@@ -309,6 +320,9 @@ class PrivateModel(keras.Model):
         penalties = [tf.cast(penalty, losses.dtype) for penalty in self._weight_penalties()]
         self._loss_tracker.update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
         self.finish()
+        if len(keras.tree.flatten(predictions)) > 1:
+            # It keeps the means that Keras reports of each output's own loss.
+            self.compute_loss(x, y, predictions, sample_weight)
         return self.compute_metrics(x, y, predictions, sample_weight=sample_weight)
 
     def _weight_penalties(self):
@@ -316,7 +330,6 @@ class PrivateModel(keras.Model):
 
     def _accumulate_all(self, x, y, sample_weight, size):
         """Losses and predictions of a batch of examples, in microbatches."""
-        nest = (x, y) if sample_weight is None else (x, y, sample_weight)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         known = self._batch_size is None or tf.nest.flatten(x)[0].shape[0] is not None
         if self._microbatch_size is None and replicas == 1 and known:
@@ -324,24 +337,13 @@ class PrivateModel(keras.Model):
         # A size known to the trace lets the engine choose; and a replica may get no example at all of an epoch's last
         # batch: it takes one microbatch of padding.
         whole = tf.maximum(size, 1) if self._batch_size is None else -(-self._batch_size // replicas)
-        microbatch = self._microbatch_size or whole
-        count = tf.maximum((size + microbatch - 1) // microbatch, 1)
-        padded = tf.nest.map_structure(lambda t: _split(t, count, microbatch, size), nest)
-        mask = tf.reshape(tf.range(count * microbatch) < size, [count, microbatch])
-        with tf.name_scope("first_microbatch"):
-            first = self.accumulate(*tf.nest.map_structure(lambda t: t[0], padded), mask=mask[0])[:2]
-        outputs = tf.nest.map_structure(
-            lambda t: tf.TensorArray(t.dtype, size=count, element_shape=t.shape).write(0, t), first
+        batch = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
+        return microbatches.map_in_order(
+            lambda microbatch, mask: self.accumulate(*microbatch, mask=mask)[:2],
+            (x, *batch),
+            size,
+            self._microbatch_size or whole,
         )
-
-        def body(index, outputs):
-            result = self.accumulate(*tf.nest.map_structure(lambda t: t[index], padded), mask=mask[index])[:2]
-            return index + 1, tf.nest.map_structure(lambda array, t: array.write(index, t), outputs, result)
-
-        _, outputs = tf.while_loop(
-            lambda index, _: index < count, body, (tf.constant(1), outputs), parallel_iterations=1
-        )
-        return tf.nest.map_structure(lambda array: _joined(array.stack())[:size], outputs)
 
     def _check_batch(self, x):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -379,13 +381,3 @@ def _check_size(name, value):
 
 def _squared_norm(tensors):
     return tf.add_n([tf.cast(tf.reduce_sum(tf.square(tensor)), tf.float32) for tensor in tensors])
-
-
-def _split(tensor, count, microbatch, size):
-    tensor = tf.convert_to_tensor(tensor)
-    padding = [[0, count * microbatch - size]] + [[0, 0]] * (tensor.shape.rank - 1)
-    return tf.reshape(tf.pad(tensor, padding), tf.concat([[count, microbatch], tf.shape(tensor)[1:]], axis=0))
-
-
-def _joined(stacked):
-    return tf.reshape(stacked, tf.concat([[-1], tf.shape(stacked)[2:]], axis=0))
