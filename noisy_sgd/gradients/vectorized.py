@@ -1,7 +1,9 @@
 """The reference engine: every example's gradient by `tf.vectorized_map`, for any Keras model.
 
 Each example passes through the model as a batch of one, so whatever the layers do, its gradient depends on it alone.
-All gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that.
+All gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that. Where
+TensorFlow would compute the vectorized map wrongly, on CPUs for models with EinsumDense or MultiHeadAttention, the
+examples go one after the other (see `example_map`), which is slower; XLA (jit_compile=True) vectorizes them too.
 
     result = vectorized.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
     result.values    # sums of clipped gradients, aligned with model.trainable_weights
@@ -9,7 +11,7 @@ All gradients of a microbatch are in memory together, [B, number of weights]: th
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipping, example_seeds
+from noisy_sgd.gradients import clipping, example_map, example_seeds
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
@@ -27,9 +29,25 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     Returns:
         A `clipping.Result`.
     """
-    weights = [weight.value for weight in model.trainable_weights]
-    size = tf.shape(tf.nest.flatten(x)[0])[0]
+    known = tf.nest.flatten(x)[0].shape[0]
+    size = tf.shape(tf.nest.flatten(x)[0])[0] if known is None else known
     present = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    if known:
+        return _clipped_sum(model, loss_fn, x, y, clip, present, views)
+    # A map needs an example to see what it returns.
+    x, y, present = tf.nest.map_structure(lambda t: _at_least_one(t, size), (x, y, present))
+    result = _clipped_sum(model, loss_fn, x, y, clip, present, views)
+    return clipping.Result(
+        losses=result.losses[:size],
+        predictions=tf.nest.map_structure(lambda t: t[:size], result.predictions),
+        norms=result.norms[:size],
+        values=result.values,
+    )
+
+
+def _clipped_sum(model, loss_fn, x, y, clip, present, views):
+    weights = [weight.value for weight in model.trainable_weights]
+    size = tf.shape(present, tf.int64)[0]
     x, y = only_present((x, y), present)
 
     def one_example(example):
@@ -44,7 +62,7 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
-    losses, predictions, gradients = tf.vectorized_map(one_example, (tf.range(tf.cast(size, tf.int64)), x, y))
+    losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
     squares = [tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
@@ -61,6 +79,13 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         norms=tf.where(present, norms, tf.zeros_like(norms)),
         values=values,
     )
+
+
+def _at_least_one(tensor, size):
+    """The tensor, with zeros as its one row where it has none."""
+    tensor = tf.convert_to_tensor(tensor)
+    missing = tf.zeros(tf.concat([[tf.maximum(1 - size, 0)], tf.shape(tensor)[1:]], axis=0), tensor.dtype)
+    return tf.concat([tensor, missing], axis=0)
 
 
 def only_present(tensors, present: tf.Tensor):
