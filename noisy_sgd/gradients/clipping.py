@@ -14,8 +14,10 @@ at most C, the sum's L2 sensitivity:
 import collections.abc
 import dataclasses
 import math
+import numbers
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
@@ -87,7 +89,7 @@ def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
     """The clip function that the argument `clipping` of the public functions stands for.
 
     Args:
-        clipping: one of `CLIPPINGS`, or the bounds C_l of "per_layer", one a layer.
+        clipping: one of `CLIPPINGS`, or the bounds C_l of "per_layer", one a layer, in a list or an array.
         l2_norm_clip: C, positive; infinity for "flat" only.
 
     Returns:
@@ -99,7 +101,8 @@ def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
     makers = {"flat": flat, "automatic": automatic, "normalized": normalized, "per_layer": per_layer}
     if isinstance(clipping, str) and clipping in makers:
         return makers[clipping](l2_norm_clip)
-    if isinstance(clipping, list | tuple):
+    clipping = plain(clipping)
+    if isinstance(clipping, tuple):
         return per_layer(l2_norm_clip, clipping)
     raise ValueError(
         f"`clipping` must be one of {list(CLIPPINGS)}, or a list of bounds, one a layer. "
@@ -107,21 +110,32 @@ def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
     )
 
 
+def plain(clipping):
+    """The argument `clipping` with a list's or an array's bounds as a tuple of Python's numbers, else as it is."""
+    if isinstance(clipping, np.ndarray) and clipping.ndim == 1:
+        clipping = clipping.tolist()
+    if isinstance(clipping, list | tuple):
+        return tuple(bound.item() if isinstance(bound, np.number) else bound for bound in clipping)
+    return clipping
+
+
 def check_norm_clip(l2_norm_clip: float) -> float:
-    """The bound as a float; refuses what is not a positive number (infinity stands for no clipping)."""
-    value = float(l2_norm_clip)
-    if math.isnan(value) or value <= 0:
+    """The bound as a float; refuses what is not one positive number (infinity stands for no clipping)."""
+    known = l2_norm_clip.numpy() if tf.is_tensor(l2_norm_clip) and hasattr(l2_norm_clip, "numpy") else l2_norm_clip
+    number = known[()] if isinstance(known, np.ndarray) and known.ndim == 0 else known
+    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not number > 0:
         raise ValueError(
-            f"`l2_norm_clip` must be positive, infinity for no clipping. Received: l2_norm_clip={l2_norm_clip}"
+            f"`l2_norm_clip` must be positive, one number, infinity for no clipping. Received: l2_norm_clip={known!r}"
         )
-    return value
+    return float(number)
 
 
 def flat(l2_norm_clip: float) -> ClipFunction:
     """Clip factors by one bound on the whole gradient (Abadi et al. 2016): min(1, C / ||g||).
 
     Args:
-        l2_norm_clip: C, positive; infinity leaves every finite gradient as it is. A scalar tensor is taken as it is.
+        l2_norm_clip: C, positive; infinity leaves every finite gradient as it is. A scalar tensor may be known only to
+            a graph, which then checks it; where XLA drops the check, a bound that is not positive clips all to zero.
 
     Returns:
         A clip function of sensitivity C.
@@ -129,7 +143,20 @@ def flat(l2_norm_clip: float) -> ClipFunction:
     Raises:
         ValueError: for a bound that is not positive.
     """
-    bound = l2_norm_clip if tf.is_tensor(l2_norm_clip) else check_norm_clip(l2_norm_clip)
+    if not tf.is_tensor(l2_norm_clip):
+        return flat_at(check_norm_clip(l2_norm_clip))
+    bound = tf.convert_to_tensor(l2_norm_clip)
+    if bound.shape.rank not in (0, None) or hasattr(bound, "numpy"):
+        check_norm_clip(bound)
+        return flat_at(bound)
+    positive = bound > 0
+    message = "`l2_norm_clip` must be positive, one number, infinity for no clipping"
+    with tf.control_dependencies([tf.debugging.Assert(positive, [message, bound])]):
+        return flat_at(tf.where(positive, bound, tf.zeros_like(bound)))
+
+
+def flat_at(bound: float | tf.Tensor) -> ClipFunction:
+    """`flat` at a bound that is known to be positive."""
     return ClipFunction(factors=lambda norms: _zero_unless_finite(norms, _at_most(bound, norms)), l2_sensitivity=bound)
 
 
@@ -191,12 +218,9 @@ def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | Non
         ValueError: for a bound that is not positive and finite, or bounds that do not combine to C.
     """
     total = _check_finite("per_layer", l2_norm_clip)
-    positive = bounds is None or all(isinstance(bound, int | float) and 0 < bound < math.inf for bound in bounds)
-    if not positive or (bounds is not None and not math.isclose(math.hypot(*bounds), total, rel_tol=1e-6)):
-        raise ValueError(
-            "`clipping` as a list must hold positive bounds whose root of the sum of squares is "
-            f"l2_norm_clip={total}. Received: clipping={list(bounds)!r}"
-        )
+    bounds = plain(bounds)
+    if bounds is not None:
+        _check_bounds(bounds, total)
 
     def factors(norms):
         layers = norms.shape[1]
@@ -210,6 +234,17 @@ def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | Non
         return tf.where(finite, _at_most(own, norms), tf.zeros_like(norms))
 
     return ClipFunction(factors=factors, l2_sensitivity=total, by_layer=True)
+
+
+def _check_bounds(bounds, total):
+    positive = all(isinstance(bound, int | float) and 0 < bound < math.inf for bound in bounds)
+    root = math.hypot(*bounds) if positive else math.nan
+    if not math.isclose(root, total, rel_tol=1e-6):
+        raise ValueError(
+            "`clipping` as a list must hold positive bounds whose root of the sum of squares is "
+            f"l2_norm_clip={total}{f', and theirs is {root:.7g}' if positive else ''}. "
+            f"Received: clipping={list(bounds)!r}"
+        )
 
 
 def count_unclipped(norms: tf.Tensor, l2_norm_clip, mask=None) -> tf.Tensor:
@@ -277,6 +312,11 @@ def _zero_unless_finite(norms: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 
 
 def _check_finite(clipping: str, l2_norm_clip: float) -> float:
+    if tf.is_tensor(l2_norm_clip) and not hasattr(l2_norm_clip, "numpy"):
+        raise ValueError(
+            f'`l2_norm_clip` must be a number with clipping={clipping!r}; only clipping="flat" takes a tensor of a '
+            f"graph. Received: l2_norm_clip={l2_norm_clip!r}"
+        )
     bound = check_norm_clip(l2_norm_clip)
     if math.isinf(bound):
         raise ValueError(

@@ -20,6 +20,7 @@ pair of Gaussians with noise multipliers z and 2s, at once, which costs what one
 
 import dataclasses
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import dp_accounting
@@ -34,6 +35,10 @@ _COUNT_SENSITIVITY = 0.5
 _LEAST_CLIP, _LARGEST_CLIP = 1e-12, 1e12
 
 _TfPrivacyQuery = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveClipSumQuery
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -57,13 +62,14 @@ class QuantileClipping:
     count_stddev: float | None = None
 
     def __post_init__(self):
-        if not 0 <= self.target_quantile <= 1:
+        if not _is_number(self.target_quantile) or not 0 <= self.target_quantile <= 1:
             raise ValueError(f"`target_quantile` must be in [0, 1]. Received: target_quantile={self.target_quantile!r}")
-        if not 0 <= self.learning_rate < math.inf:
+        if not _is_number(self.learning_rate) or not 0 <= self.learning_rate < math.inf:
             raise ValueError(
                 f"`learning_rate` must be finite and at least 0. Received: learning_rate={self.learning_rate!r}"
             )
-        if self.count_stddev is not None and not 0 <= self.count_stddev < math.inf:
+        known = self.count_stddev is None or _is_number(self.count_stddev)
+        if not known or not 0 <= (self.count_stddev or 0) < math.inf:
             raise ValueError(
                 f"`count_stddev` must be finite and at least 0, or None. Received: count_stddev={self.count_stddev!r}"
             )

@@ -8,6 +8,7 @@ model.compile(optimizer, loss, microbatch_size=64)
 """
 
 import math
+import numbers
 
 import keras
 import numpy as np
@@ -68,6 +69,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         bound, multiplier = _check_noise(l2_norm_clip, noise_multiplier)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
+        clipping = clip_functions.plain(clipping)
         clip = clip_functions.clip_function(clipping, bound)
         _check_query(query, clipping)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
@@ -76,7 +78,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         self._l2_norm_clip = bound
         self._noise_multiplier = multiplier
         self._batch_size = int(batch_size)
-        self._clipping = clipping if isinstance(clipping, str) else tuple(clipping)
+        self._clipping = clipping
         self._clip = clip
         # Infinity times 0 is no noise.
         self._stddev = multiplier * bound if multiplier else 0.0
@@ -134,7 +136,8 @@ class DPSGD(noisy_sgd.NoisySGD):
     @property
     def clip(self) -> clip_functions.ClipFunction:
         """The clip function that a sum needs to be clipped with for `apply`, with the current bound."""
-        return self._clip if self._learned_clip is None else clip_functions.flat(self.current_l2_norm_clip)
+        # What the query learns is never less than its least bound.
+        return self._clip if self._learned_clip is None else clip_functions.flat_at(self.current_l2_norm_clip)
 
     @property
     def noise_std(self) -> float | tf.Tensor:
@@ -284,11 +287,13 @@ def _check_query(query, clipping):
 
 
 def _check_noise(l2_norm_clip, noise_multiplier) -> tuple[float, float]:
-    bound, multiplier = clip_functions.check_norm_clip(l2_norm_clip), float(noise_multiplier)
-    if not math.isfinite(multiplier) or multiplier < 0:
+    bound = clip_functions.check_norm_clip(l2_norm_clip)
+    is_number = isinstance(noise_multiplier, numbers.Real) and not isinstance(noise_multiplier, bool)
+    if not is_number or not 0 <= noise_multiplier < math.inf:
         raise ValueError(
-            f"`noise_multiplier` must be finite and at least 0. Received: noise_multiplier={noise_multiplier}"
+            f"`noise_multiplier` must be finite and at least 0. Received: noise_multiplier={noise_multiplier!r}"
         )
+    multiplier = float(noise_multiplier)
     if multiplier and math.isinf(bound):
         raise ValueError(
             "`l2_norm_clip` must be finite where there is noise: no noise hides an unbounded gradient. "

@@ -126,9 +126,12 @@ class NoisySGD(keras.optimizers.SGD):
         name="noisy_sgd",
         **kwargs,
     ):
-        initial = np.asarray(noise_std, dtype=np.float64)
+        try:
+            initial = np.asarray(noise_std, dtype=np.float64)
+        except (TypeError, ValueError):
+            initial = np.nan
         if not np.all(np.isfinite(initial)) or np.any(initial < 0):
-            raise ValueError(f"`noise_std` must be finite and at least 0. Received: noise_std={noise_std}")
+            raise ValueError(f"`noise_std` must be finite and at least 0. Received: noise_std={noise_std!r}")
         if geometry not in gaussian.GEOMETRIES:
             raise ValueError(f"`geometry` must be one of {gaussian.GEOMETRIES}. Received: geometry={geometry!r}")
         _check_seed(seed)

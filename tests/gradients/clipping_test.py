@@ -17,7 +17,10 @@ class FlatTest(parameterized.TestCase):
     def test_what_is_not_finite_gets_nothing(self, bound):
         np.testing.assert_array_equal(clipping.flat(bound)(tf.constant([np.inf, np.nan])), [0, 0])
 
-    @parameterized.parameters(0.0, -1.0, float("nan"))
+    @parameterized.parameters(
+        0.0, -1.0, float("nan"), None, "1", True, (np.array([1.0, 2.0]),), (tf.constant(-1.0),), (tf.constant(np.nan),),
+        (tf.constant([1.0]),),
+    )  # fmt: skip
     def test_bad_bounds_are_refused(self, bound):
         with self.assertRaisesRegex(ValueError, "`l2_norm_clip` must be positive.*Received: l2_norm_clip="):
             clipping.flat(bound)
@@ -51,10 +54,20 @@ class PerLayerTest(parameterized.TestCase):
     def test_by_default_the_bounds_are_equal(self):
         np.testing.assert_allclose(clipping.per_layer(1.0)(tf.fill([1, 4], 2.0)), [[0.25] * 4], rtol=1e-6)
 
-    @parameterized.parameters(([0.6, 0.9],), ([1.0, 0.0],), ([],), (["flat"],), ([-0.6, 0.8],))
-    def test_bounds_that_do_not_combine_to_the_whole_are_refused(self, bounds):
+    @parameterized.parameters(([1.0, 0.0],), (["flat"],), ([-0.6, 0.8],), ([None],))
+    def test_bounds_that_are_not_positive_are_refused(self, bounds):
         with self.assertRaisesRegex(ValueError, "root of the sum of squares is l2_norm_clip=1.0. Received: clipping="):
             clipping.clip_function(bounds, 1.0)
+
+    @parameterized.parameters(([0.6, 0.9], "1.081665"), ([], "0"), (np.array([0.6]), "0.6"))
+    def test_bounds_that_do_not_combine_to_the_whole_are_refused(self, bounds, root):
+        with self.assertRaisesRegex(ValueError, f"is l2_norm_clip=1.0, and theirs is {root}. Received: clipping="):
+            clipping.clip_function(bounds, 1.0)
+
+    @parameterized.parameters((np.array([0.6, 0.8]),), ([np.float32(0.6), np.float64(0.8)],), ((0.6, 0.8),))
+    def test_numbers_of_numpy_are_bounds(self, bounds):
+        factors = clipping.clip_function(bounds, 1.0)(tf.constant([[3.0, 0.0]]))
+        np.testing.assert_allclose(factors, [[0.2, 1.0]], rtol=1e-6)
 
     def test_another_number_of_layers_is_refused(self):
         with self.assertRaisesRegex(ValueError, "one bound for each of the model's 3 layers.*Received: clipping="):
@@ -83,6 +96,25 @@ class TensorBoundTest(absltest.TestCase):
         by_tensor = clipping.flat(tf.constant(2.0))
         np.testing.assert_array_equal(by_tensor(norms), clipping.flat(2.0)(norms))
         self.assertEqual(float(by_tensor.l2_sensitivity), 2.0)
+
+    def test_under_xla_a_bound_that_is_not_positive_clips_all_to_zero(self):
+        norms = tf.constant([0.5, 4.0])
+
+        @tf.function(jit_compile=True, autograph=False)
+        def clipped(bound):
+            return clipping.flat(bound)(norms) * norms
+
+        np.testing.assert_array_equal(clipped(tf.constant(2.0)), [0.5, 2.0])
+        for wrong in (-1.0, 0.0, np.nan):
+            np.testing.assert_array_equal(clipped(tf.constant(wrong)), [0.0, 0.0])
+
+    def test_a_bound_of_a_graph_is_for_flat_only(self):
+        @tf.function(autograph=False)
+        def automatic(bound):
+            return clipping.automatic(bound)(tf.ones([2]))
+
+        with self.assertRaisesRegex(ValueError, "`l2_norm_clip` must be a number with clipping='automatic'"):
+            automatic(tf.constant(1.0))
 
     def test_bounds_are_exact_in_float64(self):
         np.testing.assert_allclose(clipping.flat(0.3)(tf.constant([1.0], tf.float64)), [0.3], rtol=1e-15)

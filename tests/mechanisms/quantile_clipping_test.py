@@ -159,6 +159,10 @@ class ArgumentsTest(parameterized.TestCase):
     @parameterized.parameters(
         ({"target_quantile": 1.1}, r"`target_quantile` must be in \[0, 1\]. Received: target_quantile=1.1"),
         ({"target_quantile": float("nan")}, "Received: target_quantile=nan"),
+        ({"target_quantile": "a"}, r"`target_quantile` must be in \[0, 1\]. Received: target_quantile='a'"),
+        ({"target_quantile": None}, "Received: target_quantile=None"),
+        ({"learning_rate": True}, "`learning_rate` must be finite and at least 0. Received: learning_rate=True"),
+        ({"count_stddev": "a"}, "`count_stddev` must be finite and at least 0.*Received: count_stddev='a'"),
         ({"learning_rate": -0.2}, "`learning_rate` must be finite and at least 0. Received: learning_rate=-0.2"),
         ({"count_stddev": -1.0}, "`count_stddev` must be finite and at least 0.*Received: count_stddev=-1.0"),
     )

@@ -130,7 +130,7 @@ class DPSGDTest(parameterized.TestCase):
         self.assertEqual(rebuilt.get_config(), optimizer.get_config())
         self.assertEqual(key_of(rebuilt), key_of(optimizer))
 
-    @parameterized.parameters("automatic", "normalized", "per_layer", ([1.2, 1.6],))
+    @parameterized.parameters("automatic", "normalized", "per_layer", ([1.2, 1.6],), (np.array([1.2, 1.6]),))
     def test_the_clip_function_survives_a_round_trip(self, how):
         optimizer = dp_sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, clipping=how)
         config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
@@ -156,6 +156,12 @@ class DPSGDTest(parameterized.TestCase):
             "`noise_multiplier` must be finite and at least 0.*Received: noise_multiplier=-0.1",
         ),
         ({"noise_multiplier": float("nan")}, "Received: noise_multiplier=nan"),
+        (
+            {"noise_multiplier": None},
+            "`noise_multiplier` must be finite and at least 0.*Received: noise_multiplier=None",
+        ),
+        ({"l2_norm_clip": None}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip=None"),
+        ({"l2_norm_clip": "1"}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip='1'"),
         ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
         ({"batch_size": 2.5}, "`batch_size` must be a positive integer. Received: batch_size=2.5"),
         ({"clipping": "soft"}, "`clipping` must be"),

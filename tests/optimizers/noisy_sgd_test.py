@@ -117,6 +117,8 @@ class NoisySGDTest(parameterized.TestCase):
     @parameterized.parameters(
         ({"noise_std": -1.0}, "`noise_std` must be finite and at least 0. Received: noise_std=-1.0"),
         ({"noise_std": float("nan")}, "Received: noise_std=nan"),
+        ({"noise_std": "a"}, "`noise_std` must be finite and at least 0. Received: noise_std='a'"),
+        ({"noise_std": None}, "Received: noise_std=None"),
         ({"seed": None}, "`seed` must be an integer. Received: seed=None"),
         ({"geometry": "round"}, "`geometry` must be one of .*Received: geometry='round'"),
         ({"clipnorm": 1.0}, "`clipnorm` is not supported: .*DPSGD.*Received: clipnorm=1.0"),
