@@ -5,26 +5,47 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
-import functools
 import logging
+import weakref
 
+import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import book_keeping, clipping, independence, layer_rules, validation, vectorized
+from noisy_sgd.gradients import arguments, book_keeping, clipping, independence, layer_rules, validation, vectorized
+
+_FELL_BACK: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
 
-def _fastest(model, *arguments, **keywords):
+def _fastest(model, *batch, **keywords):
     """Book-keeping where every layer has a rule, else the reference engine."""
     try:
-        return book_keeping.clipped_sum(model, *arguments, **keywords)
+        return book_keeping.clipped_sum(model, *batch, **keywords)
     except layer_rules.NoRuleError as error:
-        _log_once(str(error))
-        return vectorized.clipped_sum(model, *arguments, **keywords)
+        _warn(model, str(error))
+        return vectorized.clipped_sum(model, *batch, **keywords)
 
 
-@functools.cache
-def _log_once(reason: str) -> None:
-    logging.getLogger(__name__).warning("Falling back to the slower vectorized engine: %s", reason)
+def _warn(model, reason: str) -> None:
+    if model in _FELL_BACK:
+        return
+    _FELL_BACK.add(model)
+    without = [layer for layer in model._flatten_layers(include_self=True) if _has_no_rule(layer)]
+    names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without)
+    logging.getLogger(__name__).warning(
+        "Falling back to the slower vectorized engine: %s%s",
+        reason,
+        f". All layers without a rule: {names}" if len(without) > 1 else "",
+    )
+
+
+def _has_no_rule(layer) -> bool:
+    if not any(weight.trainable for weight in layer._trainable_variables):
+        return False
+    try:
+        layer_rules.rule_for(layer)
+    except layer_rules.NoRuleError:
+        return True
+    return False
 
 
 ENGINES = {"auto": _fastest, "book_keeping": book_keeping.clipped_sum, "vectorized": vectorized.clipped_sum}
@@ -36,7 +57,7 @@ def engine_named(engine: str):
     Raises:
         ValueError: for a name that is not known.
     """
-    if engine not in ENGINES:
+    if not isinstance(engine, str) or engine not in ENGINES:
         raise ValueError(f"`engine` must be one of {list(ENGINES)}. Received: engine={engine!r}")
     return ENGINES[engine]
 
@@ -64,8 +85,9 @@ def clipped_gradient_sum(
             layers); or a list of the layers' own bounds, whose squares sum to C^2 (see `noisy_sgd.gradients.clipping`).
             Defaults to "flat".
         engine: "book_keeping", one backward pass for models whose layers have rules (`layer_rules`); "vectorized", for
-            any model; "auto", the first that can serve the model, which logs why where it is the second. Defaults to
-            "auto".
+            any model (one example after the other where TensorFlow's CPU kernels would vectorize it wrongly, see
+            `noisy_sgd.gradients.example_map`); "auto", the first that can serve the model, which logs why where it is
+            the second. Defaults to "auto".
 
     Returns:
         A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity` and
@@ -74,10 +96,11 @@ def clipped_gradient_sum(
     Raises:
         ValueError: for an argument out of range, or a model that mixes examples.
     """
+    arguments.check_model_and_loss(model, loss_fn)
     clip = _clip_function(clipping, l2_norm_clip)
     compute = engine_named(engine)
-    if not isinstance(views, int) or views < 1:
-        raise ValueError(f"`views` must be a positive integer. Received: views={views!r}")
+    views = arguments.views(views)
+    arguments.check_batch(x, y, mask, views)
     validation.check_model(model)
     independence.check(model, x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x))
     loss_fn = independence.checked_loss(loss_fn)

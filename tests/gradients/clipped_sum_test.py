@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -220,12 +223,96 @@ class ClippedGradientSumTest(parameterized.TestCase):
         ({"clipping": "soft"}, "`clipping` must be one of .*Received: clipping='soft'"),
         ({"views": 0}, "`views` must be a positive integer.*Received: views=0"),
         ({"l2_norm_clip": 0.0}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip=0.0"),
+        ({"l2_norm_clip": tf.constant(-1.0)}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip=-1.0"),
+        ({"engine": ["auto"]}, r"`engine` must be one of .*Received: engine=\['auto'\]"),
+        ({"views": True}, "`views` must be a positive integer.*Received: views=True"),
+        ({"views": 2.0}, "`views` must be a positive integer.*Received: views=2.0"),
+        ({"views": 3}, r"`x` must be \[B, views, ...\] .*Received: views=3, x of shapes \(6, 8, 8, 2\)"),
+        ({"views": 2, "x": LABELS}, r"`x` must be \[B, views, ...\] .*Received: views=2, x of shapes \(6,\)"),
+        ({"mask": [1, 1, 0]}, r"`mask` must be \[B\].* 6. Received: mask of shape \(3,\)"),
+        ({"mask": np.ones([6, 1])}, r"`mask` must be \[B\].* 6. Received: mask of shape \(6, 1\)"),
+        ({"mask": [1, 1, 0.5, 1, 0, 0]}, "`mask` must hold 0, for padding, and 1 only. Received: .* an entry 0.5"),
+        ({"mask": tf.constant([np.nan] * 6)}, "`mask` must hold 0, .*Received: .* an entry nan"),
+        ({"y": LABELS[:3]}, r"`y` must hold as many examples as `x`, 6. Received: y of shapes \(3,\)"),
+        ({"y": None}, "`y` must be a tensor or a nest of tensors .*zeros will do. Received: y=None"),
+        ({"y": [0, 1, 2, 0, 1, 2]}, "`y` must have a leading axis of examples .*np.asarray"),
+        ({"x": [IMAGES, IMAGES[:3]]}, r"`x` must hold as many examples in each .*\[\(6, 8, 8, 2\), \(3, 8, 8, 2\)\]"),
+        ({"loss_fn": "mse"}, "`loss_fn` must be a function .*one loss an example.*Received: loss_fn='mse'"),
+        ({"model": len}, "`model` must be a keras.Model. Received: model of type builtin_function_or_method"),
+        ({"model": keras.layers.Dense(3)}, r"`model` must be a keras.Model \(.*Received: model of type Dense"),
     )
     def test_bad_arguments_are_refused(self, arguments, message):
+        usual = {"model": small_network(), "loss_fn": cross_entropy, "x": IMAGES, "y": LABELS, "l2_norm_clip": 1.0}
         with self.assertRaisesRegex(ValueError, message):
-            clipped_sum.clipped_gradient_sum(
-                small_network(), cross_entropy, IMAGES, LABELS, **{"l2_norm_clip": 1.0, **arguments}
+            clipped_sum.clipped_gradient_sum(**{**usual, **arguments})
+
+    def test_float16_is_refused(self):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16")])
+        with self.assertRaisesRegex(ValueError, "`model` must not compute in float16.*use mixed_bfloat16"):
+            clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES[:, 0, :2, 0], LABELS, l2_norm_clip=1.0)
+
+    def test_what_numpy_calls_a_number_is_accepted(self):
+        def values(bound, views, bounds, mask):
+            result = clipped_sum.clipped_gradient_sum(
+                small_network(), cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, views=views, clipping=bounds,
+                mask=mask,
+            )  # fmt: skip
+            return result.values
+
+        bounds = np.array([1.2, 0.9, 2.0])
+        expected = values(2.5, 1, [1.2, 0.9, 2.0], None)
+        for given in (bounds, list(bounds), tuple(bounds)):
+            actual = values(np.float64(2.5), np.int64(1), given, np.ones(6, bool))
+            for value, reference in zip(actual, expected, strict=True):
+                np.testing.assert_array_equal(value, reference)
+
+    def test_a_bound_or_mask_known_only_to_a_graph_is_checked_there(self):
+        model = small_network()
+
+        @tf.function(autograph=False)
+        def total(bound, mask):
+            result = clipped_sum.clipped_gradient_sum(
+                model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, mask=mask
             )
+            return result.values, result.l2_sensitivity
+
+        values, bound = total(tf.constant(0.1), tf.constant([1, 1, 1, 1, 0, 0]))
+        self.assertAlmostEqual(float(bound), 0.1)
+        self.assertLess(length(values), 0.4)
+        for wrong in (0.0, -1.0, np.nan):
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "`l2_norm_clip` must be positive"):
+                total(tf.constant(wrong), tf.constant([1, 1, 1, 1, 0, 0]))
+
+
+def without_rules():
+    inputs = keras.Input((2,))
+    hidden = keras.layers.PReLU(name="first")(keras.layers.Dense(3)(inputs))
+    return keras.Model(inputs, keras.layers.PReLU(name="second")(keras.layers.Dense(2)(hidden)))
+
+
+class FallbackTest(absltest.TestCase):
+    def fall_back(self, model):
+        clipped_sum.clipped_gradient_sum(
+            model, lambda y, p: tf.reduce_sum(tf.square(y - p), axis=-1), IMAGES[:, 0, :2, 0], IMAGES[:, 0, :2, 1],
+            l2_norm_clip=1.0,
+        )  # fmt: skip
+
+    def test_a_warning_names_every_layer_without_a_rule_once_a_model(self):
+        for _ in range(2):  # layers of the same names
+            model = without_rules()
+            with self.assertLogs(clipped_sum.__name__, "WARNING") as logs:
+                for _ in range(2):
+                    self.fall_back(model)
+            self.assertLen(logs.output, 1)
+            self.assertRegex(logs.output[0], r"Falling back .*'first' \(PReLU\), 'second' \(PReLU\)")
+
+    def test_a_model_that_was_warned_of_is_not_kept(self):
+        model = without_rules()
+        self.fall_back(model)
+        gone = weakref.ref(model)
+        del model
+        gc.collect()
+        self.assertIsNone(gone())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""What the arguments of `noisy_sgd.clipped_gradient_sum` may be: each check refuses nonsense in one sentence.
+
+arguments.check_batch(x, y, mask, views=1)    # ValueError: `mask` must ... Received: mask of shape (3,)
+"""
+
+import operator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def check_model_and_loss(model, loss_fn) -> None:
+    """Refuses what is no Keras model, or computes in float16, and what is no function.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not isinstance(model, keras.Model):
+        way_out = " (keras.Sequential([layer]) makes one of it)" if isinstance(model, keras.Layer) else ""
+        raise ValueError(f"`model` must be a keras.Model{way_out}. Received: model of type {type(model).__name__}")
+    check_precision(model)
+    if not callable(loss_fn):
+        raise ValueError(
+            "`loss_fn` must be a function loss_fn(y, y_pred) that gives one loss an example, such as "
+            f"keras.losses.mean_squared_error. Received: loss_fn={loss_fn!r}"
+        )
+
+
+def check_precision(model: keras.Model) -> None:
+    """Refuses a model that computes in float16.
+
+    Raises:
+        ValueError: naming the first such layer.
+    """
+    for layer in model._flatten_layers():
+        if layer.compute_dtype == "float16":
+            raise ValueError(
+                "`model` must not compute in float16, whose loss scaling clipping would see; use mixed_bfloat16. "
+                f"Received: compute_dtype=float16 in layer={layer.name}"
+            )
+
+
+def views(value) -> int:
+    """A number of views: Python's or NumPy's positive integer, but no bool."""
+    try:
+        number = 0 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"`views` must be a positive integer. Received: views={value!r}")
+    return number
+
+
+def check_batch(x, y, mask, views: int) -> None:
+    """Refuses inputs, targets and a mask that do not fit together, as far as their sizes and values are known now.
+
+    Args:
+        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        y: targets, any nest of [B, ...].
+        mask: [B] of 0 and 1, or None.
+        views: views of an example.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    inputs, targets = _shapes("x", x), _shapes("y", y)
+    sizes = {shape[0] for shape in inputs if shape.rank is not None and shape[0] is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"`x` must hold as many examples in each tensor. Received: x of shapes {_shown(inputs)}")
+    for shape in targets:
+        if sizes and shape.rank is not None and shape[0] is not None and shape[0] not in sizes:
+            raise ValueError(
+                f"`y` must hold as many examples as `x`, {min(sizes)}. Received: y of shapes {_shown(targets)}"
+            )
+    for shape in inputs:
+        if views > 1 and shape.rank is not None and (shape.rank < 2 or shape[1] not in (None, views)):
+            raise ValueError(
+                f"`x` must be [B, views, ...] with views={views} on its second axis, or `views` must be 1. "
+                f"Received: views={views}, x of shapes {_shown(inputs)}"
+            )
+    if mask is not None:
+        _check_mask(mask, sizes)
+
+
+def _shapes(name, tensors):
+    flat = tf.nest.flatten(tensors)
+    if not flat or any(tensor is None for tensor in flat):
+        way_out = "; where the loss takes no targets, zeros will do" if name == "y" else ""
+        raise ValueError(
+            f"`{name}` must be a tensor or a nest of tensors [B, ...]{way_out}. Received: {name}={tensors!r}"
+        )
+    shapes = [_shape(tensor) for tensor in flat]
+    if any(shape.rank == 0 for shape in shapes):
+        raise ValueError(
+            f"`{name}` must have a leading axis of examples in each tensor; lists of numbers become one with "
+            f"np.asarray. Received: {name} of shapes {_shown(shapes)}"
+        )
+    return shapes
+
+
+def _check_mask(mask, sizes):
+    shape = _shape(mask)
+    count = min(sizes) if sizes else None
+    if shape.rank is not None and (shape.rank != 1 or (count is not None and shape[0] not in (None, count))):
+        raise ValueError(
+            f"`mask` must be [B], one entry an example, of which there are {'B' if count is None else count}. "
+            f"Received: mask of shape {tuple(shape)}"
+        )
+    known = tf.get_static_value(mask) if tf.is_tensor(mask) else mask
+    values = np.asarray([] if known is None else known)
+    other = values[(values != 0) & (values != 1)]
+    if other.size:
+        raise ValueError(f"`mask` must hold 0, for padding, and 1 only. Received: mask with an entry {other[0]}")
+
+
+def _shape(tensor):
+    return tf.TensorShape(tensor.shape if hasattr(tensor, "shape") else np.shape(tensor))
+
+
+def _shown(shapes):
+    shown = [None if shape.rank is None else tuple(shape) for shape in shapes]
+    return str(shown[0] if len(shown) == 1 else shown)
