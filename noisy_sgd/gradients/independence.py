@@ -25,7 +25,7 @@ def check(model: keras.Model, inputs) -> None:
     Tries every model once.
 
     Args:
-        model: a built Keras model.
+        model: a Keras model; one that is not built yet is built.
         inputs: its inputs, tensors or symbolic ones, any nest of [B, ...]; only shapes and types are used.
 
     Raises:
@@ -91,6 +91,8 @@ def _try_loss(loss_fn, y, predictions):
 
 def _problem(model, examples):
     """A sentence about the first thing wrong with a model, or None."""
+    if not model.built:
+        made_up.call(model, [], examples.batch(1), training=False)
     weights = made_up.weights(model)
     # Gradients come from calls in training: those are tried more thoroughly.
     for training, count in ((False, 2), (True, made_up.COUNT)):

@@ -2,7 +2,7 @@
 
 The sum of clipped gradients is bounded only if every gradient depends on one example, and private only if nothing but
 that sum carries data from step to step: BatchNormalization breaks both (it mixes examples, and keeps their running mean
-without noise).
+without noise). What other layers do, `independence` finds out by trying.
 
     validation.check_model(model)    # raises ValueError
 """
@@ -11,7 +11,7 @@ import keras
 
 
 def check_model(model: keras.Model) -> None:
-    """Refuses layers that mix examples or keep statistics of them.
+    """Refuses batch normalization, weights of half precision and activity regularizers.
 
     Raises:
         ValueError: naming the first such layer.

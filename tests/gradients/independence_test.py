@@ -54,6 +54,17 @@ class IndependenceTest(absltest.TestCase):
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
             independence.check(model, model.input)
 
+    def test_a_model_that_is_not_built_hides_nothing_either(self):
+        centre = keras.layers.Lambda(lambda x: x - keras.ops.mean(x, axis=0, keepdims=True))
+        for last in (centre, keras.layers.Identity()):
+            model = keras.Sequential([last, keras.layers.Dense(2, kernel_initializer="zeros")])
+            if last is centre:
+                with self.assertRaisesRegex(ValueError, "treat every example alone"):
+                    independence.check(model, np.ones((4, 3), np.float32))
+            else:
+                independence.check(model, np.ones((4, 3), np.float32))
+            np.testing.assert_array_equal(model.get_weights()[0], np.zeros((3, 2)))
+
     def test_mixing_in_one_direction_is_refused(self):
         model = model_of(lambda x: keras.layers.Dense(1)(keras.ops.cumsum(x, axis=0)))
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
