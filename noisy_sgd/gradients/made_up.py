@@ -83,7 +83,7 @@ def of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Exam
         inputs: its inputs, as in `tried`.
         attempt: attempt(examples).
     """
-    layers = list(model._flatten_layers(include_self=True, recursive=True))
+    layers = _all_layers(model)
     kinds, words = KINDS, WORDS
     if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
         # Where ids out of range are no error, as on a GPU, all of them look alike.
@@ -149,7 +149,7 @@ def same(a, b, relative: bool = False) -> bool:
 
 
 def _all_layers(model):
-    return model._flatten_layers(include_self=True, recursive=True)
+    return list(model._flatten_layers(include_self=True, recursive=True))
 
 
 def _examples(like, kind, size, words):
