@@ -11,7 +11,6 @@ made-up inputs, never data: it moves one example and looks at the others' output
 import weakref
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from noisy_sgd.gradients import made_up
@@ -75,6 +74,7 @@ def _try_loss(loss_fn, y, predictions):
                 "`loss` must give one value an example: from 2 examples it must return a tensor of shape (2,). "
                 f"Received: shape={tuple(losses.shape)}"
             )
+        made_up.check_finite([losses])
         for moved in range(2):
             if not made_up.same(loss_fn(*examples.batch(2, moved))[1 - moved], losses[1 - moved]):
                 return (
@@ -97,8 +97,7 @@ def _problem(model, examples):
     # Gradients come from calls in training: those are tried more thoroughly.
     for training, count in ((False, 2), (True, made_up.COUNT)):
         outputs, state = made_up.call(model, weights, examples.batch(count), training)
-        if any(not np.any(np.isfinite(_float(output))) for output in outputs):
-            raise FloatingPointError("its outputs are not finite")
+        made_up.check_finite(outputs)
         for moved in range(count):
             others = [index for index in range(count) if index != moved]
             found, after = made_up.call(model, weights, examples.batch(count, moved), training)
@@ -122,7 +121,3 @@ def _problem(model, examples):
 
 def _shapes(tensors):
     return [tuple(tensor.shape) for tensor in tf.nest.flatten(tensors)]
-
-
-def _float(tensor):
-    return np.asarray(tf.cast(tensor, tf.float64))

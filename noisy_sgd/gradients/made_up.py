@@ -52,14 +52,15 @@ def tried(
         subject: what is tried, for the error.
         like: tensors or symbolic ones, any nest of [B, ...]; only shapes and types are used.
         attempt: attempt(examples).
-        kinds: of floats, in the order to try. Defaults to all.
+        kinds: of floats and pixels, in the order to try. Defaults to all.
         words: two strings to take.
 
     Raises:
         ValueError: where it fails on all, naming the inputs and the first reason.
     """
     flat = keras.tree.flatten(like)
-    kinds = kinds if any(tf.as_dtype(tensor.dtype).is_floating for tensor in flat) else kinds[:1]
+    dtypes = [tf.as_dtype(tensor.dtype) for tensor in flat]
+    kinds = kinds if any(dtype.is_floating or dtype == tf.uint8 for dtype in dtypes) else kinds[:1]
     sizes = SIZES if any(None in tuple(tensor.shape)[1:] for tensor in flat) else SIZES[:1]
     reason = None
     for size in sizes:
@@ -148,6 +149,12 @@ def same(a, b, relative: bool = False) -> bool:
     return np.allclose(a, b, rtol=1e-3, atol=1e-4 * scale, equal_nan=True)
 
 
+def check_finite(tensors) -> None:
+    """Raises what makes `tried` go on where a tensor has no finite entry, which would be the same whatever moved."""
+    if not all(np.any(np.isfinite(np.asarray(tf.cast(tensor, tf.float64)))) for tensor in tensors):
+        raise FloatingPointError("what it returns is not finite")
+
+
 def _all_layers(model):
     return list(model._flatten_layers(include_self=True, recursive=True))
 
@@ -162,7 +169,8 @@ def _entries(like, kind, size, words, rng):
     """[1, ...] of one kind."""
     shape = [1, *(size if known is None else known for known in tuple(like.shape)[1:])]
     dtype = tf.as_dtype(like.dtype)
-    choice = rng.integers(0, 2, shape)
+    # Of pixels, 0 and 1 are nearly the same.
+    choice = rng.integers(0, 256 if dtype == tf.uint8 and kind == "normals" else 2, shape)
     if dtype == tf.string:
         return tf.gather(tf.constant(words), choice)
     if not dtype.is_floating or kind == "zeros and ones":

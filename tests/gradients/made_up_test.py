@@ -61,6 +61,22 @@ class MadeUpTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
             independence.check(mixing, mixing.input)
 
+    def test_bytes_move_as_far_as_pixels_do(self):
+        def spread(examples):
+            return float(tf.reduce_max(tf.cast(examples.batch(3), tf.float32)))
+
+        self.assertGreater(made_up.tried("`model`", keras.Input((8, 8), dtype="uint8"), spread), 200.0)
+
+    def test_losses_without_a_finite_value_show_nothing(self):
+        model = model_of(lambda x: L.Dense(3)(x), ((4,), "float32"))
+        x, y = np.ones((5, 4), np.float32), np.ones((5, 3), np.float32)
+
+        def loss_fn(y, predictions):
+            return tf.reduce_sum(y * tf.math.log(predictions), axis=1) - tf.reduce_mean(predictions)
+
+        with self.assertRaisesRegex(ValueError, "`loss` must treat every example alone"):
+            clipped_sum.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
+
     def test_every_entry_moves(self):
         like = [keras.Input((3,), dtype=dtype) for dtype in ("float32", "int64", "bool", "string", "uint8", "bfloat16")]
         for kind in made_up.KINDS:
