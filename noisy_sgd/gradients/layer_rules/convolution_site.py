@@ -183,4 +183,4 @@ class Site:
             inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
         gradients = tf.matmul(z, z, transpose_b=True)
         squares = tf.reduce_sum(tf.reshape(inputs * gradients, [-1, self.positions**2]), axis=1)
-        return squares, rounding.diagonal(inputs, gradients)
+        return squares, rounding.diagonal(inputs, gradients, self.setting)

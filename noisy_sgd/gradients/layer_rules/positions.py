@@ -115,7 +115,7 @@ def gram_norms(a, b, setting) -> tf.Tensor:
     def exactly(index):
         return tf.reduce_sum(tf.square(_form(tf.gather(a, index), tf.gather(b, index))))
 
-    return rounding.settled(squares, rounding.diagonal(inputs, gradients), exactly, setting, terms=a.shape[-2])
+    return rounding.settled(squares, rounding.diagonal(inputs, gradients, setting), exactly, setting, terms=a.shape[-2])
 
 
 def _form(a, b):

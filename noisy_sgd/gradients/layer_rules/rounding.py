@@ -19,13 +19,17 @@ import tensorflow as tf
 from noisy_sgd.gradients.layer_rules import contributions
 
 # Errors are a few units of rounding (the dtype's eps) of what was added up, whatever cancels: over layers of 4 to 256
-# positions and offsets of 0 to 1e5 at most 3.7 on a CPU, and 7.0 in what XLA makes of it there. A squared norm of fewer
-# units than this counts as lost, so that the norms of the others are right to 7e-6.
-UNITS_LEFT = {"cpu": 2.0**18, "accelerator": 2.0**19}
+# positions and offsets of 0 to 1e5 at most 8.0 on a CPU, and 7.0 in what XLA makes of it there. A squared norm of fewer
+# units than this (1/16 of what was added up in float32) counts as lost: the norms of the others are right to 8e-6.
+UNITS_LEFT = 2.0**19
 # An accelerator's bound on the error is this and the number of positions.
 UNITS_LOST = 16
-# Below this the size of the terms is no reason to do anything: the norm is at most about 1e-15.
-NEGLIGIBLE = 1e-30
+# Where terms are no larger than this, norms are about 1e-12 at most, and nothing is formed on a CPU: most such examples
+# are padding.
+NEGLIGIBLE = 1e-25
+FORMED_AT_ONCE = 4
+# Sums of squares below this many times the smallest number may have lost terms that count as 0.
+SMALLEST = {"cpu": 2.0**23, "accelerator": 2.0**40}
 
 
 def settled(
@@ -49,11 +53,11 @@ def settled(
         Squared norms [units].
     """
     eps = float(np.finfo(setting.dtype.as_numpy_dtype).eps)
-    lost = (squares < UNITS_LEFT[setting.device] * eps * magnitude) & (magnitude > NEGLIGIBLE)
+    lost = squares < UNITS_LEFT * eps * magnitude
     if setting.device != "cpu":
         worst = _unit_of_products(eps) * (UNITS_LOST + (1024 if terms is None else terms))
         return tf.where(lost, tf.abs(squares) + worst * magnitude, squares)
-    indices = tf.where(lost)
+    indices = tf.where(lost & (magnitude > NEGLIGIBLE))
 
     def body(step, found):
         index = tf.slice(indices, [step, 0], [1, 1])
@@ -64,9 +68,8 @@ def settled(
     _, found = tf.while_loop(
         lambda step, _: step < count,
         body,
-        (tf.constant(0), squares),
-        shape_invariants=(tf.TensorShape([]), squares.shape),
-        parallel_iterations=1,
+        (tf.constant(0), tf.maximum(squares, 0.0)),
+        parallel_iterations=FORMED_AT_ONCE,
     )
     return found
 
@@ -81,11 +84,12 @@ def _unit_of_products(eps):
     return 2.0**-11 if shortened and tf.config.list_logical_devices("GPU") else eps
 
 
-def diagonal(inputs: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
+def diagonal(inputs: tf.Tensor, gradients: tf.Tensor, setting: contributions.Setting) -> tf.Tensor:
     """[..., T, T] inner products of inputs and of output gradients -> their products' trace, [units].
 
-    Squares so small that they count as 0 are counted as the smallest number, which the other factor may make large.
+    Squares so small that they may have become 0 count as more than they are: the other factor may be large.
     """
-    tiny = tf.constant(np.finfo(inputs.dtype.as_numpy_dtype).tiny, inputs.dtype)
-    a, b = (tf.maximum(tf.raw_ops.MatrixDiagPart(input=one), tiny) for one in (inputs, gradients))
+    smallest = float(np.finfo(setting.dtype.as_numpy_dtype).tiny) * SMALLEST[setting.device]
+    smallest = tf.constant(smallest, setting.dtype)
+    a, b = (tf.maximum(tf.raw_ops.MatrixDiagPart(input=one), smallest) for one in (inputs, gradients))
     return tf.reduce_sum(a * b, axis=list(range(1, a.shape.rank)))
