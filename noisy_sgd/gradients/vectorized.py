@@ -65,7 +65,10 @@ def _clipped_sum(model, loss_fn, x, y, clip, present, views):
     losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
     squares = [tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]
     layers = list(clipping.layers_of(model).values())
-    norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
+    if squares:
+        norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
+    else:
+        norms, factors = tf.zeros_like(losses), []
     finite = present & tf.math.is_finite(norms)
     values = []
     for gradient, factor in zip(gradients, factors, strict=True):

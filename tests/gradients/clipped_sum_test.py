@@ -246,6 +246,14 @@ class ClippedGradientSumTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, message):
             clipped_sum.clipped_gradient_sum(**{**usual, **arguments})
 
+    @parameterized.parameters("vectorized", "book_keeping")
+    def test_without_trainable_weights_there_is_nothing_to_sum(self, engine):
+        model = small_network()
+        model.trainable = False
+        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=1.0, engine=engine)
+        self.assertEqual(actual.values, [])
+        np.testing.assert_array_equal(actual.norms, np.zeros(6))
+
     def test_float16_is_refused(self):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16")])
         with self.assertRaisesRegex(ValueError, "`model` must not compute in float16.*use mixed_bfloat16"):
