@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipped_sum, clipping, independence, plain, validation
+from noisy_sgd.gradients import arguments, clipped_sum, clipping, independence, plain, validation
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import (
     budget,
@@ -108,11 +108,7 @@ class PrivateModel(keras.Model):
                     f"DPSGD has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
                 )
             batch_size = optimizer.batch_size
-        if "float16" in {layer.compute_dtype for layer in self._flatten_layers()}:
-            raise ValueError(
-                "`model` must not compute in float16, whose loss scaling clipping would see; use mixed_bfloat16. "
-                f"Received: compute_dtype={self.compute_dtype}"
-            )
+        arguments.check_precision(self)
         clipped_sum.engine_named(engine)
         matched_loss = per_example_loss.from_keras(loss, loss_weights, self.output_names)
         matched_loss.matched(None, self.output)
