@@ -9,6 +9,7 @@ examples: every tap must have as many rows, and a row may change only where its 
 
 import weakref
 
+import numpy as np
 import tensorflow as tf
 
 from noisy_sgd.gradients import layer_rules, made_up, recording
@@ -87,7 +88,8 @@ class _Rows:
                     rows = tensor.shape[0] if tensor.shape.rank else "no"
                     self._note(layer, f"it is called on {rows} rows for {count} made-up examples")
                 elif moved is None:
-                    self._before.append(tensor)
+                    # A copy, whose memory goes back to the system; TensorFlow would keep it.
+                    self._before.append(np.array(tensor))
                 elif not _same_rows(next(before, None), tensor, others):
                     self._note(layer, "its rows are not the examples: one changes with another example")
             return traced.outputs

@@ -9,12 +9,23 @@
 same two methods.
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import arguments, clipped_sum, clipping, independence, plain, validation
+from noisy_sgd.gradients import (
+    arguments,
+    clipped_sum,
+    clipping,
+    independence,
+    layer_rules,
+    placement,
+    plain,
+    recording,
+    validation,
+)
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.training import (
     budget,
@@ -115,6 +126,10 @@ class PrivateModel(keras.Model):
         validation.check_model(self)
         if isinstance(optimizer, dp_sgd.DPSGD):
             independence.check(self, self.input)
+            if engine != "vectorized":
+                # Here and not while the step is traced, where what it frees would lie between what stays.
+                with contextlib.suppress(layer_rules.NoRuleError):
+                    placement.check(self, recording.layers_with_weights(self), self.input)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -171,9 +186,15 @@ class PrivateModel(keras.Model):
         Returns:
             An `Accumulated`.
         """
+        # What is called once needs no graph of its own, which TensorFlow would hold beside the one it is called in.
+        in_own_graph = tf.executing_eagerly() or self._jit_gradients
+        compute = self._gradients if in_own_graph else self._compute_gradients
+        return self._accumulate(compute, x, y, sample_weight, mask=mask)
+
+    def _accumulate(self, compute, x, y, sample_weight=None, *, mask):
         targets = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
         self._matched_loss.matched(targets, self.output)
-        seen, values, unclipped = self._gradients(x, targets, mask)
+        seen, values, unclipped = compute(x, targets, mask)
         present = tf.shape(seen.losses)[0] if mask is None else tf.math.count_nonzero(mask)
         self._running_sum.add(values, present, unclipped)
         return seen
@@ -335,7 +356,7 @@ class PrivateModel(keras.Model):
         whole = tf.maximum(size, 1) if self._batch_size is None else -(-self._batch_size // replicas)
         batch = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
         return microbatches.map_in_order(
-            lambda microbatch, mask: self.accumulate(*microbatch, mask=mask)[:2],
+            lambda microbatch, mask: self._accumulate(self._gradients, *microbatch, mask=mask)[:2],
             (x, *batch),
             size,
             self._microbatch_size or whole,
