@@ -19,6 +19,8 @@ import tensorflow as tf
 from noisy_sgd.mechanisms import tf_privacy
 
 GEOMETRIES = ("isotropic", "multiplicative", "mirrored")
+# Noise of no more than this may be drawn while the sums are computed, which is faster on idle cores.
+DRAWN_EARLY_BYTES = 16 * 2**20
 
 
 class GlobalState(NamedTuple):
@@ -138,8 +140,9 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
 
 def _add_noise(geometry, sums, like, stddev, key, state: GlobalState):
     flat = tf.nest.flatten(sums)
-    # Noise drawn sooner would wait in memory beside all that the sums are computed from.
-    with tf.control_dependencies([tf.group(*flat)]):
+    # Drawn sooner, it would wait in memory beside all that the sums are computed from.
+    large = sum(value.shape.num_elements() * value.dtype.size for value in flat) > DRAWN_EARLY_BYTES
+    with tf.control_dependencies([tf.group(*flat)] if large else []):
         noise = draw(geometry, tf.nest.flatten(like), key, state.step)
     scales = {dtype: tf.cast(stddev, dtype) * state.share for dtype in {value.dtype for value in flat}}
     noised = [value + scales[value.dtype] * z for value, z in zip(flat, noise, strict=True)]
