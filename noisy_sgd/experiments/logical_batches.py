@@ -6,13 +6,14 @@ Every time is of as many examples, one step of the largest batch size. Because m
 run between two runs of the smallest, in an order that moves on from round to round, and a ratio is that to the mean of
 the two. The steps stream their microbatches as the training binaries do. What a step does once, noise and update
 (`finish_ms`, timed on its own), counts B times less in the time of an example: `us_per_example` is without it, and so
-are the ratios. Peak memory is above the process without models; every batch size has one, made before.
+are the ratios; `cpu_us_per_example` and its ratio are the processor time of all threads, which waiting cores do not
+change. Peak memory is above the process without models; every batch size has one, made before.
 """
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from scipy import stats
 
@@ -43,34 +44,41 @@ def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BA
                 size = others[(index + place) % len(others)]
                 cases[size].time()
                 cases[smallest].time()
-                beside[size].append(statistics.mean(cases[smallest].totals[-2:]))
+                beside[size].append([(a + b) / 2 for a, b in zip(*cases[smallest].totals[-2:], strict=True)])
         for size, case in cases.items():
             pairs = zip(case.totals, beside[size], strict=True) if size in beside else ()
-            ratios = [case.each(own) / cases[smallest].each(other) for own, other in pairs]
+            pairs = [(case.each(own), cases[smallest].each(other)) for own, other in pairs]
+            ratios, cpu_ratios = ([own[kind] / other[kind] for own, other in pairs] for kind in range(2))
+            seconds, cpu_seconds = case.each([statistics.median(kind) for kind in zip(*case.totals, strict=True)])
             yield {
                 "workload": settings.workload,
                 "algorithm": algorithm,
                 "batch_size": size,
                 "microbatch_size": settings.microbatch_size,
                 "rounds": settings.num_rounds,
-                "us_per_example": round(1e6 * case.each(statistics.median(case.totals)), 2),
-                "finish_ms": round(1e3 * statistics.median(case.finishes), 3),
+                "us_per_example": round(1e6 * seconds, 2),
+                "finish_ms": round(1e3 * case.once[0], 3),
                 "ratio_to_smallest": round(statistics.median(ratios), 4) if ratios else None,
                 "ratio_interval": _interval(ratios),
+                "cpu_us_per_example": round(1e6 * cpu_seconds, 2),
+                "cpu_ratio_to_smallest": round(statistics.median(cpu_ratios), 4) if ratios else None,
+                "cpu_ratio_interval": _interval(cpu_ratios),
                 "peak_memory_mib": None if before is None else round(max(case.peaks) - before, 1),
             }
 
 
 @dataclasses.dataclass
 class _Case:
-    """Steps of one batch size: how to run and to finish them, and the seconds and peaks of all runs so far."""
+    """Steps of one batch size: how to run and to finish them, and of all runs so far the (seconds, CPU seconds), and
+    the peaks.
+    """
 
     batch_size: int
     num_examples: int
     run: Callable[[], None]
     finish: Callable[[], None]
-    totals: list[float] = dataclasses.field(default_factory=list)
-    finishes: list[float] = dataclasses.field(default_factory=list)
+    totals: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    finishes: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     peaks: list[float] = dataclasses.field(default_factory=list)
 
     def time(self) -> None:
@@ -79,9 +87,16 @@ class _Case:
         self.peaks.append(memory.peak() or 0.0)
         self.finishes.append(_seconds(self.finish))
 
-    def each(self, total: float) -> float:
-        """Seconds of an example in a run of `total` seconds, without what a step does once."""
-        return total / self.num_examples - statistics.median(self.finishes) / self.batch_size
+    @property
+    def once(self) -> list[float]:
+        """What a step does once: seconds, and CPU seconds."""
+        return [statistics.median(kind) for kind in zip(*self.finishes, strict=True)]
+
+    def each(self, totals: Sequence[float]) -> list[float]:
+        """Of an example, without what a step does once: seconds, and CPU seconds."""
+        return [
+            total / self.num_examples - once / self.batch_size for total, once in zip(totals, self.once, strict=True)
+        ]
 
 
 def _interval(values: list[float]) -> list[float] | None:
@@ -91,10 +106,10 @@ def _interval(values: list[float]) -> list[float] | None:
     return [round(float(end), 4) for end in stats.quantile_test(values, p=0.5).confidence_interval(0.95)]
 
 
-def _seconds(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
+def _seconds(run: Callable[[], None]) -> tuple[float, float]:
+    start, cpu_start = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - cpu_start
 
 
 def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:

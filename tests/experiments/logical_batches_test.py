@@ -18,13 +18,15 @@ class LogicalBatchesTest(parameterized.TestCase):
         self.assertEqual([line["algorithm"] for line in lines], ["noisy_sgd"] * 2 + ["dp_sgd"] * 2)
         for line in lines:
             self.assertGreater(line["us_per_example"], 0)
+            self.assertGreater(line["cpu_us_per_example"], 0)
             if pathlib.Path("/proc/self/status").exists():
                 self.assertGreater(line["peak_memory_mib"], 0)
             self.assertGreater(line["finish_ms"], 0)
         self.assertIsNone(lines[0]["ratio_to_smallest"])
         for line in lines[1::2]:
-            low, high = line["ratio_interval"]
-            self.assertBetween(line["ratio_to_smallest"], low, high)
+            for kind in ("", "cpu_"):
+                low, high = line[f"{kind}ratio_interval"]
+                self.assertBetween(line[f"{kind}ratio_to_smallest"], low, high)
 
     @parameterized.parameters(
         ({"sweep": "size"}, "`--sweep` must be one of batch_size, input"),
