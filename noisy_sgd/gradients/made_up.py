@@ -90,7 +90,9 @@ def of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Exam
         # Where ids out of range are no error, as on a GPU, all of them look alike.
         kinds = (KINDS[1], KINDS[0], KINDS[2])
     for layer in layers:
-        known = [word for word in getattr(layer, "get_vocabulary", list)() if isinstance(word, str)]
+        if not isinstance(layer, keras.layers.StringLookup | keras.layers.TextVectorization):
+            continue
+        known = [word for word in layer.get_vocabulary() if isinstance(word, str)]
         if len(known) > 1:
             words = tuple(known[-2:])
     symbolic = getattr(model, "inputs", None)

@@ -2,11 +2,13 @@
 
 As many rows as examples prove nothing: a model may put time first, look up one position embedding for all examples, or
 turn the batch round and back, and at one batch size every count is right. So the model runs on 2 and on 3 made-up
-examples: every tap must have as many rows, and a row may change only where its example is moved.
+examples: every tap must have as many rows, a row may change only where its example is moved, and the gradient of an
+example's outputs may reach its own row alone.
 
     placement.check(model, layers, x)    # raises layer_rules.NoRuleError
 """
 
+import concurrent.futures
 import weakref
 
 import numpy as np
@@ -53,6 +55,40 @@ def _misplaced(model, layers, examples):
             made_up.call(model, weights, examples.batch(count, moved), training=True)
         if rows.problem is not None:
             return rows.problem
+    # In a thread of its own: in this one `tf.init_scope` keeps tapes from recording.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        inputs = examples.batch(made_up.COUNT)
+        return thread.submit(_mixed_gradients, model, layers, weights, inputs).result()
+
+
+def _mixed_gradients(model, layers, weights, inputs):
+    """(index of a layer, why it cannot be served) where one example's outputs have a gradient at another's row."""
+    taps = []
+
+    def record(layer, rule, usual, args, kwargs):
+        traced = rule.forward(layer_rules.Tape(tape, lambda slope: []), layer, *args, **kwargs)
+        for tap in traced.taps:
+            tape.watch(tap)
+            taps.append(tap)
+            indices.append(numbers[id(layer)])
+        return traced.outputs
+
+    numbers, indices = {id(layer): index for index, (layer, _) in enumerate(layers)}, []
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        with recording.routed(layers, record):
+            outputs, _ = made_up.call(model, weights, inputs, training=True)
+        outputs = [output for output in outputs if output.dtype.is_floating]
+        # Entries must not cancel, as probabilities do, which add up to 1.
+        rng = np.random.default_rng(2)
+        slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
+        pairs = list(zip(outputs, slopes, strict=True))
+        each = [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(made_up.COUNT)]
+    for i, of_one in enumerate(each):
+        for index, gradient in zip(indices, tape.gradient(of_one, taps), strict=True):
+            others = [] if gradient is None else [row for row in range(made_up.COUNT) if row != i]
+            rows = [np.asarray(tf.cast(tf.gather(tf.convert_to_tensor(gradient), row), tf.float64)) for row in others]
+            if any(np.any(row[np.isfinite(row)]) for row in rows):
+                return index, "its rows are not the examples: one has a part in another example's outputs"
     return None
 
 

@@ -139,7 +139,7 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
 
 
 def _add_noise(geometry, sums, like, stddev, key, state: GlobalState):
-    flat = tf.nest.flatten(sums)
+    flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(sums)]
     # Drawn sooner, it would wait in memory beside all that the sums are computed from.
     large = sum(value.shape.num_elements() * value.dtype.size for value in flat) > DRAWN_EARLY_BYTES
     with tf.control_dependencies([tf.group(*flat)] if large else []):

@@ -42,6 +42,7 @@ class IndependenceTest(absltest.TestCase):
             lambda x: dense(x - keras.ops.mean(x, axis=0, keepdims=True)),
             lambda x: keras.ops.softmax(dense(x), axis=0),
             lambda x: MixesInTraining()(dense(x)),
+            lambda x: 1e-7 * (dense(x) - keras.ops.mean(dense(x), axis=0, keepdims=True)),
         ):
             model = model_of(function)
             with self.assertRaisesRegex(ValueError, "treat every example alone"):
@@ -95,6 +96,11 @@ class IndependenceTest(absltest.TestCase):
             self.assertEqual(float(counts.layers[1].kept.numpy()), 0.0)
         normed = model_of(lambda x: keras.layers.SpectralNormalization(keras.layers.Dense(2))(x))
         independence.check(normed, normed.input)
+
+    def test_variables_that_move_slowly_are_refused_too(self):
+        model = model_of(lambda x: Keeps(True)(1e-9 * keras.layers.Dense(3)(x)))
+        with self.assertRaisesRegex(ValueError, "keep nothing of its inputs.*Received: variable=keeps/kept"):
+            independence.check(model, model.input)
 
     def test_mixing_of_three_examples_only_is_refused(self):
         model = model_of(lambda x: keras.layers.Dense(1)(keras.ops.roll(x, 2, axis=0)))

@@ -55,6 +55,11 @@ MISPLACED = (
         lambda x: ops.flip(normalizer_free.SkipGain(0.5, name="copies")(ops.flip(x, 0)), 0),
         "'copies'.*not the examples",
     ),
+    (
+        "constant",
+        lambda x: x * ops.mean(L.Dense(1, name="constant")(ops.zeros_like(x) + 1.0), axis=0, keepdims=True),
+        "'constant'.*part in another",
+    ),
     # At 2 examples there are as many rows.
     ("two", lambda x: ops.flip(timemajor(ops.flip(x[:, :2], 0)), 0), "'late'"),
 )

@@ -53,6 +53,14 @@ class QueryTest(parameterized.TestCase):
         np.testing.assert_allclose(result[0], [0.6 + 0.3, 0.8 + 0.4], rtol=1e-6)
         self.assertEqual(state.step, 1)
 
+    def test_arrays_and_tensors_get_the_same_noise(self):
+        query = gaussian.GaussianSumQuery(1.0, 2.5, KEY)
+        array = np.arange(3, dtype=np.float32)
+        results = [
+            query.get_noised_result([value], gaussian.GlobalState(3))[0][0] for value in (array, tf.constant(array))
+        ]
+        np.testing.assert_array_equal(*results)
+
     def test_the_event_is_what_was_added(self):
         query = gaussian.GaussianSumQuery(l2_norm_clip=2.0, stddev=3.0, key=KEY)
         zeros = [tf.zeros([200_000]), tf.zeros([100, 1000])]
