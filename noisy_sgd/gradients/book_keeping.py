@@ -17,9 +17,8 @@ import contextlib
 import math
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
-from noisy_sgd.gradients import clipping, layer_rules, placement, recording, vectorized
+from noisy_sgd.gradients import clipping, devices, layer_rules, placement, recording, vectorized
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
@@ -280,7 +279,4 @@ def _precision(model):
 
 def _device():
     """ "cpu" or "accelerator"; what XLA compiles counts as an accelerator."""
-    if not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
-        return "accelerator"
-    found = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    return "accelerator" if found else "cpu"
+    return "accelerator" if devices.in_xla() or devices.accelerators() else "cpu"

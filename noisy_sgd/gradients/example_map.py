@@ -14,7 +14,8 @@ import weakref
 
 import keras
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
+
+from noisy_sgd.gradients import devices
 
 _BATCHED_PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 _WARNED: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
@@ -31,7 +32,7 @@ def over_examples(function, elements, model: keras.Model):
     Returns:
         The function's nest, its tensors stacked to [B, ...].
     """
-    if in_xla():
+    if devices.in_xla():
         return tf.vectorized_map(function, elements)
     vectorized = _traced(lambda *elems: tf.vectorized_map(function, elems), elements)
     product = _broadcast_product(vectorized.graph)
@@ -56,11 +57,6 @@ def _warn(model, product):
             product.name,
             product.type,
         )
-
-
-def in_xla() -> bool:
-    """Whether what is traced now is compiled by XLA."""
-    return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def _traced(function, elements):
@@ -93,5 +89,4 @@ def _broadcasts(a, b):
 
 def _on_cpu(operation):
     device = tf.DeviceSpec.from_string(operation.device).device_type
-    accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    return device == "CPU" or (device is None and not accelerators)
+    return device == "CPU" or (device is None and not devices.accelerators())
