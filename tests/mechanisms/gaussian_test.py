@@ -61,6 +61,24 @@ class QueryTest(parameterized.TestCase):
         ]
         np.testing.assert_array_equal(*results)
 
+    def test_large_noise_waits_for_the_sums_and_small_noise_does_not(self):
+        query = gaussian.GaussianSumQuery(1.0, 2.5, KEY)
+
+        @tf.function
+        def noised(value):
+            return query.get_noised_result([tf.sin(value)], gaussian.GlobalState(3))[0][0]
+
+        for size, waits in ((2**10, False), (2**23, True)):
+            graph = noised.get_concrete_function(tf.TensorSpec([size])).graph
+            (drawn,) = [op for op in graph.get_operations() if op.type.startswith("StatelessRandomNormal")]
+            reached, pending = set(), [drawn]
+            while pending:
+                op = pending.pop()
+                if op.name not in reached:
+                    reached.add(op.name)
+                    pending.extend([tensor.op for tensor in op.inputs] + list(op.control_inputs))
+            self.assertEqual("Sin" in reached, waits)
+
     def test_the_event_is_what_was_added(self):
         query = gaussian.GaussianSumQuery(l2_norm_clip=2.0, stddev=3.0, key=KEY)
         zeros = [tf.zeros([200_000]), tf.zeros([100, 1000])]
