@@ -101,7 +101,8 @@ class PrivateModel(keras.Model):
                 views, and the gradient is clipped once. Evaluation and prediction take inputs [B, ...]. Defaults to 1.
 
         Raises:
-            ValueError: for an argument out of range, or a model that `noisy_sgd.gradients.validation` refuses.
+            ValueError: for an argument out of range, or a model that `noisy_sgd.gradients.validation` or, with `DPSGD`,
+                `independence` refuses.
         """
         optimizer = keras.optimizers.get(optimizer)
         _check_size("microbatch_size", microbatch_size)
