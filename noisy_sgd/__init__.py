@@ -4,7 +4,9 @@ Importing the package imports nothing heavy; a public name or a submodule is loa
 
     import noisy_sgd
     optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256)
-    epsilon = noisy_sgd.privacy.epsilon(1.1, batch_size=256, num_examples=60_000, num_steps=1_000, delta=1e-5)
+    epsilon = noisy_sgd.privacy.epsilon(
+        1.1, batch_size=256, num_examples=60_000, num_steps=1_000, delta=1e-5, sampling="shuffled"
+    )
 """
 
 import importlib

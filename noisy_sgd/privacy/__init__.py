@@ -1,7 +1,7 @@
 """What a run may claim about privacy: accounting, calibration, total amount of noise, and the statement in words.
 
-privacy.epsilon(2.5, 16384, 1281167, 72000, 8e-7)               # 7.465 (PLD; 7.954 by RDP)
-privacy.noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7)  # the least noise that keeps epsilon at most 8
+privacy.epsilon(2.5, 16384, 1281167, 72000, 8e-7, sampling="poisson")               # 7.465 (PLD; 7.954 by RDP)
+privacy.noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7, sampling="poisson")  # the least noise for epsilon = 8
 privacy.statement.statement("dp_sgd", ...).text                 # what a run prints before it trains
 """
 

@@ -17,7 +17,7 @@ shuffled, the example's own place stays and contributes nothing, for otherwise t
 exactly. No accountant takes Poisson sampling with "replace_one"; there a replacement is a removal and an addition, and
 (2 epsilon, (1 + e^epsilon) delta) is claimed of an add-or-remove (epsilon, delta).
 
-    epsilon(2.5, 16384, 1281167, 72000, delta=8e-7, accountant="rdp")    # 7.954
+    epsilon(2.5, 16384, 1281167, 72000, delta=8e-7, sampling="poisson", accountant="rdp")    # 7.954
     epsilon(1.0, 64, 1797, 280, delta=1e-5, sampling="shuffled")         # ten epochs started: the Gaussian ten times
 """
 
@@ -52,8 +52,9 @@ def epsilon(
     num_examples: int,
     num_steps: int,
     delta: float,
+    *,
+    sampling: str,
     accountant: str = "pld",
-    sampling: str = "poisson",
     neighbours: str = "add_or_remove",
     capacity: int | None = None,
 ) -> float:
@@ -66,9 +67,10 @@ def epsilon(
         num_examples: number of training examples N, itself public.
         num_steps: number of noisy steps; 0 gives 0.
         delta: probability in (0, 1), well below 1 / num_examples.
+        sampling: how the batches are drawn, "poisson" or "shuffled", which gives no amplification. It has no default:
+            Keras' `fit` shuffles, and the amplified number would be far too small for it.
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
-        sampling: "poisson", or "shuffled", which gives no amplification. Defaults to "poisson".
         neighbours: "add_or_remove" or "replace_one" of one example. Defaults to "add_or_remove".
         capacity: where Poisson batches are cut off at so many examples, M; a part of delta pays for that (see
             `truncation`). Defaults to None, batches of any size.
@@ -79,7 +81,7 @@ def epsilon(
     Raises:
         ValueError: for an argument out of its range, or a batch larger than the data.
     """
-    done = event(noise_multiplier, batch_size, num_examples, num_steps, sampling)
+    done = event(noise_multiplier, batch_size, num_examples, num_steps, sampling=sampling)
     delta = arguments.real("delta", delta, above=0, below=1)
     if capacity is None:
         return _remembered(done, delta, accountant, neighbours)
@@ -93,12 +95,12 @@ def epsilon(
 
 
 def event(
-    noise_multiplier: float, batch_size: int, num_examples: int, num_steps: int, sampling: str = "poisson"
+    noise_multiplier: float, batch_size: int, num_examples: int, num_steps: int, *, sampling: str
 ) -> dp_accounting.DpEvent:
     """The run as dp_accounting describes it, noise in units of one clip norm; the arguments are those of `epsilon`."""
     noise_multiplier = arguments.real("noise_multiplier", noise_multiplier, least=0)
     mechanism_event = dp_accounting.GaussianDpEvent(noise_multiplier)
-    return event_of_steps(mechanism_event, batch_size, num_examples, num_steps, sampling)
+    return event_of_steps(mechanism_event, batch_size, num_examples, num_steps, sampling=sampling)
 
 
 def event_of_steps(
@@ -106,6 +108,7 @@ def event_of_steps(
     batch_size: int,
     num_examples: int,
     num_steps: int,
+    *,
     sampling: str,
 ) -> dp_accounting.DpEvent:
     """The run whose every step did `mechanism_event` (the event that the mechanism itself emits) on a sampled batch.

@@ -3,8 +3,8 @@
 RDP, which is cheap, brackets the answer; only then is the chosen accountant asked, at a handful of points. Whatever is
 returned has itself been accounted for and lies within the budget.
 
-    noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7)    # the least noise (four digits and more) with epsilon <= 8
-    steps_for(8.0, 2.5, 16384, 1281167, 8e-7)                 # the most steps with epsilon <= 8
+    noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7, sampling="poisson")    # the least noise with epsilon <= 8
+    steps_for(8.0, 2.5, 16384, 1281167, 8e-7, sampling="poisson")                 # the most steps with epsilon <= 8
 """
 
 import math
@@ -21,8 +21,9 @@ def noise_multiplier_for(
     num_examples: int,
     num_steps: int,
     delta: float,
+    *,
+    sampling: str,
     accountant: str = "pld",
-    sampling: str = "poisson",
     neighbours: str = "add_or_remove",
 ) -> float:
     """The least noise multiplier that keeps `accounting.epsilon` at or below `epsilon`, rounded up in its fifth digit.
@@ -33,8 +34,8 @@ def noise_multiplier_for(
         num_examples: N.
         num_steps: number of noisy steps; 0 needs no noise.
         delta: in (0, 1).
+        sampling: "poisson" or "shuffled"; Keras' `fit` shuffles.
         accountant: "pld" or "rdp". Defaults to "pld".
-        sampling: "poisson" or "shuffled". Defaults to "poisson".
         neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
     Returns:
@@ -47,7 +48,14 @@ def noise_multiplier_for(
 
     def spent(noise_multiplier: float, accountant: str) -> float:
         return accounting.epsilon(
-            noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours
+            noise_multiplier,
+            batch_size,
+            num_examples,
+            num_steps,
+            delta,
+            sampling=sampling,
+            accountant=accountant,
+            neighbours=neighbours,
         )
 
     if spent(0.0, accountant) <= epsilon:
@@ -75,8 +83,9 @@ def steps_for(
     batch_size: int,
     num_examples: int,
     delta: float,
+    *,
+    sampling: str,
     accountant: str = "pld",
-    sampling: str = "poisson",
     neighbours: str = "add_or_remove",
     capacity: int | None = None,
 ) -> int:
@@ -88,9 +97,8 @@ def steps_for(
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
-        accountant: "pld" or "rdp". Defaults to "pld".
         sampling: "poisson" or "shuffled", which counts whole epochs: one started is spent.
-            Defaults to "poisson".
+        accountant: "pld" or "rdp". Defaults to "pld".
         neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
         capacity: where Poisson batches are cut off. Defaults to None, nowhere.
 
@@ -106,7 +114,15 @@ def steps_for(
     def spent(strides: int, accountant: str) -> float:
         num_steps = strides * stride
         return accounting.epsilon(
-            noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours, capacity
+            noise_multiplier,
+            batch_size,
+            num_examples,
+            num_steps,
+            delta,
+            sampling=sampling,
+            accountant=accountant,
+            neighbours=neighbours,
+            capacity=capacity,
         )
 
     fits, limit = 0, LARGEST_NUM_STEPS // stride

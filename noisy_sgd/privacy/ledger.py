@@ -204,7 +204,15 @@ def spent(
     """
     num_steps = counted_steps(ledger, batch_size, num_examples, sampling)
     return accounting.epsilon(
-        noise_multiplier, batch_size, num_examples, num_steps, delta, accountant, sampling, neighbours, capacity
+        noise_multiplier,
+        batch_size,
+        num_examples,
+        num_steps,
+        delta,
+        sampling=sampling,
+        accountant=accountant,
+        neighbours=neighbours,
+        capacity=capacity,
     )
 
 

@@ -10,7 +10,7 @@ from scipy import optimize, stats
 from noisy_sgd import privacy
 from noisy_sgd.privacy import accounting
 
-DIGITS = {"batch_size": 64, "num_examples": 1797, "num_steps": 280, "delta": 1e-5}
+DIGITS = {"batch_size": 64, "num_examples": 1797, "num_steps": 280, "delta": 1e-5, "sampling": "poisson"}
 
 
 def gaussian_delta(noise_multiplier: float, epsilon: float) -> float:
@@ -61,7 +61,7 @@ class ClosedFormTest(parameterized.TestCase):
         self.assertLessEqual(needed, single)
 
     def test_replacing_under_poisson_covers_the_exact_cost_at_full_batches(self):
-        found = privacy.epsilon(5.0, 10, 10, 1, 1e-5, neighbours="replace_one")
+        found = privacy.epsilon(5.0, 10, 10, 1, 1e-5, sampling="poisson", neighbours="replace_one")
         self.assertGreater(found, gaussian_epsilon(2.5, 1e-5))
 
 
@@ -74,9 +74,9 @@ class PaperTest(parameterized.TestCase):
     )
     def test_published_epsilons(self, noise_multiplier, batch_size, num_examples, num_steps, delta, expected):
         arguments = (noise_multiplier, batch_size, num_examples, num_steps, delta)
-        by_rdp = privacy.epsilon(*arguments, accountant="rdp")
+        by_rdp = privacy.epsilon(*arguments, sampling="poisson", accountant="rdp")
         np.testing.assert_allclose(by_rdp, expected, atol=0.006)
-        by_pld = privacy.epsilon(*arguments)
+        by_pld = privacy.epsilon(*arguments, sampling="poisson")
         self.assertBetween(by_pld / by_rdp, 0.9, 0.95)
 
     def test_pld_is_dp_accountings_own(self):
@@ -84,7 +84,7 @@ class PaperTest(parameterized.TestCase):
             dp_accounting.PoissonSampledDpEvent(4096 / 50000, dp_accounting.GaussianDpEvent(10.0)), 875
         )
         expected = dp_accounting.pld.PLDAccountant().compose(event).get_epsilon(1e-5)
-        self.assertEqual(privacy.epsilon(10.0, 4096, 50000, 875, 1e-5), expected)
+        self.assertEqual(privacy.epsilon(10.0, 4096, 50000, 875, 1e-5, sampling="poisson"), expected)
 
 
 class OrderTest(parameterized.TestCase):
@@ -93,9 +93,8 @@ class OrderTest(parameterized.TestCase):
     )
     def test_monotone_in_noise_steps_and_delta(self, accountant, sampling, neighbours):
         def spent(noise_multiplier=4.0, num_steps=280, delta=1e-5, batch_size=64):
-            return privacy.epsilon(
-                noise_multiplier, batch_size, 1797, num_steps, delta, accountant, sampling, neighbours
-            )
+            choices = {"accountant": accountant, "sampling": sampling, "neighbours": neighbours}
+            return privacy.epsilon(noise_multiplier, batch_size, 1797, num_steps, delta, **choices)
 
         reference = spent()
         self.assertLess(spent(noise_multiplier=4.2), reference)
@@ -106,7 +105,7 @@ class OrderTest(parameterized.TestCase):
     @parameterized.product(sampling=accounting.SAMPLINGS, accountant=accounting.ACCOUNTANTS)
     def test_replacing_costs_more_than_adding_or_removing(self, sampling, accountant):
         both = [
-            privacy.epsilon(4.0, **DIGITS, sampling=sampling, accountant=accountant, neighbours=n)
+            privacy.epsilon(4.0, **{**DIGITS, "sampling": sampling}, accountant=accountant, neighbours=n)
             for n in accounting.NEIGHBOURS
         ]
         self.assertGreater(both[1], 1.9 * both[0])
@@ -114,21 +113,22 @@ class OrderTest(parameterized.TestCase):
     @parameterized.parameters(1e3, 1e6, 1e12)
     def test_enormous_noise_survives_rounding(self, noise_multiplier):
         for accountant in accounting.ACCOUNTANTS:
-            found = privacy.epsilon(noise_multiplier, 1, 1797, 280, 1e-5, accountant)
+            found = privacy.epsilon(noise_multiplier, 1, 1797, 280, 1e-5, sampling="poisson", accountant=accountant)
             self.assertBetween(found, 0.0, 0.01)
 
     def test_sampling_amplifies_and_shuffling_is_not_said_to(self):
-        self.assertLess(3 * privacy.epsilon(4.0, **DIGITS), privacy.epsilon(4.0, **DIGITS, sampling="shuffled"))
+        shuffled = {**DIGITS, "sampling": "shuffled"}
+        self.assertLess(3 * privacy.epsilon(4.0, **DIGITS), privacy.epsilon(4.0, **shuffled))
 
     def test_no_steps_cost_nothing_and_no_noise_everything(self):
         for accountant in accounting.ACCOUNTANTS:
             for neighbours in accounting.NEIGHBOURS:
                 for sampling in accounting.SAMPLINGS:
-                    rest = (1e-5, accountant, sampling, neighbours)
-                    self.assertEqual(privacy.epsilon(1.0, 64, 1797, 0, *rest), 0.0)
-                    self.assertEqual(privacy.epsilon(0.0, 64, 1797, 0, *rest), 0.0)
-                    self.assertEqual(privacy.epsilon(0.0, 64, 1797, 1, *rest), math.inf)
-                    self.assertEqual(privacy.epsilon(1e-200, 64, 1797, 1, *rest), math.inf)
+                    rest = {"delta": 1e-5, "accountant": accountant, "sampling": sampling, "neighbours": neighbours}
+                    self.assertEqual(privacy.epsilon(1.0, 64, 1797, 0, **rest), 0.0)
+                    self.assertEqual(privacy.epsilon(0.0, 64, 1797, 0, **rest), 0.0)
+                    self.assertEqual(privacy.epsilon(0.0, 64, 1797, 1, **rest), math.inf)
+                    self.assertEqual(privacy.epsilon(1e-200, 64, 1797, 1, **rest), math.inf)
 
     @parameterized.parameters("poisson", "shuffled")
     def test_hopelessly_little_noise_is_answered_at_once_and_never_too_low(self, sampling):
@@ -143,20 +143,20 @@ class EventTest(parameterized.TestCase):
     def test_events_of_runs(self):
         gaussian = dp_accounting.GaussianDpEvent(1.5)
         self.assertEqual(
-            accounting.event(1.5, 64, 1797, 280),
+            accounting.event(1.5, 64, 1797, 280, sampling="poisson"),
             dp_accounting.SelfComposedDpEvent(dp_accounting.PoissonSampledDpEvent(64 / 1797, gaussian), 280),
         )
         self.assertEqual(
-            accounting.event(1.5, 64, 1797, 280, "shuffled"), dp_accounting.SelfComposedDpEvent(gaussian, 10)
+            accounting.event(1.5, 64, 1797, 280, sampling="shuffled"), dp_accounting.SelfComposedDpEvent(gaussian, 10)
         )
-        self.assertEqual(accounting.event(1.5, 64, 1797, 0), dp_accounting.NoOpDpEvent())
+        self.assertEqual(accounting.event(1.5, 64, 1797, 0, sampling="poisson"), dp_accounting.NoOpDpEvent())
 
     def test_what_the_mechanism_did_is_what_is_accounted(self):
-        done = accounting.event_of_steps(dp_accounting.GaussianDpEvent(1.5), 64, 1797, 280, "poisson")
+        done = accounting.event_of_steps(dp_accounting.GaussianDpEvent(1.5), 64, 1797, 280, sampling="poisson")
         self.assertEqual(
             accounting.epsilon_of_event(done, 1e-5, "rdp"), privacy.epsilon(1.5, **DIGITS, accountant="rdp")
         )
-        unclipped = accounting.event_of_steps(dp_accounting.NonPrivateDpEvent(), 64, 1797, 280, "poisson")
+        unclipped = accounting.event_of_steps(dp_accounting.NonPrivateDpEvent(), 64, 1797, 280, sampling="poisson")
         self.assertEqual(accounting.epsilon_of_event(unclipped, 1e-5), math.inf)
 
     @parameterized.product(sampling=("poisson", "shuffled"), accountant=("pld", "rdp"))
@@ -165,10 +165,10 @@ class EventTest(parameterized.TestCase):
         joint = accounting.joint_noise_multiplier(1.5, 8.0)
         self.assertAlmostEqual(joint, (1.5**-2 + 8.0**-2) ** -0.5, places=12)
         accounting.check_mechanism(pair, joint)
-        done = accounting.event_of_steps(pair, 64, 1797, 280, sampling)
+        done = accounting.event_of_steps(pair, 64, 1797, 280, sampling=sampling)
         self.assertEqual(
             accounting.epsilon_of_event(done, 1e-5, accountant),
-            privacy.epsilon(joint, **DIGITS, sampling=sampling, accountant=accountant),
+            privacy.epsilon(joint, **{**DIGITS, "sampling": sampling}, accountant=accountant),
         )
 
     def test_noise_on_one_part_only_is_no_noise(self):
@@ -184,7 +184,7 @@ class EventTest(parameterized.TestCase):
                 accounting.check_mechanism(other, 1.5)
 
     def test_two_stretches_compose(self):
-        parts = [accounting.event(z, 64, 1797, 100, "shuffled") for z in (4.0, 6.0)]
+        parts = [accounting.event(z, 64, 1797, 100, sampling="shuffled") for z in (4.0, 6.0)]
         both = dp_accounting.ComposedDpEvent(parts)
         combined = 1 / math.sqrt(4 / 4.0**2 + 4 / 6.0**2)
         np.testing.assert_allclose(accounting.epsilon_of_event(both, 1e-5), gaussian_epsilon(combined, 1e-5), rtol=1e-3)
@@ -198,7 +198,7 @@ class EventTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "`event` must be made of Gaussians"):
             accounting.epsilon_of_event(dp_accounting.LaplaceDpEvent(1.0), 1e-5)
         with self.assertRaisesRegex(ValueError, "`mechanism_event` must be"):
-            accounting.event_of_steps(dp_accounting.LaplaceDpEvent(1.0), 64, 1797, 280, "poisson")
+            accounting.event_of_steps(dp_accounting.LaplaceDpEvent(1.0), 64, 1797, 280, sampling="poisson")
 
 
 class RefusalTest(parameterized.TestCase):
@@ -228,8 +228,20 @@ class RefusalTest(parameterized.TestCase):
             privacy.epsilon(**{"noise_multiplier": 1.0, **DIGITS, name: value})
         self.assertNotIn("\n", str(raised.exception))
 
+    def test_who_does_not_say_how_batches_are_drawn_is_told_no_number(self):
+        digits = {name: value for name, value in DIGITS.items() if name != "sampling"}
+        for call in (
+            lambda: privacy.epsilon(1.0, **digits),
+            lambda: privacy.noise_multiplier_for(1.0, **digits),
+            lambda: privacy.steps_for(1.0, 1.0, 64, 1797, 1e-5),
+            lambda: accounting.event(1.0, 64, 1797, 280),
+        ):
+            with self.assertRaisesRegex(TypeError, "required keyword-only argument: 'sampling'"):
+                call()
+
     def test_numpy_numbers_are_numbers(self):
-        found = privacy.epsilon(np.float32(4.0), np.int64(64), np.int32(1797), np.int64(280), np.float64(1e-5), "rdp")
+        numbers = (np.float32(4.0), np.int64(64), np.int32(1797), np.int64(280), np.float64(1e-5))
+        found = privacy.epsilon(*numbers, sampling="poisson", accountant="rdp")
         self.assertEqual(found, privacy.epsilon(4.0, **DIGITS, accountant="rdp"))
 
 

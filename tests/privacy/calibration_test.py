@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import privacy
 from noisy_sgd.privacy import calibration
 
-DIGITS = {"batch_size": 64, "num_examples": 1797, "delta": 1e-5}
+DIGITS = {"batch_size": 64, "num_examples": 1797, "delta": 1e-5, "sampling": "poisson"}
 
 
 def one_unit_less(noise_multiplier: float) -> float:
@@ -27,28 +27,31 @@ class NoiseMultiplierForTest(parameterized.TestCase):
         {"epsilon": 1e6, "accountant": "pld", "sampling": "shuffled"},
     )
     def test_accounting_gives_the_budget_back(self, epsilon, **choices):
-        noise_multiplier = privacy.noise_multiplier_for(epsilon, num_steps=280, **DIGITS, **choices)
-        spent = privacy.epsilon(noise_multiplier, num_steps=280, **DIGITS, **choices)
+        noise_multiplier = privacy.noise_multiplier_for(epsilon, num_steps=280, **{**DIGITS, **choices})
+        spent = privacy.epsilon(noise_multiplier, num_steps=280, **{**DIGITS, **choices})
         self.assertLessEqual(spent, epsilon)
         self.assertGreater(spent, epsilon * (1 - 1e-3))
         # No number of five digits that is a whole unit of its leading digit smaller would do.
         less = one_unit_less(noise_multiplier) * (1 - 1e-4)
-        self.assertGreater(privacy.epsilon(less, num_steps=280, **DIGITS, **choices), epsilon)
+        self.assertGreater(privacy.epsilon(less, num_steps=280, **{**DIGITS, **choices}), epsilon)
 
     def test_pld_needs_less_noise_than_rdp(self):
-        by_pld, by_rdp = (privacy.noise_multiplier_for(1.0, 64, 1797, 280, 1e-5, a) for a in ("pld", "rdp"))
+        by_pld, by_rdp = (
+            privacy.noise_multiplier_for(1.0, num_steps=280, **DIGITS, accountant=a) for a in ("pld", "rdp")
+        )
         self.assertBetween(by_pld / by_rdp, 0.9, 0.98)
 
     def test_the_noise_of_de_et_al(self):
-        self.assertAlmostEqual(privacy.noise_multiplier_for(0.988, 4096, 50000, 875, 1e-5, "rdp"), 10.0, delta=0.01)
+        found = privacy.noise_multiplier_for(0.988, 4096, 50000, 875, 1e-5, sampling="poisson", accountant="rdp")
+        self.assertAlmostEqual(found, 10.0, delta=0.01)
 
     def test_no_steps_need_no_noise(self):
-        self.assertEqual(privacy.noise_multiplier_for(1.0, 64, 1797, 0, 1e-5), 0.0)
+        self.assertEqual(privacy.noise_multiplier_for(1.0, num_steps=0, **DIGITS), 0.0)
 
     @parameterized.parameters(0.0, -1.0, math.inf, math.nan)
     def test_a_budget_must_be_a_positive_number(self, epsilon):
         with self.assertRaisesRegex(ValueError, "`epsilon` must be a finite number above 0. Received: epsilon="):
-            privacy.noise_multiplier_for(epsilon, 64, 1797, 280, 1e-5)
+            privacy.noise_multiplier_for(epsilon, num_steps=280, **DIGITS)
 
 
 class StepsForTest(parameterized.TestCase):
@@ -59,12 +62,12 @@ class StepsForTest(parameterized.TestCase):
         ({"accountant": "pld", "sampling": "shuffled"}, 29),
     )
     def test_one_more_would_pass_the_budget(self, choices, stride):
-        num_steps = privacy.steps_for(2.0, 4.0 * math.sqrt(stride) / 2, **DIGITS, **choices)
+        num_steps = privacy.steps_for(2.0, 4.0 * math.sqrt(stride) / 2, **{**DIGITS, **choices})
         self.assertGreater(num_steps, 0)
         self.assertEqual(num_steps % stride, 0)
 
         def spent(num_steps):
-            return privacy.epsilon(4.0 * math.sqrt(stride) / 2, num_steps=num_steps, **DIGITS, **choices)
+            return privacy.epsilon(4.0 * math.sqrt(stride) / 2, num_steps=num_steps, **{**DIGITS, **choices})
 
         self.assertLessEqual(spent(num_steps), 2.0)
         self.assertGreater(spent(num_steps + 1), 2.0)
@@ -86,8 +89,9 @@ class StepsForTest(parameterized.TestCase):
         self.assertGreater(privacy.epsilon(**run, num_steps=num_steps + 1, capacity=110), 1.0)
 
     def test_it_inverts_the_calibration(self):
-        noise_multiplier = privacy.noise_multiplier_for(2.0, 64, 1797, 2800, 1e-5, "rdp")
-        self.assertBetween(privacy.steps_for(2.0, noise_multiplier, 64, 1797, 1e-5, "rdp"), 2800, 2802)
+        run = {**DIGITS, "accountant": "rdp"}
+        noise_multiplier = privacy.noise_multiplier_for(2.0, num_steps=2800, **run)
+        self.assertBetween(privacy.steps_for(2.0, noise_multiplier, **run), 2800, 2802)
 
     def test_nothing_fits_and_everything_fits(self):
         self.assertEqual(privacy.steps_for(0.01, 1.0, **DIGITS), 0)

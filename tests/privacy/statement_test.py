@@ -119,7 +119,7 @@ class GuaranteeTest(parameterized.TestCase):
     def test_poisson_from_a_known_seed_counts_an_example_in_every_step(self):
         said = made(sampling="poisson", explicit_inclusion_seed=True)
         self.assertFalse(said.amplification)
-        self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 280, 1e-5, "rdp", sampling="shuffled"))
+        self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 280, 1e-5, sampling="shuffled", accountant="rdp"))
         self.assertIn("without amplification", said.text)
         self.assertIn("which needs amplification by Poisson sampling", said.text.split("Not claimed:")[1])
 
@@ -153,7 +153,7 @@ class GuaranteeTest(parameterized.TestCase):
 
     def test_a_known_inclusion_seed_counts_every_step_of_every_attempt(self):
         said = made(sampling="poisson", explicit_inclusion_seed=True, attempts=((0, 180), (100, 280)))
-        self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 360, 1e-5, "rdp", sampling="shuffled"))
+        self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 360, 1e-5, sampling="shuffled", accountant="rdp"))
 
     def test_a_capacity_is_paid_for_and_stated(self):
         said = made(sampling="poisson", capacity=120)

@@ -12,7 +12,7 @@ from scipy import stats
 from noisy_sgd import privacy
 from noisy_sgd.privacy import truncation
 
-DIGITS = {"batch_size": 64, "num_examples": 1797, "num_steps": 280, "delta": 1e-5}
+DIGITS = {"batch_size": 64, "num_examples": 1797, "num_steps": 280, "delta": 1e-5, "sampling": "poisson"}
 
 
 def exact_tail(batch_size: int, num_examples: int, capacity: int) -> fractions.Fraction:
@@ -79,15 +79,17 @@ class BruteForceTest(parameterized.TestCase):
     def test_epsilon_of_a_small_capacity_holds(self):
         batch_size, num_examples, delta = 1, 8, 0.1
         for capacity in (3, 4, 8):
-            epsilon = privacy.epsilon(0.5, batch_size, num_examples, 1, delta, capacity=capacity)
+            epsilon = privacy.epsilon(
+                0.5, batch_size, num_examples, 1, delta, sampling="poisson", capacity=capacity
+            )
             self.assertLess(epsilon, 2.0)
             self.assertLessEqual(largest_delta(batch_size, num_examples, capacity, 0.5, epsilon), delta)
 
     def test_without_the_term_it_would_not_hold(self):
-        unlimited = privacy.epsilon(0.3, 2, 8, 1, 0.1)
+        unlimited = privacy.epsilon(0.3, 2, 8, 1, 0.1, sampling="poisson")
         self.assertLessEqual(largest_delta(2, 8, None, 0.3, unlimited), 0.1)
         self.assertGreater(largest_delta(2, 8, 1, 0.3, unlimited), 0.15)
-        self.assertEqual(privacy.epsilon(0.3, 2, 8, 1, 0.1, capacity=1), math.inf)
+        self.assertEqual(privacy.epsilon(0.3, 2, 8, 1, 0.1, sampling="poisson", capacity=1), math.inf)
 
 
 class EpsilonTest(parameterized.TestCase):
@@ -119,7 +121,7 @@ class EpsilonTest(parameterized.TestCase):
 
     def test_shuffled_batches_have_no_capacity(self):
         with self.assertRaisesRegex(ValueError, "`capacity` must be None unless .*Received: capacity=80"):
-            privacy.epsilon(4.0, **DIGITS, sampling="shuffled", capacity=80)
+            privacy.epsilon(4.0, **{**DIGITS, "sampling": "shuffled"}, capacity=80)
 
 
 if __name__ == "__main__":

@@ -320,7 +320,7 @@ class ContinuationTest(parameterized.TestCase):
     def test_a_budget_that_a_restart_finds_spent_ends_the_run_where_it_is(self):
         base = settings(self.root / "a", sampling="poisson")
         sigma, delta = base.algorithm.resolved_noise_multiplier, builders.delta(base.algorithm, 40)
-        budget = accounting.epsilon(sigma, 16, 40, 8, delta) * (1 + 1e-9)
+        budget = accounting.epsilon(sigma, 16, 40, 8, delta, sampling="poisson") * (1 + 1e-9)
         chosen = settings(self.root / "a", sampling="poisson", max_epsilon=budget)
         self.train(chosen, stop_after=2)
         # As if it had been killed after its last step.
