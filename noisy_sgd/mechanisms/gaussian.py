@@ -24,33 +24,41 @@ DRAWN_EARLY_BYTES = 16 * 2**20
 
 
 class GlobalState(NamedTuple):
-    """What a draw depends on beside the key: the step, and the fraction of the noise to add here (1 / replicas)."""
+    """What a draw depends on beside the key: the step and its generation; and the fraction of it to add here.
+
+    Attributes:
+        step: scalar integer.
+        share: 1 / replicas. Defaults to 1.
+        generation: scalar integer; a step that is released again has noise of another generation. Defaults to 0.
+    """
 
     step: Any = 0
     share: float = 1.0
+    generation: Any = 0
 
 
-def flat_normal(shapes, dtype, key, step) -> list[tf.Tensor]:
-    """One standard normal draw of all the given shapes together, split into one tensor a shape.
+def flat_normal(shapes, dtype, key, step, generation=0) -> list[tf.Tensor]:
+    """One standard normal draw of all the given shapes together, split into one tensor per shape.
 
     Args:
         shapes: static shapes.
         dtype: float32 or float64.
         key: [2] int64. TensorFlow scrambles the 128 bits of a seed one to one, so that keys and steps never collide.
         step: scalar integer.
+        generation: scalar integer. Defaults to 0.
 
     Returns:
-        One tensor a shape, independent of each other and of every other (key, step).
+        One tensor per shape, independent of each other and of every other (key, step, generation).
     """
     sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
-    seed = tf.stack([key[0], key[1] + tf.cast(step, tf.int64)])
+    seed = tf.stack([key[0] + tf.cast(generation, tf.int64), key[1] + tf.cast(step, tf.int64)])
     flat = tf.random.stateless_normal([sum(sizes)], seed, dtype=dtype, alg="philox")
     parts = zip(tf.split(flat, sizes), shapes, strict=True)
     return [part if len(shape) == 1 else tf.reshape(part, shape) for part, shape in parts]
 
 
-def draw(geometry: str, values, key, step) -> list[tf.Tensor]:
-    """Noise of unit scale, one tensor a value.
+def draw(geometry: str, values, key, step, generation=0) -> list[tf.Tensor]:
+    """Noise of unit scale, one tensor per value.
 
     Args:
         geometry: "isotropic": Z. "multiplicative": Z * w, an own draw for every weight. "mirrored" (eq. (18)): +Z * w
@@ -58,15 +66,16 @@ def draw(geometry: str, values, key, step) -> list[tf.Tensor]:
         values: the gradients' shapes and dtypes for "isotropic"; the weights w for the others.
         key: [2] int64.
         step: scalar integer.
+        generation: scalar integer. Defaults to 0.
 
     Returns:
-        One tensor a value, in the value's dtype.
+        One tensor per value, in the value's dtype.
     """
     shapes = [tuple(value.shape) for value in values]
     if geometry == "mirrored":
         shapes = [shape[:-2] + shape[-1:] for shape in shapes]
     dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
-    normals = flat_normal(shapes, dtype, key, step)
+    normals = flat_normal(shapes, dtype, key, step, generation)
     normals = [tf.cast(normal, value.dtype) for normal, value in zip(normals, values, strict=True)]
     if geometry == "isotropic":
         return normals
@@ -143,7 +152,7 @@ def _add_noise(geometry, sums, like, stddev, key, state: GlobalState):
     # Drawn sooner, it would wait in memory beside all that the sums are computed from.
     large = sum(value.shape.num_elements() * value.dtype.size for value in flat) > DRAWN_EARLY_BYTES
     with tf.control_dependencies([tf.group(*flat)] if large else []):
-        noise = draw(geometry, tf.nest.flatten(like), key, state.step)
+        noise = draw(geometry, tf.nest.flatten(like), key, state.step, state.generation)
     scales = {dtype: tf.cast(stddev, dtype) * state.share for dtype in {value.dtype for value in flat}}
     noised = [value + scales[value.dtype] * z for value, z in zip(flat, noise, strict=True)]
     return tf.nest.pack_sequence_as(sums, noised)

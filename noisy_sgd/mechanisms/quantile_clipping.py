@@ -112,11 +112,12 @@ class QuantileClipping:
 
 
 class GlobalState(NamedTuple):
-    """The current bound, the step, and the fraction of the noise to add here (1 / replicas)."""
+    """The current bound, and what a draw depends on (see `gaussian.GlobalState`)."""
 
     l2_norm_clip: Any
     step: Any = 0
     share: float = 1.0
+    generation: Any = 0
 
 
 class QuantileAdaptiveClipSumQuery(_TfPrivacyQuery):
@@ -184,7 +185,11 @@ class QuantileAdaptiveClipSumQuery(_TfPrivacyQuery):
         flat = tf.nest.flatten(sample_state.sum_state)
         noisy = flat if self._noise_multiplier else []
         *normals, normal = gaussian.draw(
-            "isotropic", [*noisy, sample_state.quantile_estimator_state], self._key, global_state.step
+            "isotropic",
+            [*noisy, sample_state.quantile_estimator_state],
+            self._key,
+            global_state.step,
+            global_state.generation,
         )
         stddev = self._noise_multiplier * global_state.l2_norm_clip
         if self._noise_multiplier:

@@ -27,6 +27,11 @@ class DPSGD(noisy_sgd.NoisySGD):
     batch size are read-only, so that nothing changes behind the accountant. It refuses bare gradients: train a
     `noisy_sgd.PrivateModel`, or pass the `ClippedSum` of `noisy_sgd.clipped_gradient_sum` to `apply`.
 
+    No two releases share their noise: it is a function of (key, generation, step), and a step that comes again, because
+    a checkpoint was restored or `iterations` assigned, opens a new generation, which no restoring brings back. Loading
+    saved variables draws another key. What remains is a process that is copied as a whole, with its memory (`fork`, a
+    snapshot of a virtual machine): both copies hold the key and the count, so only one of them may go on.
+
     Args:
         learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
         l2_norm_clip: C, the bound on each example's gradient; positive. Infinity only without noise.
@@ -184,7 +189,7 @@ class DPSGD(noisy_sgd.NoisySGD):
                 "`grads` must count the examples within the bound, which is learned from it; "
                 "`noisy_sgd.clipped_gradient_sum` does. Received: unclipped=None"
             )
-        state = self._global_state()
+        state = self._state_of_draw(release=True)
         noised = self._query.with_noise(self._query.sample_state(values, grads.unclipped), state)
         count = noised.quantile_estimator_state
         replica_context = tf.distribute.get_replica_context()
@@ -193,11 +198,12 @@ class DPSGD(noisy_sgd.NoisySGD):
         keras.optimizers.SGD.apply(self, self._mean(noised.sum_state), variables)
         self._learned_clip.assign(self._query.next_global_state(count, state).l2_norm_clip)
 
-    def _global_state(self):
-        state = super()._global_state()
+    def _state_of_draw(self, *, release):
+        state = self._global_state()
+        state = state._replace(generation=self._noise_key.generation(state.step, release=release))
         if self._learning is None:
             return state
-        return quantile_clipping.GlobalState(l2_norm_clip=self.current_l2_norm_clip, step=state.step, share=state.share)
+        return quantile_clipping.GlobalState(l2_norm_clip=self.current_l2_norm_clip, **state._asdict())
 
     def _checks_of_bound(self, l2_sensitivity):
         """Refuses another bound: now, or by the operations returned where the bounds are known only to a graph."""
@@ -211,21 +217,26 @@ class DPSGD(noisy_sgd.NoisySGD):
             )
         return []
 
-    def noised(self, grads, weights):
-        """This replica's part of the noised mean gradient, from its part of the clipped sum; it changes nothing.
+    def noised(self, grads, weights, *, release=True):
+        """This replica's part of the noised mean gradient, from its part of the clipped sum.
+
+        Every call counts as a release, as `apply` does: its noise is used for nothing else, so that a second call at
+        the same step, or at one that was released before, gets other noise. It takes no step; `apply` does.
 
         Args:
-            grads: this replica's part of the clipped sum, one tensor a weight.
+            grads: this replica's part of the clipped sum, one tensor per weight.
             weights: not used.
+            release: False shows the noise that the next release will add, and must not be released beside it. Defaults
+                to True.
 
         Returns:
-            One tensor a weight.
+            One tensor per weight.
         """
+        state = self._state_of_draw(release=release)
         if self._learning is None:
-            sums = self._query.get_noised_result(grads, self._global_state())[0]
+            sums = self._query.get_noised_result(grads, state)[0]
         else:
-            sample_state = self._query.sample_state(grads, tf.zeros([]))
-            sums = self._query.with_noise(sample_state, self._global_state()).sum_state
+            sums = self._query.with_noise(self._query.sample_state(grads, tf.zeros([])), state).sum_state
         return self._mean(sums)
 
     def _mean(self, sums):
@@ -233,9 +244,10 @@ class DPSGD(noisy_sgd.NoisySGD):
         return [value / divisors[value.dtype] for value in sums]
 
     def rekey(self, seed: int | bytes | None) -> None:
-        """Takes another noise, for another run of the same compiled step.
+        """Takes other noise, for another run of the same compiled step.
 
-        Under a strategy of several workers all of them call it, and take the chief's.
+        Under a strategy of several workers all of them call it, and take the chief's. The same integer or bytes again
+        replay their noise from the current step on: only for the same data.
 
         Args:
             seed: an integer; bytes of `keys.secret`, which then are in no configuration and no saved model, as if the

@@ -10,10 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keys
 from noisy_sgd.mechanisms import gaussian
+from noisy_sgd.optimizers import noise_key
 
-_SECRET_BYTES = 16
 _NOT_PER_EXAMPLE = "it clips the batch's gradient on each replica; use noisy_sgd.DPSGD to clip each example's"
 REFUSED = {
     "clipnorm": _NOT_PER_EXAMPLE,
@@ -23,57 +22,6 @@ REFUSED = {
     "loss_scale_factor": "clipping and noise must see bare gradients; use mixed_bfloat16, which needs no scaling",
     "ema_overwrite_frequency": "it fails under tf.distribute; leave it out",
 }
-
-
-class NoiseKey:
-    """Holds the 128-bit noise key where neither Keras nor TensorFlow's saving finds it.
-
-    The key is a variable, so that no traced graph contains it and a checkpoint can restore it. Under a strategy of
-    several workers all hold the chief's key, whatever each of them was given: noise of two keys would be no share of
-    one draw. A copy of a secret key is another secret: the same noise on two different gradients would cancel in their
-    difference.
-
-    Args:
-        seed: the seed; bytes, a secret; or None for a secret from the operating system.
-    """
-
-    __slots__ = ("seed", "variable")
-
-    def __init__(self, seed: int | bytes | None):
-        self.seed, key = _seed_and_key(seed)
-        self.variable = _of_the_chief(key)
-
-    def assign(self, seed: int | bytes | None) -> None:
-        """Takes the key of another seed or secret; under several workers, called by all of them."""
-        self.seed, key = _seed_and_key(seed)
-        with getattr(self.variable, "distribute_strategy", tf.distribute.get_strategy()).scope():
-            self.variable.assign(_of_the_chief(key).read_value())
-
-    def __repr__(self) -> str:
-        return "NoiseKey(...)"
-
-    def __deepcopy__(self, memo):
-        return NoiseKey(self.seed)
-
-
-def _of_the_chief(key: tuple[int, int]) -> tf.Variable:
-    # A variable's first value is the chief's on every worker; what is assigned later stays each worker's own.
-    return tf.Variable(key, dtype=tf.int64, trainable=False, name="noise_key")
-
-
-def _seed_and_key(seed: int | bytes | None) -> tuple[int | None, tuple[int, int]]:
-    """The seed that may be shown, None for a secret, and the key."""
-    secret = keys.secret() if seed is None else seed
-    if isinstance(secret, bytes):
-        if len(secret) < _SECRET_BYTES:
-            raise ValueError(
-                f"`seed` must have at least {_SECRET_BYTES} bytes where it is a secret; noisy_sgd.keys.secret() makes "
-                f"one. Received: {len(secret)} bytes"
-            )
-        return None, keys.derive(secret, "noise")
-    if isinstance(secret, bool) or not isinstance(secret, int | np.integer):
-        raise ValueError(f"`seed` must be an integer or a secret. Received: seed of type {type(seed).__name__}")
-    return int(secret), keys.derive(secret, "noise")
 
 
 def refuse(arguments: dict) -> None:
@@ -147,7 +95,7 @@ class NoisySGD(keras.optimizers.SGD):
             learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, name=name, **kwargs
         )
         self.seed = None if seed is None else int(seed)
-        self._noise_key = NoiseKey(self.seed)
+        self._noise_key = noise_key.NoiseKey(self.seed)
 
     def build(self, variables):
         """Creates the momentum slots and the `noise_std` variable, in the weights' precision."""
@@ -210,16 +158,16 @@ class NoisySGD(keras.optimizers.SGD):
             self.build(variables)
         return variables
 
-    def noised(self, grads, weights):
-        """The mean gradient with this replica's share of this step's noise; a function of (seed, iterations), it
-        changes nothing.
+    def noised(self, grads, weights, *, release=True):
+        """The mean gradient with this replica's share of this step's noise, a function of (seed, iterations).
 
         Args:
-            grads: this replica's part of the mean gradient, one tensor a weight.
+            grads: this replica's part of the mean gradient, one tensor per weight.
             weights: the weights, which the geometries other than "isotropic" multiply the noise by.
+            release: not used: nothing is private, and the noise of a step is the same in every call. Defaults to True.
 
         Returns:
-            One tensor a weight.
+            One tensor per weight.
         """
         query = gaussian.UnclippedGaussianSumQuery(
             tf.convert_to_tensor(self._noise_std),

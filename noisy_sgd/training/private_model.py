@@ -160,9 +160,10 @@ class PrivateModel(keras.Model):
         """
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
-            if isinstance(self.optimizer, dp_sgd.DPSGD) and self.optimizer.seed is None:
-                # Whatever was restored meanwhile, steps that are taken again must not meet their noise again.
-                self.optimizer.rekey(noise_secret)
+            if isinstance(self.optimizer, dp_sgd.DPSGD):
+                # A secret is drawn anew; an explicit seed replays its noise, as tests want it.
+                seed = self.optimizer.seed
+                self.optimizer.rekey(noise_secret if seed is None else seed)
             if self._running_sum is not None:
                 # A step that an error cut short has left its microbatches there.
                 self._running_sum.reset()
@@ -254,7 +255,7 @@ class PrivateModel(keras.Model):
         if not isinstance(self.optimizer, noisy_sgd.NoisySGD):
             return _squared_norm(gradient), tf.zeros([])
         weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
-        noise = self.optimizer.noised([tf.zeros_like(value) for value in values], weights)
+        noise = self.optimizer.noised([tf.zeros_like(value) for value in values], weights, release=False)
         return _squared_norm(gradient), _squared_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, noise))
 
     def _sum_and_divisor(self):

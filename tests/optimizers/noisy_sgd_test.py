@@ -1,12 +1,9 @@
-import copy
-
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from noisy_sgd import keys
 from noisy_sgd.optimizers import noisy_sgd
 from noisy_sgd.training import distribution
 
@@ -131,27 +128,6 @@ class NoisySGDTest(parameterized.TestCase):
     def test_bad_arguments_are_refused(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
             noisy_sgd.NoisySGD(**{"learning_rate": 0.1, "noise_std": 1.0, "seed": 1, **arguments})
-
-
-class NoiseKeyTest(absltest.TestCase):
-    def test_a_copy_of_a_secret_is_another_secret(self):
-        secret = noisy_sgd.NoiseKey(None)
-        self.assertNotEqual(list(secret.variable.numpy()), list(copy.deepcopy(secret).variable.numpy()))
-        public = noisy_sgd.NoiseKey(7)
-        self.assertEqual(list(public.variable.numpy()), list(copy.deepcopy(public).variable.numpy()))
-        self.assertEqual(repr(secret), "NoiseKey(...)")
-
-    def test_bytes_are_a_secret_and_are_not_shown(self):
-        key, material = noisy_sgd.NoiseKey(7), bytes(range(16))
-        key.assign(material)
-        self.assertIsNone(key.seed)
-        self.assertEqual(tuple(key.variable.numpy()), keys.derive(material, "noise"))
-        self.assertEqual(repr(key), "NoiseKey(...)")
-        self.assertNotEqual(list(key.variable.numpy()), list(copy.deepcopy(key).variable.numpy()))
-        for refused in (b"short", True, 1.5):
-            with self.assertRaisesRegex(ValueError, "`seed` must") as caught:
-                key.assign(refused)
-            self.assertNotIn("short", str(caught.exception))
 
     def test_noisy_sgd_has_no_secret(self):
         optimizer = noisy_sgd.NoisySGD(0.1, 1.0, seed=1)
