@@ -5,28 +5,38 @@
 
 What may be claimed depends on how batches are made. Keras' `fit` on arrays passes over the examples again and again,
 shuffled: an example takes part at most once in a pass, whatever the order, so the cost is one Gaussian for every pass
-that was begun (sampling="shuffled", without amplification; see `noisy_sgd.privacy.accounting`).
+that was begun (sampling="shuffled", without amplification; see `noisy_sgd.privacy.accounting`). Where a dataset is not
+known to be one pass, every step counts (see `participation`).
 """
 
-import warnings
 from collections.abc import Sequence
 
 import keras
+from absl import logging
 
 from noisy_sgd.optimizers import dp_sgd
 from noisy_sgd.privacy import accounting, arguments, calibration
+from noisy_sgd.training import participation
+
+
+class BudgetSpent(Exception):
+    """No further step fits a privacy budget; `PrivateModel.fit` ends quietly on it."""
 
 
 class PrivacyBudget(keras.callbacks.Callback):
     """Logs "epsilon", what the training has spent, and stops on the last step that fits a budget.
 
     For `PrivateModel.fit` and `noisy_sgd.training.loop.train`, with `noisy_sgd.DPSGD`. Noise multiplier, batch size and
-    a learned clip's own cost come from the optimizer. Steps that the optimizer has done before (`iterations`) count;
-    give the same object to every `fit` of a model, for it also remembers in how many passes they were taken.
+    a learned clip's own cost come from the optimizer. Give the same object to every `fit` of a model: it counts their
+    steps together. Steps that the optimizer took before (`iterations`) count as passes over all examples.
 
-    Under `fit` every Keras epoch is taken for a new pass over the data, and a long one for one pass in every
-    ceil(num_examples / batch_size) steps: a dataset must not repeat examples within so many steps. During a pass the
-    log shows what it costs when it is over.
+    With sampling="shuffled", every epoch of `fit` counts as one pass over the examples where it is known to be no more:
+    arrays, and datasets of a known number of batches, at most ceil(num_examples / batch_size) of them, that hold every
+    example once. A dataset with `repeat`, a generator, or a dataset of unknown size counts every step as a
+    participation of every example, and the log says so once; where such a dataset ends by itself, the epoch counts as
+    one pass when it is over. During a pass the log shows what it costs when it is over.
+
+    Training that has spent its budget ends with a sentence in the log; a later `fit` then takes no step.
 
     Args:
         epsilon: the budget, positive.
@@ -62,11 +72,13 @@ class PrivacyBudget(keras.callbacks.Callback):
             "neighbours": arguments.choice("neighbours", neighbours, accounting.NEIGHBOURS),
         }
         self._optimizer = None
-        self._allowed = 0
-        self._pass = 1
-        # Steps counted for the passes that are over; the optimizer's step that the current one began with; the last one
-        # it was seen to reach.
-        self._counted_before, self._first, self._reached = 0, 0, 0
+        self._data = participation.Data()
+        self._allowed, self._pass = 0, 1
+        # Uses are what epsilon is a function of: steps under "poisson", else participations of one example.
+        self._uses_before, self._steps = 0, 0
+        # The optimizer's step: where the current stretch of the loop began, and when it was last looked at.
+        self._first, self._reached = 0, None
+        self._said = set()
 
     @property
     def sampling(self) -> str:
@@ -76,16 +88,21 @@ class PrivacyBudget(keras.callbacks.Callback):
     @property
     def spent(self) -> float:
         """Epsilon of all that was trained; a pass that was begun is spent."""
-        return self._epsilon(self._counted(self._reached))
+        return self._epsilon(self._uses(self._steps))
 
     @property
     def last_step(self) -> int:
-        """The optimizer's `iterations` after the last step that fits, if the current pass is followed by whole ones."""
-        stride = self._stride
-        return self._first + (self._allowed - self._counted_before) // stride * stride
+        """In `loop.train`: the optimizer's `iterations` after the last step that fits."""
+        return self._first + max(0, self._allowed - self._uses_before) * self._stride
+
+    def observe(self, data: participation.Data) -> None:
+        """Takes what is known of the data that the next `fit` trains on."""
+        if self._steps:
+            self._close_stretch(0)
+        self._data = data
 
     def on_train_begin(self, logs=None):
-        """Reads the optimizer; refuses a training that would pass the budget."""
+        """Reads the optimizer; in `loop.train`, finds where it goes on."""
         optimizer = self.model.optimizer
         if not isinstance(optimizer, dp_sgd.DPSGD):
             raise ValueError(
@@ -101,51 +118,65 @@ class PrivacyBudget(keras.callbacks.Callback):
                 f"Received: epsilon={self.epsilon:g}, of which {self.spent:.4g} is spent"
             )
         if optimizer.seed is not None:
-            warnings.warn(
-                "DPSGD has an explicit seed, from which its noise can be recomputed: nothing is guaranteed, and "
-                "epsilon is what the same training would have with secret noise.",
-                stacklevel=2,
+            self._say_once(
+                "PrivacyBudget: DPSGD has an explicit seed, from which its noise can be recomputed: nothing is "
+                "guaranteed, and epsilon is what the same training would have with secret noise"
             )
         if self._in_order:
             step = _iterations(optimizer)
-            if step < self._reached:
+            if step < (self._reached or 0):
                 # Steps are taken again, in the pass that they belong to.
-                self._begin_pass(step - step % self._stride)
-            self._reached = step
-            self._refuse_unless_a_step_fits(self._counted(step + 1))
+                self._close_stretch(step - step % self._stride)
+            self._steps, self._reached = step - self._first, step
+            if self._uses(self._steps + 1) > self._allowed:
+                self._refuse_a_budget_without_a_step()
+                self._say_it_is_spent()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Under `fit`, counts a new pass."""
+        """Under `fit`, begins a stretch of its own, after whatever was trained elsewhere meanwhile."""
         if self._in_order:
             return
         # Not in on_train_begin: keras.callbacks.BackupAndRestore brings the optimizer's step back there.
         step = _iterations(self._optimizer)
-        self._reached = max(self._reached, step)
-        self._begin_pass(step)
-        self._refuse_unless_a_step_fits(self._counted(step + 1))
+        elsewhere = max(0, step - (self._reached or 0))
+        if self._reached is None:
+            # Of another process, or of a `fit` without a budget.
+            self._uses_before += -(-elsewhere // self._stride)
+        else:
+            self._uses_before += elsewhere
+        self._reached = step
+        self._say_that_every_step_counts()
+        if self._uses(1) > self._allowed:
+            self._refuse_a_budget_without_a_step()
+            self._say_it_is_spent()
+            raise BudgetSpent
         self._refuse_long_executions(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
         """Logs epsilon, and stops where the next step would not fit."""
+        self._steps = batch + 1 - self._first
         self._reached = _iterations(self._optimizer)
-        counted = self._counted(self._reached)
-        if counted > self._allowed:
-            raise RuntimeError(
-                f"the training has passed its privacy budget of epsilon={self.epsilon:g}: several steps were taken at "
-                f"once, past the last one that fits, {self.last_step}"
-            )
+        uses = self._uses(self._steps)
         if logs is not None:
-            logs["epsilon"] = self._epsilon(min(_up(counted, self._pass), self._allowed))
-        if self._counted(self._reached + 1) > self._allowed:
+            # The accountant is slow: asked once per pass.
+            shown = _up(uses, self._pass) if self._every_step_counts else uses
+            logs["epsilon"] = self._epsilon(max(uses, min(shown, self._allowed)))
+        if self._uses(self._steps + 1) > self._allowed:
             self.model.stop_training = True
+            self._say_it_is_spent()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Logs epsilon, and stops where the next pass would not fit."""
-        counted = self._counted(self._reached)
+        """Logs epsilon, and stops where the next epoch would not fit."""
+        self._reached = _iterations(self._optimizer)
+        if not self._in_order:
+            if not self.model.stop_training:
+                self._data = self._data.after_an_epoch(self._steps)
+            self._close_stretch(0)
         if logs is not None:
-            logs["epsilon"] = self._epsilon(counted)
-        if not self._in_order and counted + self._stride > self._allowed:
+            logs["epsilon"] = self.spent
+        if not self._in_order and self._uses(1) > self._allowed and not self.model.stop_training:
             self.model.stop_training = True
+            self._say_it_is_spent()
 
     def _read(self, optimizer) -> None:
         events = getattr(optimizer.event, "events", [optimizer.event])
@@ -153,12 +184,12 @@ class PrivacyBudget(keras.callbacks.Callback):
         self._setting["noise_multiplier"] = accounting.joint_noise_multiplier(*noises)
         self._setting["batch_size"] = optimizer.batch_size
         self._pass = accounting.steps_per_epoch(optimizer.batch_size, self._setting["num_examples"])
-        self._allowed = calibration.steps_for(self.epsilon, **self._setting)
         self._optimizer = optimizer
+        self._allowed = calibration.steps_for(self.epsilon, **self._setting) // self._stride
 
     @property
     def _stride(self) -> int:
-        """So many steps are counted at once."""
+        """Steps that one use stands for, for the accountant."""
         return self._pass if self.sampling == "shuffled" else 1
 
     @property
@@ -166,33 +197,67 @@ class PrivacyBudget(keras.callbacks.Callback):
         """Whether a step's place in its pass is a function of the step, as in our own loop."""
         return "first_step" in self.params
 
-    def _begin_pass(self, step: int) -> None:
-        self._counted_before = self._counted(self._reached)
-        self._first = self._reached = step
+    @property
+    def _every_step_counts(self) -> bool:
+        """Whether every step is a use."""
+        if self.sampling == "poisson" or self._in_order:
+            return self.sampling == "poisson"
+        return self._data.counts_every_step(self._pass)
 
-    def _counted(self, step: int) -> int:
-        """The steps that count once the optimizer has reached `step`: all of a pass that was begun."""
-        return self._counted_before + _up(step - self._first, self._stride)
+    def _uses(self, steps: int) -> int:
+        """All uses once the current stretch has so many steps."""
+        if self._in_order or self.sampling == "poisson":
+            return self._uses_before + -(-steps // self._stride)
+        return self._uses_before + self._data.participations(steps, self._pass)
 
-    def _epsilon(self, counted: int) -> float:
+    def _close_stretch(self, first: int) -> None:
+        self._uses_before = self._uses(self._steps)
+        self._first, self._steps = first, 0
+
+    def _epsilon(self, uses: int) -> float:
         # Remembered by the accountant: the same number is asked for at every batch of a pass.
-        return accounting.epsilon(num_steps=counted, **self._setting) if counted else 0.0
+        return accounting.epsilon(num_steps=uses * self._stride, **self._setting) if uses else 0.0
 
-    def _refuse_unless_a_step_fits(self, counted: int) -> None:
-        if counted > self._allowed:
-            received = f"epsilon={self.epsilon:g}, spent={self._epsilon(self._counted(self._reached)):.4g}"
+    def _refuse_a_budget_without_a_step(self) -> None:
+        if self._uses(self._steps) == 0:
+            needs = "a pass over the data" if self.sampling == "shuffled" else "a step of this noise"
             raise ValueError(
-                f"`epsilon` must be at least {self._epsilon(counted):.6g} for one more step to fit the privacy budget, "
-                f"{'which begins another pass over the data' if self.sampling == 'shuffled' else 'of this noise'}; "
-                f"raise the noise multiplier or the budget. Received: {received}"
+                f"`epsilon` must be at least {self._epsilon(1):.6g}, which {needs} costs, for one step to fit the "
+                f"privacy budget; raise the noise multiplier or the budget. Received: epsilon={self.epsilon:g}"
             )
+
+    def _say_it_is_spent(self) -> None:
+        uses = self._uses(self._steps)
+        logging.warning(
+            "PrivacyBudget ends the training: epsilon=%.4g of %g is spent, and the next %s would make it %.4g",
+            self._epsilon(uses),
+            self.epsilon,
+            "step" if self._every_step_counts else "pass over the data",
+            self._epsilon(uses + 1),
+        )
+
+    def _say_that_every_step_counts(self) -> None:
+        if self.sampling == "shuffled" and self._every_step_counts:
+            self._say_once(
+                "PrivacyBudget counts every step as a participation of every example: "
+                f"{self._data.why_every_step(self._pass)}; give `fit` arrays, or a dataset that holds every example "
+                "once, without `repeat`, in batches of the optimizer's `batch_size` "
+                "(tf.data.experimental.assert_cardinality tells the number of batches)"
+            )
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            logging.warning("%s", sentence)
 
     def _refuse_long_executions(self, epoch: int) -> None:
         together = self.model.steps_per_execution
         if together == 1:
             return
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
-        planned = None if steps is None else self._counted(self._first) + (epochs - epoch) * _up(steps, self._stride)
+        planned = None
+        if steps is not None:
+            planned = self._uses_before + (epochs - epoch) * (self._uses(steps) - self._uses_before)
         if planned is None or planned > self._allowed:
             raise ValueError(
                 "`steps_per_execution` must be 1 where the training could pass its privacy budget in the middle of "
@@ -210,19 +275,31 @@ def last_step(callbacks: Sequence[keras.callbacks.Callback], num_steps: int) -> 
     return min([num_steps, *(callback.last_step for callback in callbacks if isinstance(callback, PrivacyBudget))])
 
 
-def check_sampling(callbacks: Sequence[keras.callbacks.Callback], *, shuffled: bool) -> None:
-    """Refuses a budget that claims Poisson sampling of batches that are known to be shuffled.
+def observe(callbacks: Sequence[keras.callbacks.Callback], x, steps_per_epoch: int | None) -> bool:
+    """Tells every `PrivacyBudget` among the callbacks what `fit` trains on.
+
+    Args:
+        callbacks: of `fit`.
+        x: its data.
+        steps_per_epoch: as given to `fit`.
+
+    Returns:
+        Whether the batches are Poisson-sampled by whoever gives them, and so may be larger than the nominal size.
 
     Raises:
-        ValueError: for such a budget.
+        ValueError: for a budget that claims Poisson sampling of batches that Keras makes from arrays.
     """
-    for callback in callbacks:
-        if shuffled and isinstance(callback, PrivacyBudget) and callback.sampling == "poisson":
+    data = participation.Data.of(x, steps_per_epoch)
+    budgets = [callback for callback in callbacks if isinstance(callback, PrivacyBudget)]
+    for budget in budgets:
+        if data.one_pass and budget.sampling == "poisson":
             raise ValueError(
                 "`sampling` must be 'shuffled' where Keras makes the batches from arrays: it passes over all examples "
                 "in turn, without Poisson sampling's amplification; give `fit` a dataset of Poisson-sampled batches. "
                 "Received: sampling='poisson'"
             )
+        budget.observe(data)
+    return any(budget.sampling == "poisson" for budget in budgets)
 
 
 def _iterations(optimizer: keras.optimizers.Optimizer) -> int:

@@ -10,6 +10,7 @@ same two methods.
 """
 
 import contextlib
+import inspect
 from typing import Any, NamedTuple
 
 import keras
@@ -31,6 +32,7 @@ from noisy_sgd.training import (
     budget,
     distribution,
     microbatches,
+    participation,
     per_example_loss,
     per_output,
     private_facts,
@@ -146,6 +148,7 @@ class PrivateModel(keras.Model):
         self._batch_size = batch_size
         self._engine = engine
         self._views = augmentation_multiplicity
+        self._any_size = False
         self._jit_gradients = jit_compile
         self._matched_loss, self._loss_fn = matched_loss, independence.checked_loss(matched_loss)
         self._running_sum = None
@@ -281,6 +284,9 @@ class PrivateModel(keras.Model):
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
         """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.
 
+        Batches of a dataset may be larger only where a `noisy_sgd.PrivacyBudget` with sampling="poisson" says that they
+        are Poisson-sampled. Training that has spent its budget ends with a sentence in the log.
+
         Raises:
             ValueError: for a `batch_size` larger than the configured one; with `noisy_sgd.DPSGD`, for callbacks that
                 act on private facts (see `noisy_sgd.training.private_facts`); under a strategy of several workers.
@@ -299,18 +305,33 @@ class PrivateModel(keras.Model):
                 f"`batch_size` must be at most the configured one, which the sum is divided by: {configured}. "
                 f"Received: batch_size={batch_size}"
             )
-        makes_batches = not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset)
-        if batch_size is None and makes_batches:
+        if batch_size is None and participation.is_arrays(x):
             batch_size = configured
+        poisson = False
         if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
+            given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
             callbacks = budget.first(keras.tree.flatten(callbacks))
-            budget.check_sampling(callbacks, shuffled=makes_batches and not hasattr(x, "__next__"))
+            poisson = budget.observe(callbacks, x, given.arguments.get("steps_per_epoch"))
+        if poisson != self._any_size:
+            # Whether a batch may be larger than the nominal size is decided while the step is traced.
+            self._any_size, self.train_function = poisson, None
         try:
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        except budget.BudgetSpent:
+            return self.history
         except tf.errors.InvalidArgumentError as error:
             if _TOO_LARGE not in error.message:
                 raise
             raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras takes the mean of the replicas' batches, which fails where their sizes differ: one of them will do.
+        if self._distribute_strategy is not None and iterator is not None:
+            first_of = self.distribute_strategy.experimental_local_results
+            for _, _, batches in iterator:
+                data_batch = keras.tree.map_structure(lambda values: first_of(values)[0], next(batches))
+                break
+        super()._maybe_symbolic_build(data_batch=data_batch)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras calls the model on a batch as it comes, to build the metrics: one view of each example will do.
@@ -330,7 +351,7 @@ class PrivateModel(keras.Model):
     def train_step(self, data):
         """One logical batch on this replica: its microbatches, then `finish`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if self._batch_size is not None:
+        if self._batch_size is not None and not self._any_size:
             with tf.control_dependencies([self._check_batch(tf.nest.flatten(x)[0])]):
                 x = tf.nest.map_structure(tf.identity, x)
         size = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -338,7 +359,9 @@ class PrivateModel(keras.Model):
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
         penalties = [tf.cast(penalty, losses.dtype) for penalty in self._weight_penalties()]
         self._loss_tracker.update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
-        self.finish()
+        with tf.control_dependencies(tf.nest.flatten(x)):
+            # Where the data have ended there is no step, and the optimizer must not count one.
+            self.finish()
         if len(keras.tree.flatten(predictions)) > 1:
             # It keeps the means that Keras reports of each output's own loss.
             self.compute_loss(x, y, predictions, sample_weight)

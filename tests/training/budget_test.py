@@ -1,5 +1,6 @@
 import contextlib
 import io
+import warnings
 from unittest import mock
 
 import keras
@@ -88,21 +89,33 @@ class FitTest(parameterized.TestCase):
         self.assertEqual(int(model.optimizer.iterations.numpy()), 6)
         np.testing.assert_allclose(history["epsilon"], [spent(3), spent(6), spent(9)])
 
-    def test_a_long_epoch_is_several_passes(self):
-        model = compiled()
-        model.fit(
-            batches().repeat(), steps_per_epoch=100, shuffle=False, verbose=0, callbacks=[budget(spent(9) + 1e-6)]
-        )
-        self.assertEqual(int(model.optimizer.iterations.numpy()), 9)
+    def test_one_object_counts_several_kinds_of_data(self):
+        model, callback = compiled(), budget(spent(90))
+        trained(model, callback, epochs=2)
+        self.assertEqual(callback.spent, spent(6))
+        model.fit(batches().repeat(), steps_per_epoch=4, shuffle=False, verbose=0, callbacks=[callback])
+        self.assertEqual(callback.spent, spent(6 + 4 * 3))
+        trained(model, callback, epochs=1)
+        self.assertEqual(callback.spent, spent(6 + 4 * 3 + 3))
+        model.train_on_batch(X[:20], Y[:20])
+        trained(model, callback, epochs=1)
+        self.assertEqual(callback.spent, spent(6 + 4 * 3 + 3 + 3 + 3))
 
     def test_what_was_trained_before_counts(self):
         model, callback = compiled(), budget(spent(9) + 1e-6)
         model.fit(X, Y, epochs=1, verbose=0)
         self.assertEqual(trained(model, callback, epochs=1)[0], 6)
-        self.assertEqual(trained(model, callback)[0], 9)
-        with self.assertRaisesRegex(ValueError, "`epsilon` must be at least.*another pass.*Received: epsilon="):
-            trained(model, callback)
-        self.assertEqual(int(model.optimizer.iterations.numpy()), 9)
+        with self.assertLogs("absl", "WARNING") as log:
+            self.assertEqual(trained(model, callback)[0], 9)
+        self.assertLen(log.output, 1)
+        self.assertRegex(log.output[0], "PrivacyBudget ends the training: epsilon=.* is spent, and the next pass")
+        before = model.get_weights()
+        with self.assertLogs("absl", "WARNING") as log:
+            steps, history = trained(model, callback)
+        self.assertRegex(log.output[0], "PrivacyBudget ends the training")
+        self.assertEqual((steps, history), (9, {}))
+        for kept, weight in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(kept, weight)
         # One step of a pass is a pass: a new fit begins another one.
         model, callback = compiled(), budget(spent(9) + 1e-6)
         for _ in range(2):
@@ -154,6 +167,137 @@ class FitTest(parameterized.TestCase):
         self.assertLessEqual(accountant.call_count, 20)
 
 
+def of_generator():
+    """Batches whose number nobody knows before they end."""
+
+    def rows():
+        for first in range(0, NUM_EXAMPLES, BATCH_SIZE):
+            yield X[first : first + BATCH_SIZE], Y[first : first + BATCH_SIZE]
+
+    specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
+    return tf.data.Dataset.from_generator(rows, output_signature=specs)
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def __len__(self):
+        return -(-NUM_EXAMPLES // self.size)
+
+    def __getitem__(self, index):
+        rows = slice(index * self.size, (index + 1) * self.size)
+        return X[rows], Y[rows]
+
+
+def numbered():
+    """Every example holds its number, so that its appearances can be counted."""
+    x = np.repeat(np.arange(NUM_EXAMPLES, dtype=np.float32)[:, None], 4, axis=1)
+    return tf.data.Dataset.from_tensor_slices((x, Y)).shuffle(NUM_EXAMPLES, seed=1)
+
+
+def appearances(data, steps, epochs):
+    """How often the most frequent example of a `numbered` pipeline appears in what `fit` takes of it."""
+    seen = np.zeros(NUM_EXAMPLES, int)
+    whole = iter(data)
+    for _ in range(epochs):
+        taken = data if steps is None else (next(whole) for _ in range(steps))
+        for x, _ in taken:
+            np.add.at(seen, x[:, 0].numpy().astype(int), 1)
+    return seen.max()
+
+
+PIPELINES = {
+    "batch": (lambda: numbered().batch(BATCH_SIZE), None, 4),
+    "drop_remainder": (lambda: numbered().batch(BATCH_SIZE, drop_remainder=True), None, 4),
+    "batch_repeat": (lambda: numbered().batch(BATCH_SIZE).repeat(), 12, 1),
+    "drop_remainder_repeat": (lambda: numbered().batch(BATCH_SIZE, drop_remainder=True).repeat(), 12, 1),
+    "finite_repeat": (lambda: numbered().batch(BATCH_SIZE, drop_remainder=True).repeat(3), None, 2),
+    "repeat_batch": (lambda: numbered().repeat().batch(BATCH_SIZE), 4, 2),
+    "finite_repeat_batch": (lambda: numbered().repeat(3).batch(BATCH_SIZE), None, 2),
+    "repeat_shuffle_batch": (lambda: numbered().repeat().shuffle(7).batch(BATCH_SIZE), 12, 1),
+    "filter_of_a_repeat": (lambda: numbered().repeat(2).batch(BATCH_SIZE).filter(lambda x, y: True), None, 2),
+}
+
+
+class DataTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        # Keras warns where a dataset of unknown size ends.
+        ignoring = warnings.catch_warnings()
+        ignoring.__enter__()
+        self.addCleanup(ignoring.__exit__, None, None, None)
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+
+    @parameterized.named_parameters((name, *pipeline) for name, pipeline in PIPELINES.items())
+    def test_no_example_takes_part_more_often_than_counted(self, data, steps, epochs):
+        callback = budget(1e3)
+        compiled().fit(data(), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[callback])
+        costs = [spent(3 * uses) for uses in range(40)]
+        self.assertIn(callback.spent, costs)
+        self.assertGreaterEqual(costs.index(callback.spent), appearances(data(), steps, epochs))
+
+    @parameterized.product(
+        data=(of_generator, lambda: batches().filter(lambda x, y: True), batches, lambda: Batches(BATCH_SIZE)),
+        sampling=("shuffled", "poisson"),
+    )
+    def test_an_epoch_that_ends_by_itself_is_one_pass_however_its_size_is_known(self, data, sampling):
+        model, callback = compiled(), budget(1e3, sampling=sampling)
+        if not (sampling == "poisson" and isinstance(data(), keras.utils.PyDataset)):
+            history = model.fit(data(), epochs=4, shuffle=False, verbose=0, callbacks=[callback]).history
+            np.testing.assert_allclose(history["epsilon"], [spent(steps, sampling) for steps in (3, 6, 9, 12)])
+            self.assertEqual(callback.spent, spent(12, sampling))
+        # No step is counted where the data have ended, neither by the budget nor by the optimizer.
+        self.assertEqual(int(model.optimizer.iterations.numpy()) % 12, 0)
+
+    @parameterized.parameters(of_generator, batches)
+    def test_a_budget_of_ten_passes_buys_ten(self, data):
+        model = compiled()
+        with self.assertLogs("absl", "WARNING") as log:
+            callback = budget(spent(30) + 1e-6)
+            model.fit(data(), epochs=50, shuffle=False, verbose=0, callbacks=[callback])
+        self.assertEqual(int(model.optimizer.iterations.numpy()), 30)
+        self.assertEqual(callback.spent, spent(30))
+        every_step = [line for line in log.output if "counts every step" in line]
+        self.assertLen(every_step, 1 if data is of_generator else 0)
+
+    @parameterized.parameters(
+        (lambda: batches().repeat(), 100, "does not say how many batches"),
+        (lambda: batches().repeat(4), None, "has 12 batches, and a pass over the examples has 3"),
+        (lambda: Batches(5), None, "has 10 batches, and a pass over the examples has 3"),
+    )
+    def test_what_may_be_several_passes_counts_every_step_and_says_so(self, data, steps, reason):
+        model = compiled()
+        with self.assertLogs("absl", "WARNING") as log:
+            model.fit(data(), steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[budget(spent(9) + 1e-6)])
+        self.assertEqual(int(model.optimizer.iterations.numpy()), 3)
+        self.assertRegex(log.output[0], f"counts every step as a participation.*{reason}.*without `repeat`")
+
+    def test_larger_batches_are_taken_where_a_budget_says_poisson(self):
+        rng = np.random.default_rng(0)
+        sizes = (31, 0, 12, 25)
+
+        def rows():
+            for size in sizes:
+                kept = rng.permutation(NUM_EXAMPLES)[:size]
+                yield X[kept], Y[kept]
+
+        specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
+        data = tf.data.Dataset.from_generator(rows, output_signature=specs)
+        for strategy, microbatch_size in (("default", None), ("default", 7), ("mirrored", None)):
+            model, callback = (
+                compiled(strategy=strategy, microbatch_size=microbatch_size),
+                budget(50.0, sampling="poisson"),
+            )
+            model.fit(data, shuffle=False, verbose=0, callbacks=[callback])
+            self.assertEqual(int(model.optimizer.iterations.numpy()), 4)
+            self.assertEqual(callback.spent, spent(4, "poisson"))
+            for callbacks in ([], [budget(50.0)]):
+                with self.assertRaisesRegex(ValueError, "at most the configured `batch_size`"):
+                    model.fit(data, shuffle=False, verbose=0, callbacks=callbacks)
+
+
 class LoopTest(parameterized.TestCase):
     def run_loop(self, callback, num_steps=20, steps_per_call=1, model=None, first_step=0):
         model = model or compiled()
@@ -178,8 +322,9 @@ class LoopTest(parameterized.TestCase):
         self.assertEqual(callback.spent, spent(6))
         fresh = budget(spent(9) + 1e-6)
         self.assertEqual(self.run_loop(fresh, model=model, first_step=4)[0], 9)
-        with self.assertRaisesRegex(ValueError, "another pass"):
-            self.run_loop(budget(spent(9) + 1e-6), model=model, first_step=9)
+        with self.assertLogs("absl", "WARNING") as log:
+            self.assertEqual(self.run_loop(budget(spent(9) + 1e-6), model=model, first_step=9)[0], 9)
+        self.assertRegex(log.output[0], "PrivacyBudget ends the training")
 
 
 class RefusalsTest(parameterized.TestCase):
@@ -197,7 +342,7 @@ class RefusalsTest(parameterized.TestCase):
 
     def test_a_first_step_that_does_not_fit(self):
         for model in (compiled(), compiled(noise_multiplier=0.0)):
-            with self.assertRaisesRegex(ValueError, "for one more step to fit the privacy budget"):
+            with self.assertRaisesRegex(ValueError, "a pass over the data costs, for one step to fit"):
                 model.fit(X, Y, verbose=0, callbacks=[budget(spent(3) - 1e-6)])
             self.assertEqual(int(model.optimizer.iterations.numpy()), 0)
 
@@ -224,8 +369,9 @@ class RefusalsTest(parameterized.TestCase):
     def test_an_explicit_seed_is_warned_of(self):
         model = compiled()
         model.compile(noisy_sgd.DPSGD(0.1, 1.0, 2.0, BATCH_SIZE, seed=1), "mse")
-        with self.assertWarnsRegex(UserWarning, "nothing is guaranteed"):
+        with self.assertLogs("absl", "WARNING") as log:
             model.fit(X, Y[:, None] * np.ones((1, 3)), verbose=0, callbacks=[budget(5.0)])
+        self.assertRegex(log.output[0], "nothing is guaranteed")
 
     def test_private_facts_in_fit(self):
         with self.assertRaisesRegex(ValueError, "private facts.*Received: monitor='loss'"):

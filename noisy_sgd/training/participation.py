@@ -1,0 +1,86 @@
+"""How often one example may take part in the steps of an epoch of `fit`, from what is known of the data.
+
+Shuffled batches get no amplification by sampling: what counts is how often an example takes part. In one pass over the
+examples it takes part once, but a dataset may hold several passes (`repeat`), pass over a part of the examples again
+and again (`drop_remainder` before `repeat`), or not say where it ends. What is not known to be one pass counts every
+step.
+
+    data = Data.of(dataset, steps_per_epoch=None)
+    data.participations(steps=3, pass_length=4)    # 1 for a dataset of at most 4 batches
+    data = data.after_an_epoch(steps=3)            # now the number of batches is known
+"""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is known of the batches that an epoch takes.
+
+    Attributes:
+        one_pass: whether an epoch is at most one pass over the examples, whatever its number of batches: arrays.
+        num_batches: batches of one pass over a dataset that ends by itself; None where that is not known.
+        ends: whether an epoch lasts until the data end, if they do.
+    """
+
+    one_pass: bool = False
+    num_batches: int | None = None
+    ends: bool = False
+
+    @classmethod
+    def of(cls, x, steps_per_epoch: int | None) -> "Data":
+        """What is known of what `fit` was given.
+
+        Args:
+            x: arrays, a dataset, a `keras.utils.PyDataset`, a generator, or anything else that Keras takes.
+            steps_per_epoch: as given to `fit`.
+        """
+        if is_arrays(x):
+            return cls(one_pass=True)
+        ends = steps_per_epoch is None
+        if isinstance(x, tf.data.Dataset):
+            count = int(x.cardinality())
+            return cls(num_batches=count if count >= 0 else None, ends=ends)
+        if isinstance(x, keras.utils.PyDataset):
+            return cls(num_batches=x.num_batches, ends=ends)
+        return cls(ends=ends)
+
+    def counts_every_step(self, pass_length: int) -> bool:
+        """Whether an example may take part in every step of an epoch, as far as is known at its first step.
+
+        Args:
+            pass_length: batches of one pass over the examples, ceil(N / B).
+        """
+        return not self.one_pass and (self.num_batches is None or self.num_batches > pass_length)
+
+    def participations(self, steps: int, pass_length: int) -> int:
+        """The most that one example may have taken part in the steps of an epoch so far.
+
+        Args:
+            steps: of the epoch.
+            pass_length: as in `counts_every_step`.
+        """
+        if self.counts_every_step(pass_length):
+            return steps
+        # A dataset of unknown size may be longer than it was before.
+        beyond = 0 if self.num_batches is None else max(0, steps - self.num_batches)
+        return min(steps, 1) + beyond
+
+    def after_an_epoch(self, steps: int) -> "Data":
+        """The same after an epoch that nothing but the end of the data ended."""
+        learned = self.ends and self.num_batches is None and not self.one_pass
+        return dataclasses.replace(self, num_batches=steps) if learned else self
+
+    def why_every_step(self, pass_length: int) -> str:
+        """A clause about why every step counts."""
+        if self.num_batches is None:
+            return "the dataset does not say how many batches a pass over the examples has"
+        return f"the dataset has {self.num_batches} batches, and a pass over the examples has {pass_length}"
+
+
+def is_arrays(x) -> bool:
+    """Whether Keras itself makes the batches, in passes over arrays."""
+    return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x))
