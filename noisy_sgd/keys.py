@@ -10,6 +10,8 @@ Every consumer therefore derives its own 128 bits from the seed by SHA-256.
 import hashlib
 import os
 
+import numpy as np
+
 PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data", "subset")
 
 
@@ -34,6 +36,19 @@ def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:
         int.from_bytes(digest[:8], "little", signed=True),
         int.from_bytes(digest[8:16], "little", signed=True),
     )
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """NumPy's generator of an integer seed of any sign.
+
+    Args:
+        seed: NumPy takes what is not negative as it is; of a negative one it gets the key of the purpose.
+        purpose: one of `PURPOSES`.
+
+    Returns:
+        A new generator.
+    """
+    return np.random.default_rng(seed if seed >= 0 else [half % 2**64 for half in derive(seed, purpose)])
 
 
 def secret() -> bytes:

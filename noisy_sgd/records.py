@@ -16,6 +16,7 @@ Example:
 """
 
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -23,8 +24,8 @@ import math
 import os
 import pathlib
 import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,8 @@ class Run:
     def text(self, *, private: bool = False) -> str:
         """All of metrics.jsonl, or of the one in private/; empty before the first line."""
         path = self._metrics(private)
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        # What is damaged differs from what a checkpoint holds, and is replaced.
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def rewrite(self, text: str, *, private: bool = False) -> None:
         """Takes metrics.jsonl, or the one in private/, back to an earlier `text`."""
@@ -87,12 +89,14 @@ class Run:
 
     def state(self, privacy: Any) -> None:
         """Replaces the privacy statement."""
-        self._description["privacy"] = plain(privacy)
-        write_text(self.directory / "run.json", _as_json(self._description))
+        self._describe(privacy=plain(privacy))
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Marks the run as finished, with its last results."""
-        self._description.update(status=FINISHED, results=plain(results))
+        self._describe(status=FINISHED, results=plain(results))
+
+    def _describe(self, **changes: Any) -> None:
+        self._description.update(changes)
         write_text(self.directory / "run.json", _as_json(self._description))
 
     def _metrics(self, private: bool) -> pathlib.Path:
@@ -100,9 +104,10 @@ class Run:
 
 
 def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: Any) -> Run:
-    """Makes a run directory, or starts an unfinished run of the same configuration again.
+    """Makes a run directory, or starts an unfinished run of the same configuration again, from no metrics.
 
-    The directory appears with its run.json in one rename, so no other process ever sees it without.
+    The directory appears with its run.json in one rename, so no other process ever sees it without. To start a run
+    again, hold the directory's lock: another process may be writing to it.
 
     Args:
         directory: where; it need not exist.
@@ -116,15 +121,17 @@ def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
         ValueError: if the directory cannot be written, holds other files, another run (the first difference is named),
             or this run, finished.
     """
-    directory = pathlib.Path(directory)
-    check(directory, config)
-    if is_finished(directory, config):
-        raise ValueError(f"`run_dir` holds this run, finished (Received: run_dir={directory}); nothing is left to do")
-    return _made(directory, config, privacy, again=(directory / "run.json").exists())
+    run = reopen(directory, config, privacy=privacy)
+    if run.text() or run.text(private=True):
+        run.rewrite("")
+        run.rewrite("", private=True)
+    # An earlier attempt may have had other packages.
+    run._describe(versions=versions(), privacy=plain(privacy))
+    return run
 
 
-def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any, *, again: bool) -> Run:
-    """A run directory in the place of none or an empty one, or `again` in that of a run."""
+def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any) -> Run:
+    """A run directory in the place of none or an empty one."""
     description = {
         "config": plain(config),
         "versions": versions(),
@@ -134,12 +141,11 @@ def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any, *, a
     }
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        fresh = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
+        # The umask may take more away.
+        fresh.mkdir(mode=0o755)
         try:
-            fresh.chmod(0o755)
             write_text(fresh / "run.json", _as_json(description))
-            if again:
-                shutil.rmtree(directory)
             # An empty directory gives way; what another process has begun meanwhile does not.
             fresh.rename(directory)
         except BaseException:
@@ -159,12 +165,10 @@ def reopen(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     directory = pathlib.Path(directory)
     check(directory, config)
     if is_finished(directory, config):
-        return create(directory, config, privacy=privacy)
+        raise ValueError(f"`run_dir` holds this run, finished (Received: run_dir={directory}); nothing is left to do")
     if not (directory / "run.json").exists():
-        return _made(directory, config, privacy, again=False)
-    there = read(directory)
-    description = {name: getattr(there, name) for name in _DESCRIBED}
-    return Run(directory, description)
+        return _made(directory, config, privacy)
+    return Run(directory, _description(directory))
 
 
 def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
@@ -189,7 +193,7 @@ def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"`run_dir` must be new or hold a run, but {directory} holds other files; choose another directory"
         )
-    difference = first_difference(read(directory).config, plain(config))
+    difference = first_difference(_description(directory)["config"], plain(config))
     if difference:
         raise ValueError(
             f"`run_dir` holds another run (Received: run_dir={directory}, {difference}); choose another directory"
@@ -200,34 +204,58 @@ def read(directory: str | os.PathLike) -> Record:
     """Reads a run directory back; a last line of metrics.jsonl that was cut short is left out.
 
     Raises:
-        ValueError: if there is no readable run.json.
+        ValueError: if there is no readable run.json, or a line of metrics.jsonl is damaged.
     """
     directory = pathlib.Path(directory)
+    return Record(directory=directory, metrics=_lines(directory / "metrics.jsonl"), **_description(directory))
+
+
+def _description(directory: pathlib.Path) -> dict[str, Any]:
+    """What run.json says."""
     try:
         description = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-        fields = {name: description[name] for name in _DESCRIBED}
+        return {name: description[name] for name in _DESCRIBED}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"`directory` must hold the run.json of a run. Received: directory={directory} ({error})"
+            f"`run_dir` must hold the run.json of a run. Received: run_dir={directory} ({error})"
         ) from error
-    metrics = directory / "metrics.jsonl"
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
-    complete = [json.loads(line) for line in lines if line.endswith("\n")]
-    return Record(directory=directory, metrics=complete, **fields)
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl; none where it does not exist."""
+    try:
+        contents = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    lines = []
+    for number, line in enumerate(contents.split(b"\n")[:-1], start=1):
+        try:
+            lines.append(json.loads(line))
+            damaged = not isinstance(lines[-1], dict)
+        except ValueError:
+            damaged = True
+        if damaged:
+            raise ValueError(
+                f"{path} is damaged: its line {number} is not a JSON object; put the file in order, or remove "
+                f"{path.parent} to run again"
+            )
+    return lines
 
 
 def find(directory: str | os.PathLike) -> list[Record]:
     """Every finished run directly under a directory, by name."""
-    runs = [read(path.parent) for path in sorted(pathlib.Path(directory).glob("[!.]*/run.json"))]
-    return [run for run in runs if run.status == FINISHED]
+    folders = [path.parent for path in sorted(pathlib.Path(directory).glob("[!.]*/run.json"))]
+    return [read(folder) for folder in folders if _description(folder)["status"] == FINISHED]
 
 
 def is_finished(directory: str | os.PathLike, config: Mapping[str, Any]) -> bool:
     """Whether a directory holds this very run, finished."""
     if not (pathlib.Path(directory) / "run.json").exists():
         return False
-    run = read(directory)
-    return run.status == FINISHED and first_difference(run.config, plain(config)) is None
+    run = _description(pathlib.Path(directory))
+    return run["status"] == FINISHED and first_difference(run["config"], plain(config)) is None
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> str | None:
@@ -268,18 +296,27 @@ def source_digest() -> str:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces a file as a whole: written beside it under another name, then renamed."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """As `write_bytes`, of UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Replaces a file as a whole: written beside it under another name, then renamed; an OSError names the file."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+        # The umask may take more away.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _as_json(description: Mapping[str, Any]) -> str:
@@ -298,4 +335,6 @@ def plain(value: Any) -> Any:
 
 
 def _unwritable(directory: pathlib.Path, error: OSError) -> ValueError:
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        return ValueError(f"`run_dir` is in use by another process (Received: run_dir={directory}); choose another")
     return ValueError(f"`run_dir` cannot be written: {error.strerror} (Received: run_dir={directory}); choose another")

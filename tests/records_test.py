@@ -74,7 +74,7 @@ class RunDirectoryTest(parameterized.TestCase):
             return versions()
 
         with mock.patch.object(records, "versions", side_effect=meanwhile):
-            with self.assertRaisesRegex(ValueError, "`run_dir` cannot be written: Directory not empty"):
+            with self.assertRaisesRegex(ValueError, "`run_dir` is in use by another process"):
                 records.reopen(self.directory, CONFIG, privacy="none")
         self.assertEqual(records.read(self.directory).metrics, [{"step": 1}])
         self.assertEqual(os.listdir(self.directory.parent), ["run"])

@@ -20,8 +20,9 @@ from noisy_sgd.figures import images
 def main(sweep: config.Sweep) -> None:
     """Runs what is missing and draws the figures."""
     run(sweep)
-    for path in draw(sweep, pathlib.Path(sweep.run_dir) / "figures"):
-        print(f"figure: {path}")
+    with endings.drawing():
+        for path in draw(sweep, pathlib.Path(sweep.run_dir) / "figures"):
+            print(f"figure: {path}")
     print(f"records: {sweep.run_dir}/*/run.json and metrics.jsonl; tensorboard --logdir={sweep.run_dir}")
 
 
@@ -69,7 +70,8 @@ def _announce(algorithm: config.Algorithm, privacy: Any) -> None:
 
 def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
     """Draws Figures 1 and 2 from the records; returns all paths."""
-    runs = [records.read(settings.run.run_dir) for settings in sweep.runs.values()]
+    with flags.refusals():
+        runs = [records.read(settings.run.run_dir) for settings in sweep.runs.values()]
     paths = images.draw_batch_size_sweep(runs, directory) + images.draw_curves(runs, directory)
     if any(settings.algorithm.algorithm == "noisy_sgd" for settings in sweep.runs.values()):
         paths += images.draw_norms(runs, directory)

@@ -13,6 +13,7 @@ the same step in growing logical batches (`logical_batches`), `--sweep=input` a 
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -22,7 +23,17 @@ import time
 from collections.abc import Callable
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import benchmark_cases, flags, input_wait, logical_batches, memory, startup, toy_benchmark
+from noisy_sgd.experiments import (
+    benchmark_cases,
+    endings,
+    flags,
+    input_wait,
+    logical_batches,
+    memory,
+    recorded_measurement,
+    startup,
+    toy_benchmark,
+)
 from noisy_sgd.figures import speed
 
 PRIVACY = {"text": "No privacy guarantee is needed: the images are random."}
@@ -41,11 +52,26 @@ def main(settings: benchmark_cases.Benchmark) -> None:
         for line in logical_batches.lines(settings):
             print(json.dumps(line), flush=True)
         return
-    run = None if settings.run_dir is None else _record(settings)
-    steps = {}
-    for algorithm in settings.algorithms:
-        with flags.refusals():
-            steps[algorithm] = _prepare(settings, algorithm)
+    place = None if settings.run_dir is None else pathlib.Path(settings.run_dir, settings.workload)
+    with flags.refusals():
+        if place is not None:
+            records.check(place, dataclasses.asdict(settings))
+        steps = {algorithm: _prepare(settings, algorithm) for algorithm in settings.algorithms}
+    with contextlib.ExitStack() as stack:
+        run = None
+        if place is not None:
+            begun = recorded_measurement.begun(place, dataclasses.asdict(settings), privacy=PRIVACY)
+            run = stack.enter_context(begun)
+            stack.enter_context(endings.measurement_failures())
+        _time(settings, steps, run)
+    if run is not None:
+        with flags.refusals(), endings.drawing():
+            for path in speed.draw(records.find(settings.run_dir), pathlib.Path(settings.run_dir) / "figures"):
+                print(f"figure: {path}")
+
+
+def _time(settings: benchmark_cases.Benchmark, steps: dict[str, Callable[[], None]], run: records.Run | None) -> None:
+    """Times the steps in turns, prints the lines, and records them."""
     times = {algorithm: [] for algorithm in steps}
     for _ in range(settings.num_rounds):
         for algorithm, step in steps.items():
@@ -60,14 +86,6 @@ def main(settings: benchmark_cases.Benchmark) -> None:
             run.append(line)
     if run is not None:
         run.finish({})
-        for path in speed.draw(records.find(settings.run_dir), pathlib.Path(settings.run_dir) / "figures"):
-            print(f"figure: {path}")
-
-
-def _record(settings: benchmark_cases.Benchmark) -> records.Run:
-    directory = pathlib.Path(settings.run_dir) / settings.workload
-    with flags.refusals():
-        return records.create(directory, dataclasses.asdict(settings), privacy=PRIVACY)
 
 
 def _line(settings: benchmark_cases.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:

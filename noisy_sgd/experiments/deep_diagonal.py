@@ -19,7 +19,7 @@ from scipy import stats
 
 from noisy_sgd import records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
 from noisy_sgd.figures import deep_diagonal as figures
 from noisy_sgd.sde import deep_diagonal as theory
 from noisy_sgd.sde import linear_stability
@@ -34,8 +34,10 @@ _UNFINISHED = 1e-3
 
 def main(settings: toy_problems.Family) -> None:
     """Measures what is not finished, and draws it."""
-    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
-        print(f"figure: {path}")
+    record = run(settings)
+    with endings.drawing():
+        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
+            print(f"figure: {path}")
 
 
 def run(settings: toy_problems.Family) -> records.Record:

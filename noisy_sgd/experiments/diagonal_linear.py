@@ -17,9 +17,9 @@ import pathlib
 
 import numpy as np
 
-from noisy_sgd import records
+from noisy_sgd import keys, records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
 from noisy_sgd.figures import diagonal_linear as figures
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import mirror_map
@@ -31,8 +31,10 @@ _DRAW = {"curves": figures.draw_curves, "distance": figures.draw_distance, "gap"
 
 def main(settings: toy_problems.DiagonalLinear) -> None:
     """Measures what is not finished, and draws it."""
-    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
-        print(f"figure: {path}")
+    record = run(settings)
+    with endings.drawing():
+        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
+            print(f"figure: {path}")
 
 
 def run(settings: toy_problems.DiagonalLinear) -> records.Record:
@@ -242,7 +244,7 @@ def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.003, num_steps
 def weight_product(problem, *, noise_scale=0.5, relative_step=PAPER_STEP, num_runs=5, num_steps=500, alpha=0.1, seed=0):
     """The identity |w+ w-| = alpha^2 prod |1 - a^2|, by the map of eq. (18) written out: its largest relative error."""
     weights, log_product = np.full((num_runs, 2, problem.features.shape[1]), alpha), 2 * np.log(alpha)
-    generator = np.random.default_rng(seed)
+    generator = keys.generator(seed, "noise")
     with np.errstate(all="ignore"):  # a run that diverges overflows; it is not counted
         for _ in range(num_steps):
             a = theory.relative_step(
@@ -343,7 +345,7 @@ def trend(noise_scales, values, *, num_permutations=10_000, seed=0):
     finite = np.isfinite(values)
     ranks = [np.unique(x[finite], return_inverse=True)[1].astype(np.float64) for x in (noise_scales, values)]
     ranks = [(rank - rank.mean()) / rank.std() for rank in ranks]
-    generator = np.random.default_rng(seed)
+    generator = keys.generator(seed, "order")
     shuffled = np.array([generator.permutation(ranks[1]) @ ranks[0] for _ in range(num_permutations)])
     observed = ranks[0] @ ranks[1]
     return {

@@ -8,14 +8,22 @@ is that of a run that failed: a full disk, data that vanished, a worker that die
 """
 
 import contextlib
-import pathlib
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 
-from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments import flags
 
-STOPPED, FAILED = 75, command_line.FAILED
+STOPPED, FAILED = 75, flags.FAILED
+
+_LONGEST_CAUSE = 300
+# What TensorFlow writes around an operation's own message.
+_AROUND = re.compile(
+    r"\s*\{\{function_node [^}]*\}\}\s*|Error in user-defined function passed to .*? with iterator: [\w:]+: "
+    r"|\s*\(0\) [A-Z_ ]+: *|\s*\[Op:.*|^(OS|Value|Runtime)Error: "
+)
+_HEADINGS = ("Graph execution error:", "Detected at node", "Detected at", "Traceback ", "Stack trace ")
 
 
 @contextlib.contextmanager
@@ -51,15 +59,42 @@ def failures() -> Iterator[None]:
     try:
         yield
     except continuation.Interrupted as stopped:
-        _end(f"{stopped}; the same command goes on from there.", STOPPED)
+        flags.end(f"{stopped}; the same command goes on from there.", STOPPED)
     except distribution.WorkerLost as error:
-        _end(str(error), FAILED)
-    except (ValueError, OSError, tf.errors.OpError) as error:
-        reason = array_records.failure(error) or getattr(error, "message", None) or str(error)
-        cause = reason.strip().splitlines()[0].rstrip(".")
-        _end(f"The run failed: {cause}. Once that is mended, the same command goes on.", FAILED)
+        flags.end(str(error), FAILED)
+    except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
+        reason = array_records.failure(error) or cause(error)
+        flags.end(f"The run failed: {reason}. Once that is mended, the same command goes on.", FAILED)
 
 
-def _end(sentence: str, status: int) -> None:
-    print(f"{pathlib.Path(sys.argv[0]).stem}: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(status)
+@contextlib.contextmanager
+def measurement_failures() -> Iterator[None]:
+    """Ends the process in one sentence where a measurement failed; it is made again from its beginning."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError, OverflowError) as error:
+        flags.end(f"The measurement failed: {cause(error)}. Once that is mended, the same command makes it.", FAILED)
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Ends the process in one sentence where a figure or a report cannot be written: by then the record is complete."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename} cannot be written: " if error.filename else ""
+        reason = error.strerror or cause(error)
+        flags.end(f"{where}{reason}. The record is complete; once that is mended, the same command draws it.", FAILED)
+
+
+def cause(error: Exception) -> str:
+    """What went wrong, in one sentence without its point: of TensorFlow's pages the failed operation's own message."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    lines = (getattr(error, "message", None) or str(error)).splitlines()
+    # Sources and nodes are indented; where several operations failed, so is the first one's message.
+    told = [line for line in lines if not line.startswith((" ", "\t", *_HEADINGS)) or line.startswith("  (0) ")]
+    several = [line for line in told if line.startswith("  (0) ")]
+    sentences = (_AROUND.sub("", line).strip() for line in several + told)
+    found = next(filter(None, sentences), type(error).__name__)
+    return found[:_LONGEST_CAUSE].rstrip(". ")

@@ -12,9 +12,9 @@ import pathlib
 
 import numpy as np
 
-from noisy_sgd import records
+from noisy_sgd import keys, records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
 from noisy_sgd.figures import least_squares as figures
 from noisy_sgd.sde import brownian, euler_maruyama
 from noisy_sgd.sde import least_squares as theory
@@ -26,8 +26,9 @@ def main(settings: toy_problems.LeastSquares) -> None:
     record = run(settings)
     for line in record.metrics:
         print(", ".join(f"{name} {value:.4g}" for name, value in line.items() if isinstance(value, (int, float))))
-    for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
-        print(f"figure: {path}")
+    with endings.drawing():
+        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
+            print(f"figure: {path}")
 
 
 def run(settings: toy_problems.LeastSquares) -> records.Record:
@@ -97,7 +98,7 @@ def surrogate_covariance(
         "paper_eq15": theory.paper_eq15(problem.features, **laws),
     }
     solution = theory.minimum_norm_solution(problem.features, problem.targets)
-    generator = np.random.default_rng(seed)
+    generator = keys.generator(seed, "noise")
     theta = np.tile(solution, (num_runs, 1))
     between = _relaxation(problem.features, step)
     measured = np.zeros((dimension, dimension))
@@ -181,7 +182,7 @@ def theorem_1(*, noise_scale=0.5, num_examples=5, dimension=12, num_runs=2_000, 
     step = 1.0 / np.trace(theory.hessian(problem.features))
     equation = theory.over_parametrised(problem.features, problem.targets, step, [[0.0], [noise_scale]])
     shape = (num_runs, 1, equation.noise_dimension)
-    increments = brownian.increments(np.random.default_rng(seed), num_steps, step, shape)
+    increments = brownian.increments(keys.generator(seed, "noise"), num_steps, step, shape)
     pair, integral = np.zeros((num_runs, 2, dimension)), np.zeros(num_runs)
     left, right, errors = [], [], []
     for increment in increments:

@@ -21,7 +21,7 @@ from scipy import stats
 
 from noisy_sgd import records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import diagonal_linear, flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import diagonal_linear, endings, flags, recorded_measurement, toy_problems
 from noisy_sgd.figures import noise_threshold as figures
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import linear_stability, mirror_map
@@ -42,8 +42,10 @@ TERMS = (
 
 def main(settings: toy_problems.Family) -> None:
     """Measures what is not finished, and draws it."""
-    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
-        print(f"figure: {path}")
+    record = run(settings)
+    with endings.drawing():
+        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
+            print(f"figure: {path}")
 
 
 def run(settings: toy_problems.Family) -> records.Record:

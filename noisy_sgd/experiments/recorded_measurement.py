@@ -5,13 +5,15 @@
 An interrupted measurement is made from its beginning: it takes minutes, and half of one proves nothing.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from noisy_sgd import records
-from noisy_sgd.experiments import flags, progress, toy_problems
+from noisy_sgd.experiments import endings, flags, progress, toy_problems
+from noisy_sgd.training import checkpoints
 
 PRIVACY = {"text": "No privacy guarantee: the data are synthetic, and no gradient is clipped."}
 
@@ -44,12 +46,26 @@ def run(
         if records.is_finished(directory, configuration):
             print(f"{directory} is finished.", flush=True)
             return records.read(directory)
-        recorded = records.create(directory, configuration, privacy=PRIVACY)
-    print(f"{directory}: {total:,} {unit}", flush=True)
-    with progress.Progress(total=total, unit=unit, stream=sys.stderr) as watch:
-        results = measure(recorded.append, watch.advance)
-    recorded.finish(results)
-    return records.read(directory)
+    with begun(directory, configuration, privacy=PRIVACY) as recorded, endings.measurement_failures():
+        print(f"{directory}: {total:,} {unit}", flush=True)
+        with progress.Progress(total=total, unit=unit, stream=sys.stderr) as watch:
+            results = measure(recorded.append, watch.advance)
+        recorded.finish(results)
+        return records.read(directory)
+
+
+@contextlib.contextmanager
+def begun(
+    directory: str | os.PathLike, configuration: Mapping[str, Any], *, privacy: Mapping[str, Any]
+) -> Iterator[records.Run]:
+    """A record from its first line on, that no other process writes to; bad places end in one sentence and status 2."""
+    with contextlib.ExitStack() as stack:
+        with flags.refusals():
+            # What another process may be writing is left as it stands until its lock is free.
+            records.reopen(directory, configuration, privacy=privacy)
+            stack.enter_context(checkpoints.lock(directory))
+            recorded = records.create(directory, configuration, privacy=privacy)
+        yield recorded
 
 
 def over_data_sets(

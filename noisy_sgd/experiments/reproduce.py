@@ -16,6 +16,7 @@ from noisy_sgd.experiments import (
     claims,
     deep_diagonal,
     diagonal_linear,
+    endings,
     figure_claims,
     flags,
     least_squares,
@@ -46,16 +47,19 @@ def main(settings: toy_problems.Reproduction) -> None:
             records.check(study.run_dir, study.resolved())
     batch_size_sweep.run(settings.sweep)
     measured = theory.run(settings.theory, theory_directory)
-    paths = batch_size_sweep.draw(settings.sweep, results / "figures") + theory.draw(measured, results / "figures")
-    for name, study in settings.studies:
-        paths += STUDIES[name].draw(STUDIES[name].run(study), results / "figures")
-    figures = [path for path in paths if path.suffix == ".png"]
-    figures_claimed = figure_claims.FIGURES if settings.studies else ()
-    rows = report.judge((*claims.IMAGES, *theory_claims.THEORY, *figures_claimed), results)
-    for row in rows:
-        print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
-    for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
-        print(path)
+    studies = [(STUDIES[name], STUDIES[name].run(study)) for name, study in settings.studies]
+    with endings.drawing():
+        paths = batch_size_sweep.draw(settings.sweep, results / "figures") + theory.draw(measured, results / "figures")
+        for study, record in studies:
+            paths += study.draw(record, results / "figures")
+        figures = [path for path in paths if path.suffix == ".png"]
+        figures_claimed = figure_claims.FIGURES if settings.studies else ()
+        with flags.refusals():
+            rows = report.judge((*claims.IMAGES, *theory_claims.THEORY, *figures_claimed), results)
+        for row in rows:
+            print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
+        for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
+            print(path)
 
 
 def _setting(sweep: config.Sweep) -> str:

@@ -14,17 +14,19 @@ import pathlib
 
 import numpy as np
 
-from noisy_sgd import records
+from noisy_sgd import keys, records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
 from noisy_sgd.figures import sde_error as figures
 from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squares, moments
 
 
 def main(settings: toy_problems.SdeError) -> None:
     """Measures what is not finished, and draws it."""
-    for path in draw(run(settings), pathlib.Path(settings.run_dir) / "figures"):
-        print(f"figure: {path}")
+    record = run(settings)
+    with endings.drawing():
+        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
+            print(f"figure: {path}")
 
 
 def run(settings: toy_problems.SdeError) -> records.Record:
@@ -130,7 +132,7 @@ def strong(
         else (diagonal_linear.equation, np.full((2, 25), 0.3))
     )
     initial = np.broadcast_to(start, (num_paths, *start.shape))
-    generator = np.random.default_rng(seed)
+    generator = keys.generator(seed, "noise")
     distances = []
     for relative_step in relative_steps:
         step = relative_step / problem.largest_eigenvalue
@@ -144,7 +146,7 @@ def strong(
         ]
         distances.append(np.sum((ends[0] - ends[1]) ** 2, axis=1))
     distances = np.array(distances)
-    picks = np.random.default_rng(seed).integers(num_paths, size=(500, num_paths))
+    picks = keys.generator(seed, "order").integers(num_paths, size=(500, num_paths))
     resampled = [_slope(relative_steps, np.sqrt(distances[:, pick].mean(axis=1))) for pick in picks]
     errors = np.sqrt(distances.mean(axis=1))
     return {

@@ -22,17 +22,18 @@ def main(settings: config.Config) -> None:
         config.require(
             settings.run.resume or not finished, "resume", "cannot be off for a finished run", False, way_out
         )
+        record = records.read(directory) if finished else None
     if finished:
         print("This run is finished; drawing it again.")
-        record = records.read(directory)
     else:
         record = _train(settings)
     if record is None:
         return
     results = record.results
     print(f"test accuracy {100 * results[record.accuracy]:.2f} % after {results['step']} steps")
-    for path in images.draw_curves([record], directory / "figures", "test_accuracy"):
-        print(f"figure: {path}")
+    with endings.drawing():
+        for path in images.draw_curves([record], directory / "figures", "test_accuracy"):
+            print(f"figure: {path}")
     models = sorted(directory.glob("model*.keras"))
     print(f"model: {', '.join(map(str, models))}")
     print(f"record: {directory}/run.json, {directory}/metrics.jsonl; tensorboard --logdir={directory}")

@@ -1,12 +1,15 @@
 """The look of every figure, and its three files: PNG to look at, PDF to print, CSV with the numbers behind it."""
 
 import csv
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib import figure
+
+from noisy_sgd import records
 
 STYLE = {
     "font.size": 9,
@@ -36,7 +39,7 @@ def panels(count: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple[
 def save(
     canvas: figure.Figure, rows: Sequence[Mapping[str, Any]], directory: pathlib.Path, name: str
 ) -> list[pathlib.Path]:
-    """Writes NAME.png, NAME.pdf and NAME.csv; the same rows give the same bytes.
+    """Writes NAME.png, NAME.pdf and NAME.csv, each as a whole or not at all; the same rows give the same bytes.
 
     Args:
         canvas: the drawn figure.
@@ -46,13 +49,18 @@ def save(
 
     Returns:
         The three paths.
+
+    Raises:
+        OSError: naming the file that cannot be written.
     """
+    png, pdf, table = io.BytesIO(), io.BytesIO(), io.StringIO(newline="")
+    canvas.savefig(png, format="png")
+    canvas.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{name}.{ending}" for ending in ("png", "pdf", "csv")]
-    canvas.savefig(paths[0])
-    canvas.savefig(paths[1], metadata={"CreationDate": None})
-    with open(paths[2], "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return paths
+    contents = {"png": png.getvalue(), "pdf": pdf.getvalue(), "csv": table.getvalue().encode()}
+    for ending, data in contents.items():
+        records.write_bytes(directory / f"{name}.{ending}", data)
+    return [directory / f"{name}.{ending}" for ending in contents]

@@ -34,7 +34,7 @@ def arrays(
         One array a variable; of a metric's variable [replicas, ...].
     """
     shared = {name: _local(strategy, variable)[0].numpy() for name, variable in _shared(model, average)}
-    return shared | {name: _sums(strategy, variable) for name, variable in _running(metrics)}
+    return shared | _rows(strategy, dict(_running(metrics)))
 
 
 def restore(
@@ -44,7 +44,7 @@ def restore(
     metrics: Mapping[str, keras.metrics.Metric],
     arrays: Mapping[str, np.ndarray],
 ) -> None:
-    """Takes a state of `arrays`; with another number of replicas the first one takes the metrics' whole sum.
+    """Takes a state of `arrays`; with another number of replicas the first of all takes the metrics' whole sum.
 
     Raises:
         ValueError: for the state of another model.
@@ -60,10 +60,13 @@ def restore(
             component.assign(arrays[name])
     for name, variable in running.items():
         components, kept = _local(strategy, variable), arrays[name]
-        if len(kept) != len(components):
-            whole = np.sum(kept, axis=0) if distribution.is_chief(strategy) else np.zeros_like(kept[0])
-            kept = [whole, *[np.zeros_like(whole)] * (len(components) - 1)]
-        for component, value in zip(components, kept, strict=True):
+        index, workers = distribution.worker(strategy)
+        replicas, first = workers * len(components), index * len(components)
+        if len(kept) != replicas:
+            kept = np.zeros_like(kept, shape=(replicas, *kept.shape[1:]))
+            kept[0] = np.sum(arrays[name], axis=0)
+        # A metric is the sum over all workers: each of them takes its own part.
+        for component, value in zip(components, kept[first : first + len(components)], strict=True):
             component.assign(value)
 
 
@@ -107,8 +110,13 @@ def _local(strategy, variable) -> tuple[tf.Variable, ...]:
     return strategy.experimental_local_results(value)
 
 
-def _sums(strategy, variable) -> np.ndarray:
-    if distribution.worker(strategy)[1] > 1:
-        # Read as a whole, by a reduction over the workers: one file holds it.
-        return np.asarray(variable.numpy())[np.newaxis]
-    return np.stack([component.numpy() for component in _local(strategy, variable)])
+def _rows(strategy, variables) -> dict[str, np.ndarray]:
+    """What every replica of every worker holds of each variable, [replicas, ...], in the workers' order."""
+    own = {name: np.stack([one.numpy() for one in _local(strategy, variable)]) for name, variable in variables.items()}
+    # In one message: every one is a round between the workers.
+    told = distribution.gather(strategy, b"".join(array.tobytes() for array in own.values()))
+    found, first = {}, 0
+    for name, array in own.items():
+        parts = [np.frombuffer(data, array.dtype, array.size, first).reshape(array.shape) for data in told]
+        found[name], first = np.concatenate(parts), first + array.nbytes
+    return found

@@ -233,7 +233,7 @@ class RefusalsTest(absltest.TestCase):
     def test_a_value_error_of_the_library_is_one_sentence(self):
         status, sentence = self._exit(ValueError("`model` has\n  a BatchNormalization layer"))
         self.assertEqual(status, 2)
-        self.assertRegex(sentence, "^[^\n]*: `model` has a BatchNormalization layer\n$")
+        self.assertRegex(sentence, "^[^\n]*: `--model` has a BatchNormalization layer\n$")
 
     def test_a_mistake_of_ours_keeps_its_traceback(self):
         with self.assertRaises(KeyError), flags.refusals():

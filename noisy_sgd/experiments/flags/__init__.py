@@ -10,7 +10,7 @@ with exit status 2. Flags can come from a file by `--flagfile`; one that stands 
 """
 
 from noisy_sgd.experiments.flags.benchmarking import benchmark
-from noisy_sgd.experiments.flags.command_line import BAD_INPUT, refusals, run
+from noisy_sgd.experiments.flags.command_line import BAD_INPUT, FAILED, end, refusals, run
 from noisy_sgd.experiments.flags.reproduction import reproduce
 from noisy_sgd.experiments.flags.toy import (
     deep_diagonal,
@@ -23,10 +23,12 @@ from noisy_sgd.experiments.flags.training import batch_size_sweep, train
 
 __all__ = [
     "BAD_INPUT",
+    "FAILED",
     "batch_size_sweep",
     "benchmark",
     "deep_diagonal",
     "diagonal_linear",
+    "end",
     "least_squares",
     "noise_threshold",
     "refusals",

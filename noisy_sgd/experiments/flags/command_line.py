@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app
 from absl import flags as absl_flags
@@ -23,6 +24,13 @@ from noisy_sgd import config
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
+# A library function calls by its argument's name what a user calls by a flag's.
+_FLAGS = {
+    field.name
+    for group in (config.Data, config.Model, config.Algorithm, config.Run)
+    for field in dataclasses.fields(group)
+}
+_FLAG_OF_ARGUMENT = {"train_size": "num_train_examples"}
 _DEFINE = {
     bool: absl_flags.DEFINE_boolean,
     float: absl_flags.DEFINE_float,
@@ -67,8 +75,20 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (absl_flags.Error, ValueError, OSError) as error:
-        print(f"{pathlib.Path(sys.argv[0]).stem}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        end(" ".join(str(error).split()), BAD_INPUT)
+
+
+def end(sentence: str, status: int) -> NoReturn:
+    """Ends the process with a sentence on stderr, which names flags as they are typed."""
+
+    def typed_name(match: re.Match[str]) -> str:
+        return f"`--{match[1]}`" if match[1] in _FLAGS else match[0]
+
+    for argument, flag in _FLAG_OF_ARGUMENT.items():
+        sentence = re.sub(rf"\b{argument}\b", flag, sentence)
+    sentence = re.sub(r"`(\w+)`", typed_name, sentence)
+    print(f"{pathlib.Path(sys.argv[0]).stem}: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(status)
 
 
 def flag_set() -> absl_flags.FlagValues:
