@@ -104,22 +104,49 @@ class Model:
     """Which network: a name, or the path of a saved functional Keras model; `hidden` are an mlp's units.
 
     `precision` is that of the layers' arithmetic; weights, norms, sums and noise are float32 in any case.
+    `pixel_range` is what a saved model gets: "raw" for the data's pixels, "LOW,HIGH" for those scaled to that range,
+    "auto" for raw where it begins with a rescaling of its own, and otherwise 0 to 1.
     """
 
     model: str = "nf_resnet_tiny"
     hidden: tuple[int, ...] | None = None
     precision: str = "float32"
+    pixel_range: str = "auto"
 
     def __post_init__(self):
         listed = ",".join(map(str, self.hidden or ()))
-        meant = self.hidden is None or (self.model == "mlp" and all(units >= 1 for units in self.hidden))
-        require(meant, "hidden", "needs `--model=mlp` and positive whole numbers", listed, "leave it out otherwise")
+        usable = self.hidden is None or (bool(self.hidden) and all(units >= 1 for units in self.hidden))
+        meant = self.hidden is None or self.model == "mlp"
+        constraint = "needs `--model=mlp` and one or more positive whole numbers"
+        require(meant and usable, "hidden", constraint, listed, "leave it out otherwise")
         require_choice("precision", self.precision, PRECISIONS)
-        if self.model.endswith(".keras"):
+        pixel_bounds(self.pixel_range)
+        if self.is_saved:
             constraint, way_out = "cannot be given to a saved model, which has its own", "leave it out"
             require(self.precision == "float32", "precision", constraint, self.precision, way_out)
         else:
             require_choice("model", self.model, (*MODELS, "PATH.keras"))
+            constraint = f"means nothing to {self.model}, which knows the data's own range"
+            require(self.pixel_range == "auto", "pixel_range", constraint, self.pixel_range, "leave it out")
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the network is a saved model, and not one that goes by a name."""
+        return self.model.endswith(".keras")
+
+
+def pixel_bounds(pixel_range: str) -> tuple[float, float] | None:
+    """The two numbers of a range such as "0,1"; None for "raw" and "auto"."""
+    if pixel_range in ("raw", "auto"):
+        return None
+    try:
+        low, high = map(float, pixel_range.split(","))
+        usable = low < high and math.isfinite(high - low)
+    except ValueError:
+        usable = False
+    constraint, way_out = "must be raw, auto, or two rising numbers with a comma between them", "most models expect 0,1"
+    require(usable, "pixel_range", constraint, pixel_range, way_out)
+    return low, high
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -327,6 +354,8 @@ class Config:
         del groups["data"]["data_dir"]
         for name in _NOT_COMPUTED:
             del groups["run"][name]
+        if not self.model.is_saved:
+            del groups["model"]["pixel_range"]
         groups["data"]["image_size"] = self.data.resolved_image_size
         sigma = self.algorithm.resolved_noise_multiplier
         groups["algorithm"].update(

@@ -182,6 +182,17 @@ def _mnist(data_dir) -> ImageSet:
             "MNIST could not be had: point `data_dir` at a folder that holds Keras' mnist.npz. "
             f"Received: data_dir={None if data_dir is None else str(data_dir)!r} ({reason})"
         ) from error
+    try:
+        for names, part in ((("x_train", "y_train"), train), (("x_test", "y_test"), test)):
+            _check_arrays(names, *part, num_classes=10)
+        if train[0].shape[1:] != test[0].shape[1:]:
+            raise ValueError(
+                f"x_train and x_test must hold images of one size, not of {train[0].shape[1:]} and {test[0].shape[1:]}"
+            )
+    except ValueError as error:
+        raise ValueError(
+            f"`data_dir` must hold MNIST as Keras has it: {error}. Received: data_dir={str(data_dir)!r}"
+        ) from error
     return ImageSet(
         name="mnist",
         train_images=train[0][..., np.newaxis],
@@ -191,6 +202,28 @@ def _mnist(data_dir) -> ImageSet:
         num_classes=10,
         pixel_range=(0.0, 255.0),
     )
+
+
+def _check_arrays(names: tuple[str, str], images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    """Raises ValueError for arrays that are not gray images with their labels."""
+    image_name, label_name = names
+    if images.dtype != np.uint8 or images.ndim != 3 or 0 in images.shape:
+        raise ValueError(
+            f"{image_name} must be uint8 [examples, height, width] with at least one example, not {images.dtype} "
+            f"{list(images.shape)}"
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{label_name} must have one label per image, {len(images)} in all, not the shape {list(labels.shape)}"
+        )
+    if labels.dtype.kind not in "iuf":
+        raise ValueError(f"{label_name} must hold whole numbers, not {labels.dtype}")
+    wrong = np.flatnonzero(~((labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))))
+    if len(wrong):
+        raise ValueError(
+            f"{label_name} must hold whole numbers from 0 to {num_classes - 1}, and its label {wrong[0]} is "
+            f"{labels[wrong[0]]}"
+        )
 
 
 _LOADERS = {"digits": _digits, "mnist": _mnist}

@@ -53,6 +53,8 @@ def run(sweep: config.Sweep) -> None:
                         started = recorded_run.started(built, settings, environment=startup.environment(), say=_say)
                         run = stack.enter_context(started)
                     if first:
+                        if built.fed is not None:
+                            _say(built.fed)
                         _announce(algorithm, run.privacy)
                     recorded_run.train(run, listeners=[progress], stop_requested=stop_requested)
     progress.close()

@@ -56,6 +56,8 @@ def _train(settings: config.Config) -> records.Record | None:
             environment = startup.environment()
             started = recorded_run.started(built, settings, environment=environment, say=say)
             run = stack.enter_context(started)
+        if built.fed is not None:
+            say(built.fed)
         say(run.privacy.text)
         stop_requested = stack.enter_context(endings.stop_requests())
         stack.enter_context(distribution.naming_lost_workers(built.strategy))

@@ -8,7 +8,7 @@ builders.restart(built, settings_of_another_seed)     # the same compiled step, 
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 from noisy_sgd.privacy import accounting, statement
-from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
+from noisy_sgd.training import distribution, loop, private_model, saved_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
 
@@ -30,7 +30,8 @@ class Built:
     """A compiled model with its images; `steps` are traced once and serve every run of it.
 
     `metrics` are of the training data: private facts of a DP-SGD run. `average` is None where there is none, and
-    `initial` is what the optimizer's variables held at first.
+    `initial` is what the optimizer's variables held at first. `fed` says what a saved model gets of the pixels; None
+    for networks by name.
     """
 
     images: bundled.ImageSet
@@ -41,6 +42,7 @@ class Built:
     steps: tuple[Callable, Callable]
     evaluate: Callable[[], dict[str, float]]
     initial: list[np.ndarray]
+    fed: str | None = None
 
 
 def build(settings: config.Config) -> Built:
@@ -61,7 +63,7 @@ def build(settings: config.Config) -> Built:
     )
     chosen = settings.algorithm
     with distribution.naming_lost_workers(strategy), strategy.scope():
-        model = network(settings.model, images, settings.run.seed)
+        model, fed = _network(settings.model, images, settings.run.seed, private_model.PrivateModel)
         model.compile(
             optimizer(settings),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -79,6 +81,7 @@ def build(settings: config.Config) -> Built:
         steps=loop.step_functions(model, strategy, metrics, average),
         evaluate=_evaluation(model, average, images),
         initial=[variable.numpy() for variable in model.optimizer.variables],
+        fed=fed,
     )
 
 
@@ -117,13 +120,23 @@ def network(
     """The network by name, or a saved functional model, whose weights are taken as they are.
 
     Raises:
-        ValueError: for a file that cannot be read, or a model that is not functional or does not fit the images.
+        ValueError: as `saved_model.load`.
     """
-    shape = images.image_shape
-    if model.model.endswith(".keras"):
-        return _saved(model.model, shape, images.num_classes, model_class)
+    return _network(model, images, seed, model_class)[0]
+
+
+def _network(
+    model: config.Model, images: bundled.ImageSet, seed: int, model_class: type[keras.Model]
+) -> tuple[keras.Model, str | None]:
+    """As `network`, and what a saved model gets of the pixels."""
+    if model.is_saved:
+        return saved_model.load(model.model, images, pixel_range=model.pixel_range, model_class=model_class)
+    return _named(model, images, seed, model_class), None
+
+
+def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class: type[keras.Model]) -> keras.Model:
     common = {
-        "input_shape": shape,
+        "input_shape": images.image_shape,
         "pixel_range": images.pixel_range,
         "seed": seed,
         "model_class": model_class,
@@ -215,18 +228,6 @@ def _count_noise_multiplier(chosen: config.Algorithm) -> float | None:
         return None
     # QuantileClipping's own default, of which the noise multiplier is twice.
     return chosen.batch_size / 10 if chosen.resolved_noise_multiplier else 0.0
-
-
-def _saved(path: str, shape: Sequence[int], num_classes: int, model_class: type[keras.Model]) -> keras.Model:
-    loaded = keras.models.load_model(path, compile=False)
-    functional = isinstance(loaded, keras.Model) and hasattr(loaded, "inputs")
-    config.require(
-        functional, "model", "must be a functional Keras model", path, "rebuild it with keras.Model(inputs, outputs)"
-    )
-    fits = tuple(loaded.input_shape[1:]) == tuple(shape) and loaded.output_shape[-1] == num_classes
-    constraint = f"must map images of shape {tuple(shape)} to {num_classes} logits"
-    config.require(fits, "model", constraint, path, f"it maps {loaded.input_shape[1:]} to {loaded.output_shape[1:]}")
-    return model_class(loaded.inputs, loaded.outputs[0])
 
 
 def _evaluation(model, average, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:

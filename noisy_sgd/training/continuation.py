@@ -71,7 +71,7 @@ def circumstances(built: builders.Built, settings: config.Config, environment: d
     return {
         "data": built.images.fingerprint(),
         "num_train_examples": built.images.num_train_examples,
-        "model": _digest_of_file(settings.model.model),
+        "model": _digest_of_file(settings.model),
         "versions": records.versions() | {"noisy_sgd": records.source_digest(), "build": tf.version.GIT_VERSION},
         "devices": distribution.topology(built.strategy),
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
@@ -277,9 +277,9 @@ def checkpoint_directory(settings: config.Config) -> str:
     return settings.run.checkpoint_dir or str(pathlib.Path(settings.run.run_dir) / "checkpoints")
 
 
-def _digest_of_file(model: str) -> str | None:
+def _digest_of_file(model: config.Model) -> str | None:
     """SHA-256 of a saved model's file; None for a network that goes by a name."""
-    return hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest() if model.endswith(".keras") else None
+    return hashlib.sha256(pathlib.Path(model.model).read_bytes()).hexdigest() if model.is_saved else None
 
 
 def _check_count(newest: checkpoints.Checkpoint | None, run: records.Run, here: int) -> None:

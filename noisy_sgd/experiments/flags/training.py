@@ -29,6 +29,8 @@ _MODEL = {
     "precision": command_line.one_of(
         "what the layers compute in; weights, clipping and noise are float32 in any case", config.PRECISIONS
     ),
+    "pixel_range": "what a saved model gets: raw for the data's pixels (mnist: 0 to 255), LOW,HIGH for these scaled to "
+    "that range; by default (auto) raw where it begins with a Rescaling or Normalization layer, and otherwise 0,1",
 }
 _MICROBATCH = {
     "microbatch_size": "examples on each device at once, a divisor of B; bounds memory, changes nothing else; by "
