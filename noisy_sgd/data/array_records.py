@@ -7,13 +7,17 @@ pages of traceback, and `failure` gets the sentence back out.
     records.fetch(np.array([7, 1_281_166]))     # two serialized examples; what a tf.numpy_function calls
 """
 
+import collections
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+# More than are read ahead of the step that fails.
+_CALLS_KEPT = 256
 _LOST = "`data_dir` can no longer be read"
 
 
@@ -39,6 +43,10 @@ class Records:
     source: Any
     files: tuple[RecordFile, ...]
     rows: np.ndarray | None = None
+    # The numbers of the last calls: what was read and could not be decoded is one of them.
+    recent: collections.deque = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=_CALLS_KEPT), repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.source) if self.rows is None else len(self.rows)
@@ -46,6 +54,7 @@ class Records:
     def fetch(self, indices: np.ndarray) -> np.ndarray:
         """The serialized examples of int64 [m], as bytes [m]; raises an OSError of one sentence."""
         numbers = (indices if self.rows is None else self.rows[indices]).tolist()
+        self.recent.append(numbers)
         records, reason = self._read(numbers)
         if reason is None:
             return np.array(records, dtype=object)
@@ -65,9 +74,24 @@ class Records:
         # A file that became shorter while it was open yields empty records, and no error.
         return (records, None) if all(records) else (None, "a record is empty")
 
+    def place(self, number: int) -> tuple[RecordFile, int]:
+        """The file of an example, and its place there, from 0 up."""
+        ends = np.cumsum([file.examples for file in self.files])
+        index = int(np.searchsorted(ends, number, side="right"))
+        return self.files[index], number - int(ends[index]) + self.files[index].examples
+
+    def damaged(self, decodable: Callable[[bytes], bool]) -> str | None:
+        """One sentence about the last read example that cannot be decoded; None if all can be."""
+        for number in {number for numbers in list(self.recent) for number in numbers}:
+            records, _ = self._read([number])
+            if records is not None and not decodable(records[0]):
+                file, place = self.place(number)
+                return f"`data_dir` holds an image that is no whole JPEG: record {place} of {file.path}"
+        return None
+
     def _lost(self, number: int, reason: str) -> str:
         """One sentence about the file of an example that cannot be read."""
-        file = self.files[np.searchsorted(np.cumsum([file.examples for file in self.files]), number, side="right")]
+        file, _ = self.place(number)
         if not file.path.is_file():
             return f"{_LOST}: {file.path} is gone; put it back"
         size = file.path.stat().st_size
@@ -83,7 +107,12 @@ def failure(error: Exception) -> str | None:
         error: any; of TensorFlow's, `UnknownError` for a file and `InvalidArgumentError` for an image that is no JPEG.
     """
     message = str(error)
-    if "Invalid JPEG" in message:
+    if is_no_jpeg(error):
         return "`data_dir` holds an image that is no whole JPEG; prepare the set again"
     found = re.search(f"{re.escape(_LOST)}: .*", message)
     return found and found[0]
+
+
+def is_no_jpeg(error: Exception) -> bool:
+    """Whether an error of TensorFlow's says that an image could not be decoded."""
+    return "Invalid JPEG" in str(error) or "jpeg::Uncompress failed" in str(error)

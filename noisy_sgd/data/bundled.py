@@ -96,6 +96,10 @@ class ImageSet:
             batches.append(tuple(tf.constant(part) for part in parts))
         return batches
 
+    def fault(self, error: Exception) -> str | None:
+        """What an error of a failed step says about these images: of images in memory nothing."""
+        return None
+
     def fingerprint(self) -> str:
         """SHA-256 of the training images and labels, in hexadecimal: the same for the same data in the same order."""
         digest = hashlib.sha256(b"noisy_sgd image set")

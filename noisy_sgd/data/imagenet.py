@@ -18,6 +18,7 @@ central square of 7/8 of the shorter side, resized. It depends on nothing but th
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -99,6 +100,20 @@ class RecordImageSet:
         # One batch is decoded on every core: more of them at a time would only be more memory.
         return dataset.map(lambda rows, mask: (*read(rows), mask)).prefetch(1)
 
+    def fault(self, error: Exception) -> str | None:
+        """One sentence about the image that a failed step could not decode; None for other errors."""
+        if not array_records.is_no_jpeg(error):
+            return None
+        found = (records.damaged(self._decodable) for records in (self.train, self.test))
+        return next(filter(None, found), None)
+
+    def _decodable(self, serialized: bytes) -> bool:
+        try:
+            _decode(tf.io.parse_single_example(serialized, _FEATURES)["image"], self.image_size)
+        except tf.errors.InvalidArgumentError:
+            return False
+        return True
+
     def fingerprint(self) -> str:
         """SHA-256 of what tells the training data, in hexadecimal: the same for the same files in the same order.
 
@@ -178,14 +193,36 @@ def _prepared(data_dir: str | pathlib.Path | None) -> str:
         raise ValueError(
             f"`data_dir` must name the folder that holds {NAME}; {_command('FOLDER')}. Received: data_dir=None"
         )
-    found = [path.parent for path in pathlib.Path(data_dir, NAME).glob("*/dataset_info.json")]
+    found = sorted(path.parent for path in pathlib.Path(data_dir, NAME).glob("*/dataset_info.json"))
     # Beside the versions lie the remains of preparations that were interrupted.
     versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    if not versions and found:
+        raise ValueError(
+            f"`data_dir` must hold {NAME} in a folder called after its version, such as {NAME}/5.1.0, and holds "
+            f"{', '.join(f'{NAME}/{path.name}' for path in found)}; give the folder its name back. "
+            f"Received: data_dir={str(data_dir)!r}"
+        )
     if not versions:
         raise ValueError(
             f"`data_dir` holds no prepared {NAME}; {_command(data_dir)}. Received: data_dir={str(data_dir)!r}"
         )
-    return str(max(versions, key=lambda path: [int(part) for part in path.name.split(".")]))
+    newest = max(versions, key=lambda path: [int(part) for part in path.name.split(".")])
+    _check_version(newest, data_dir)
+    return str(newest)
+
+
+def _check_version(folder: pathlib.Path, data_dir) -> None:
+    """Refuses a folder that is called after another version than the one it holds."""
+    try:
+        held = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # TensorFlow Datasets says what is wrong with it.
+        return
+    if held != folder.name:
+        raise ValueError(
+            f"`data_dir` must hold {NAME} in a folder called after its version, and holds version {held} in "
+            f"{folder}; call the folder {held}. Received: data_dir={str(data_dir)!r}"
+        )
 
 
 def _command(data_dir: str | pathlib.Path) -> str:

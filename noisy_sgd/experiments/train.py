@@ -44,13 +44,11 @@ def _train(settings: config.Config) -> records.Record | None:
     startup.tensorflow()
     from noisy_sgd.training import builders, callbacks, distribution, recorded_run
 
-    if settings.run.strategy == "multi_worker":
-        print("Waiting for the other workers ...", file=sys.stderr, flush=True)
     with contextlib.ExitStack() as stack:
         # Of several workers, another one may be lost at any time.
         stack.enter_context(endings.failures())
         with flags.refusals():
-            built = builders.build(settings)
+            built = builders.build(settings, say=_say_aside)
             chief = distribution.is_chief(built.strategy)
             say = _say if chief else _say_nothing
             environment = startup.environment()
@@ -71,6 +69,10 @@ def _train(settings: config.Config) -> records.Record | None:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _say_aside(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _say_nothing(text: str) -> None:

@@ -45,8 +45,12 @@ class Built:
     fed: str | None = None
 
 
-def build(settings: config.Config) -> Built:
+def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> Built:
     """Loads the images, and compiles the network with its optimizer under its strategy.
+
+    Args:
+        settings: the configuration.
+        say: told which other workers are waited for. Defaults to nothing.
 
     Raises:
         ValueError: for images that cannot be had, a model that cannot be trained so, a batch larger than the data, or
@@ -54,7 +58,7 @@ def build(settings: config.Config) -> Built:
     """
     if settings.run.logical_devices is not None:
         distribution.use_logical_devices(settings.run.logical_devices)
-    strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu)
+    strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu, say=say)
     images = image_set(settings.data)
     batch_size, available = settings.algorithm.batch_size, images.num_train_examples
     way_out = "give a smaller one"

@@ -18,7 +18,9 @@ import platform
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +29,11 @@ STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 _SECONDS_TO_ANSWER = 10.0
+# How long the workers may start after one another: schedulers take minutes, and a worker that never comes is a mistake.
+SECONDS_TO_MEET = 300.0
+# A cluster's own name server may learn a worker's name when that worker starts.
+_SECONDS_TO_RESOLVE = 30.0
+_SECONDS_BETWEEN_TRIES = 0.1
 # What /proc/cpuinfo calls a processor's kind, and the cache that matrix products are cut to; x86's, then ARM's.
 _PROCESSOR = (
     "vendor_id", "cpu family", "model", "model name", "stepping", "cache size",
@@ -63,22 +70,25 @@ def use_logical_devices(count: int) -> None:
         ) from None
 
 
-def make_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
+def make_strategy(
+    name: str, tpu: str | None = None, *, say: Callable[[str], None] = lambda sentence: None
+) -> tf.distribute.Strategy:
     """The strategy of a name.
 
     Args:
         name: "default", one device; "mirrored", one replica on each GPU, or on each logical CPU where there is no GPU;
             "multi_worker", the same over the processes that the environment variable TF_CONFIG lists, each of which
-            runs this program (one CPU replica or all GPUs of each); "tpu". The last two have to be made before
-            TensorFlow runs anything. One a process.
+            runs this program (one CPU replica or all GPUs of each), and which have to start within five minutes of
+            each other; "tpu". The last two have to be made before TensorFlow runs anything. One a process.
         tpu: a Cloud TPU's name, its address "grpc://host:port", or "local". For "tpu" alone.
+        say: told which other workers are waited for, and how long. Defaults to nothing.
 
     Returns:
         A `tf.distribute.Strategy`; build model and optimizer in its `scope()`.
 
     Raises:
-        ValueError: for another name, a TF_CONFIG that is missing or wrong, a TPU that is not there, or a strategy made
-            too late.
+        ValueError: for another name, a TF_CONFIG that is missing or wrong, workers that do not come, a TPU that is not
+            there, or a strategy made too late.
     """
     if tpu is not None and name != "tpu":
         raise ValueError(f'`tpu` is for strategy "tpu" alone. Received: strategy={name!r}, tpu={tpu!r}')
@@ -87,7 +97,9 @@ def make_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
     if name == "mirrored":
         return _mirrored()
     if name == "multi_worker":
-        return _multi_worker()
+        if name not in _made:
+            _made[name] = _multi_worker(say)
+        return _made[name]
     if name == "tpu":
         return _tpu(tpu)
     raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
@@ -97,11 +109,8 @@ def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """This process's place among the workers: (index, count); (0, 1) where one process drives all devices."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
-    resolver = strategy.cluster_resolver
-    cluster = resolver.cluster_spec().as_dict()
-    chiefs = len(cluster.get("chief", []))
-    index = int(resolver.task_id) + (chiefs if resolver.task_type == "worker" else 0)
-    return index, chiefs + len(cluster["worker"])
+    addresses, index = _addresses(strategy.cluster_resolver)
+    return index, len(addresses)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -194,10 +203,15 @@ def _mirrored() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
-@functools.cache
-def _multi_worker() -> tf.distribute.Strategy:
+_made: dict[str, tf.distribute.Strategy] = {}
+
+
+def _multi_worker(say: Callable[[str], None]) -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     _check_cluster(resolver)
+    addresses, own = _addresses(resolver)
+    _check_addresses(addresses)
+    _meet(addresses, own, say)
     try:
         with _keeping_sigterm():
             strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
@@ -209,14 +223,101 @@ def _multi_worker() -> tf.distribute.Strategy:
             "Received: strategy='multi_worker'"
         ) from None
     except tf.errors.OpError as error:
-        own = resolver.cluster_spec().task_address(resolver.task_type, resolver.task_id)
         raise ValueError(
             f"`TF_CONFIG` must give this worker an address that it can listen on, and the others theirs: "
-            f"{_first_sentence(error)}. Received: {own!r} for worker {resolver.task_id}"
+            f"{_first_sentence(error)}. Received: {addresses[own]!r} for worker {own}"
         ) from None
     # Or every microbatch asks all workers, by a collective of its own, whether they have one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
+
+
+def _addresses(resolver) -> tuple[list[str], int]:
+    """The addresses of all workers, the chief's first, and this worker's place among them."""
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs = list(cluster.get("chief", []))
+    index = int(resolver.task_id) + (len(chiefs) if resolver.task_type == "worker" else 0)
+    return chiefs + list(cluster["worker"]), index
+
+
+def _check_addresses(addresses: list[str]) -> None:
+    for index, address in enumerate(addresses):
+        host, _, port = address.rpartition(":")
+        if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port) < 2**16):
+            raise ValueError(
+                "`TF_CONFIG` must give every worker as host:port with a port from 1 to 65535. "
+                f"Received: {address!r} for worker {index}"
+            )
+    if len(set(addresses)) < len(addresses):
+        raise ValueError(
+            f"`TF_CONFIG` must give every worker an address of its own. Received: {', '.join(addresses)}"
+        )
+
+
+def _meet(addresses: list[str], own: int, say: Callable[[str], None]) -> None:
+    """Returns when every worker has been there: TensorFlow alone would wait for an hour or for ever, and not say so.
+
+    Each listens at its port, as TensorFlow's own server will right afterwards, until it has reached all others.
+    """
+    port = int(addresses[own].rpartition(":")[2])
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        server = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
+    except OSError as error:
+        raise ValueError(
+            f"`TF_CONFIG` must give this worker a port that it can listen on: {error.strerror}. "
+            f"Received: {addresses[own]!r} for worker {own}"
+        ) from None
+    with server:
+        others = [index for index in range(len(addresses)) if index != own]
+        unknown = _waited_for(others, lambda index: _resolves(addresses[index]), _SECONDS_TO_RESOLVE)
+        if unknown:
+            _refuse_addresses("must name hosts that are known", addresses, unknown)
+        if others:
+            say(f"Waiting for {_listed(addresses, others)}, {SECONDS_TO_MEET:g} seconds at most ...")
+        missing = _waited_for(others, lambda index: _answers(addresses[index]), SECONDS_TO_MEET)
+        if missing:
+            constraint = f"must list workers that start within {SECONDS_TO_MEET:g} seconds of each other"
+            _refuse_addresses(constraint, addresses, missing)
+
+
+def _refuse_addresses(constraint: str, addresses: list[str], indices: list[int]) -> NoReturn:
+    raise ValueError(
+        f"`TF_CONFIG` {constraint}, unlike {_listed(addresses, indices)}; start all workers with the same addresses. "
+        f"Received: {', '.join(addresses)}"
+    )
+
+
+def _listed(addresses: list[str], indices: list[int]) -> str:
+    return ", ".join(f"worker {index} at {addresses[index]}" for index in indices)
+
+
+def _waited_for(indices: list[int], ready: Callable[[int], bool], seconds: float) -> list[int]:
+    """Waits until each has been ready once; returns those that are not in time."""
+    deadline = time.monotonic() + seconds
+    while (indices := [index for index in indices if not ready(index)]) and time.monotonic() < deadline:
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+    return indices
+
+
+def _resolves(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        return bool(socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM))
+    # A label that is empty or too long is a UnicodeError.
+    except (OSError, UnicodeError):
+        return False
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER) as connection:
+            # Where nobody listens, a connection within one machine may by chance reach itself.
+            return connection.getsockname() != connection.getpeername()
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from noisy_sgd import config, records
 from noisy_sgd.data import augmentation, sampling
@@ -129,7 +130,8 @@ def train(
 
     Raises:
         continuation.Interrupted: where `stop_requested` ended the run.
-        ValueError: where a checkpoint cannot be written, or a callback would act on private facts.
+        ValueError: where a checkpoint cannot be written, an image cannot be decoded, or a callback would act on private
+            facts.
     """
     built, settings, chosen = run.built, run.settings, run.settings.algorithm
     private = chosen.algorithm == "dp_sgd"
@@ -150,28 +152,41 @@ def train(
         if run.record is not None:
             run.record.append({"step": step, **metrics}, private=True)
 
-    if run.beginning.step == run.num_steps:
-        _record_end(run)
-    loop.train(
-        built.model,
-        dataset,
-        rounds,
-        strategy=built.strategy,
-        num_steps=run.num_steps,
-        metrics=built.metrics,
-        first_step=run.beginning.step,
-        steps_per_epoch=settings.eval_every,
-        steps_per_call=steps_per_call,
-        pause_every=settings.run.checkpoint_every,
-        norms_every=settings.eval_every if chosen.algorithm == "noisy_sgd" else None,
-        evaluate=built.evaluate,
-        report=report if private else None,
-        log_metrics=not private or settings.run.show_private_metrics,
-        callbacks=[*_recorders(run), *listeners, keeper],
-        steps=built.steps,
-        noise_secret=run.beginning.secret,
-    )
+    with _naming_images(built.images):
+        if run.beginning.step == run.num_steps:
+            _record_end(run)
+        loop.train(
+            built.model,
+            dataset,
+            rounds,
+            strategy=built.strategy,
+            num_steps=run.num_steps,
+            metrics=built.metrics,
+            first_step=run.beginning.step,
+            steps_per_epoch=settings.eval_every,
+            steps_per_call=steps_per_call,
+            pause_every=settings.run.checkpoint_every,
+            norms_every=settings.eval_every if chosen.algorithm == "noisy_sgd" else None,
+            evaluate=built.evaluate,
+            report=report if private else None,
+            log_metrics=not private or settings.run.show_private_metrics,
+            callbacks=[*_recorders(run), *listeners, keeper],
+            steps=built.steps,
+            noise_secret=run.beginning.secret,
+        )
     return _finish(run, keeper.ledger)
+
+
+@contextlib.contextmanager
+def _naming_images(images) -> Iterator[None]:
+    """Names the image that could not be decoded, which TensorFlow's error does not."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        fault = images.fault(error)
+        if fault is None:
+            raise
+        raise ValueError(fault) from error
 
 
 def _microbatches(run: Started):

@@ -9,6 +9,7 @@ begin with a Rescaling or Normalization layer. What is expected becomes the firs
 """
 
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -66,8 +67,9 @@ def load(path: str, images, *, pixel_range: str, model_class: type[keras.Model])
     offset = 0.0 if chosen is None else chosen[0] - low * scale
     pixels = keras.Input(images.image_shape, dtype=inputs.dtype, name=_free(loaded, "image"))
     layer = keras.layers.Rescaling(scale, offset, dtype=inputs.dtype, name=_free(loaded, "pixels"))
-    # Not `loaded(...)`: its layers are to be those of the network, one by one.
-    return model_class(pixels, loaded.call(layer(pixels))), fed
+    # Not `loaded(...)`: its layers are to be those of the network, one by one. The input may be in a dictionary.
+    scaled = loaded.call(keras.tree.pack_sequence_as(loaded.input, [layer(pixels)]))
+    return model_class(pixels, keras.tree.flatten(scaled)[0]), fed
 
 
 def _loaded(path: str) -> keras.Model:
@@ -80,8 +82,9 @@ def _loaded(path: str) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     # Keras raises whatever its parts do: TypeError for a class that it does not know, KeyError for another zip.
     except Exception as error:
-        text = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
-        reason = " ".join(text.split()).split(". ")[0].rstrip(".")[:300]
+        text = " ".join(str(error).split())
+        unknown = re.search(r"Could not locate (class|function) '\w+'", text)
+        reason = unknown[0] if unknown else text.split(". ")[0].rstrip(".")[:300]
         raise config.ConfigError(
             f"`--model` must be a Keras model that can be loaded, of layers that are known here (Received: "
             f"model={path}): {reason}"
