@@ -22,6 +22,7 @@ STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 
 _LARGEST_DEFAULT_MICROBATCH = 256
 _DEFAULT_IMAGE_SIZE = 224
+_LARGEST_SWEEP = 100_000
 # Where a run's files lie, how often it is saved and what is shown: none of it changes a number.
 _NOT_COMPUTED = (
     "run_dir",
@@ -51,9 +52,10 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require_at_least(name: str, value: int | None, smallest: int) -> None:
-    """Refuses a number that is too small; None was not typed."""
+    """Refuses a count that is too small, or larger than what a tensor can count; None was not typed."""
     way_out = f"give a whole number from {smallest} up"
     require(value is None or value >= smallest, name, f"must be at least {smallest}", value, way_out)
+    require(value is None or value < 2**31, name, f"must be at most {2**31 - 1}", value, "give a smaller one")
 
 
 def require_distinct(name: str, values: tuple[Any, ...]) -> None:
@@ -393,6 +395,9 @@ def sweep(
     require_at_least("num_seeds", num_seeds, 1)
     require_distinct("algorithm", algorithms)
     require_distinct("batch_size", batch_sizes)
+    count = num_seeds * len(algorithms) * len(batch_sizes)
+    constraint = f"must leave at most {_LARGEST_SWEEP} runs"
+    require(count <= _LARGEST_SWEEP, "num_seeds", constraint, num_seeds, "give a smaller one")
     private = ("l2_norm_clip", "delta", "clipping", "target_quantile")
     foreign = {"sgd": (*private, "effective_noise"), "noisy_sgd": private}
     runs = {}

@@ -264,5 +264,27 @@ class SweepTest(absltest.TestCase):
                 self._sweep(**changes)
 
 
+class PixelRangeTest(parameterized.TestCase):
+    @parameterized.parameters(("raw", None), ("auto", None), ("0,1", (0.0, 1.0)), ("-1,1.5", (-1.0, 1.5)))
+    def test_is_read(self, typed, expected):
+        self.assertEqual(config.pixel_bounds(typed), expected)
+        made = config.Config(model=config.Model(model="mine.keras", pixel_range=typed))
+        self.assertEqual(made.resolved()["model"]["pixel_range"], typed)
+
+    @parameterized.parameters("", "0", "1,0", "1,1", "0,1,2", "0,inf", "nan,1", "a,b", "0,")
+    def test_is_refused(self, typed):
+        with self.assertRaisesRegex(ValueError, "^`--pixel_range` must be raw, auto, or two rising numbers"):
+            config.Model(model="mine.keras", pixel_range=typed)
+
+    def test_is_for_saved_models(self):
+        with self.assertRaisesRegex(ValueError, "^`--pixel_range` means nothing to mlp"):
+            config.Model(model="mlp", pixel_range="0,1")
+        self.assertNotIn("pixel_range", config.Config(model=config.Model(model="mlp")).resolved()["model"])
+
+    def test_an_mlp_has_hidden_units(self):
+        with self.assertRaisesRegex(ValueError, "^`--hidden` needs .* one or more positive whole numbers"):
+            config.Model(model="mlp", hidden=())
+
+
 if __name__ == "__main__":
     absltest.main()

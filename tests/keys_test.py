@@ -6,6 +6,16 @@ from absl.testing import absltest
 from noisy_sgd import keys
 
 
+class GeneratorTest(absltest.TestCase):
+    def test_any_sign(self):
+        for seed in (0, 7, 2**70):
+            self.assertEqual(keys.generator(seed, "noise").random(), np.random.default_rng(seed).random())
+        cases = [(seed, purpose) for seed in (-1, -2, -(2**70)) for purpose in ("noise", "order")]
+        drawn = {keys.generator(*case).random() for case in cases}
+        self.assertLen(drawn, 6)
+        self.assertEqual(keys.generator(-1, "noise").random(), keys.generator(-1, "noise").random())
+
+
 class KeysTest(absltest.TestCase):
     def test_one_key_a_purpose_and_a_seed(self):
         derived = {keys.derive(seed, purpose) for seed in range(50) for purpose in keys.PURPOSES}

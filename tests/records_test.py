@@ -163,6 +163,35 @@ class RunDirectoryTest(parameterized.TestCase):
             file.write('{"step": 2, "lo')
         self.assertEqual(records.read(self.directory).metrics, [{"step": 1}])
 
+    @parameterized.parameters(b"{", b"", b"7", b"\xff\xfe", b"\0\0\0")
+    def test_a_damaged_line_is_named(self, line):
+        run = records.create(self.directory, CONFIG, privacy="none")
+        (self.directory / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+        with self.assertRaisesRegex(ValueError, "metrics.jsonl is damaged: its line 2 is not a JSON object"):
+            records.read(self.directory)
+        # A run that goes on takes its metrics from a checkpoint.
+        self.assertFalse(records.is_finished(self.directory, CONFIG))
+        records.reopen(self.directory, CONFIG, privacy="none").rewrite('{"step": 1}\n')
+        self.assertEqual(records.read(self.directory).metrics, [{"step": 1}])
+        run.finish({})
+
+    @parameterized.parameters(0o077, 0o027, 0o022, 0o000)
+    def test_nothing_is_wider_than_the_umask(self, umask):
+        before = os.umask(umask)
+        try:
+            run = records.create(self.directory, CONFIG, privacy="none")
+            run.append({"step": 1})
+            run.append({"step": 1}, private=True)
+            run.rewrite("", private=False)
+            run.finish({})
+        finally:
+            os.umask(before)
+        for path in (self.directory, *self.directory.rglob("*")):
+            self.assertFalse(path.stat().st_mode & umask, path)
+        if umask == 0o022:
+            modes = [path.stat().st_mode & 0o777 for path in (self.directory, self.directory / "run.json")]
+            self.assertEqual(modes, [0o755, 0o644])
+
     def test_what_is_not_a_run_is_said(self):
         self.directory.mkdir(parents=True)
         with self.assertRaisesRegex(ValueError, "must hold the run.json of a run"):

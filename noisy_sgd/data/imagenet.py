@@ -194,7 +194,8 @@ def _prepared(data_dir: str | pathlib.Path | None) -> str:
             f"`data_dir` must name the folder that holds {NAME}; {_command('FOLDER')}. Received: data_dir=None"
         )
     found = sorted(path.parent for path in pathlib.Path(data_dir, NAME).glob("*/dataset_info.json"))
-    # Beside the versions lie the remains of preparations that were interrupted.
+    # The remains of preparations that were interrupted.
+    found = [path for path in found if not path.name.startswith("incomplete.")]
     versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
     if not versions and found:
         raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import figure
 
 from noisy_sgd import records
@@ -43,7 +44,7 @@ def save(
 
     Args:
         canvas: the drawn figure.
-        rows: what was drawn, all rows with the same columns.
+        rows: what was drawn, all rows with the same columns; none where every run diverged.
         directory: made if absent.
         name: without an ending.
 
@@ -53,10 +54,17 @@ def save(
     Raises:
         OSError: naming the file that cannot be written.
     """
+    for axes in canvas.axes:
+        # Where every run diverged there is no positive number, and no logarithmic axis to draw it on.
+        for scale, choose, positive in zip(
+            (axes.get_xscale(), axes.get_yscale()), (axes.set_xscale, axes.set_yscale), axes.dataLim.minpos, strict=True
+        ):
+            if scale == "log" and not np.isfinite(positive):
+                choose("linear")
     png, pdf, table = io.BytesIO(), io.BytesIO(), io.StringIO(newline="")
     canvas.savefig(png, format="png")
     canvas.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]) if rows else [])
     writer.writeheader()
     writer.writerows(rows)
     directory.mkdir(parents=True, exist_ok=True)

@@ -52,9 +52,12 @@ def draw_strong(
     rows = []
     for run, colour in zip(runs, _COLOURS.values(), strict=False):
         found = run.results
-        steps, errors = (np.array([line[key] for line in found["lines"]]) for key in ("relative_step", "error"))
-        low, high = found["interval"]
-        label = f"{found['model'].replace('_', ' ')}: order {found['order']:.2f} [{low:.2f}, {high:.2f}]"
+        steps, errors = (
+            np.array([line[key] for line in found["lines"]], np.float64) for key in ("relative_step", "error")
+        )
+        # What is not finite is recorded as null.
+        order, low, high = np.array([found["order"], *found["interval"]], np.float64)
+        label = f"{found['model'].replace('_', ' ')}: order {order:.2f} [{low:.2f}, {high:.2f}]"
         axes.plot(steps, errors, "o-", color=colour, markersize=3, label=label)
         rows += [{"model": found["model"], **line} for line in found["lines"]]
     _logarithmic(axes, steps)

@@ -105,6 +105,31 @@ class LoadTest(parameterized.TestCase):
             with self.assertRaisesRegex(ValueError, "^MNIST could not be had: .*$"):
                 bundled.load("mnist", folder)
 
+    @parameterized.parameters(
+        ({"x_train": np.zeros((4, 28, 28))}, "x_train must be uint8 .*, not float64"),
+        ({"x_test": np.zeros((2, 28, 28, 1), np.uint8)}, r"x_test must be uint8 .*, not uint8 \[2, 28, 28, 1\]"),
+        ({"x_test": np.zeros((0, 28, 28), np.uint8), "y_test": np.zeros(0, np.uint8)}, "at least one example"),
+        ({"x_test": np.zeros((2, 20, 28), np.uint8)}, "images of one size"),
+        ({"y_train": np.zeros(3, np.uint8)}, r"y_train must have one label per image, 4 in all, not the shape \[3\]"),
+        ({"y_train": np.eye(4, dtype=np.uint8)}, r"y_train must have one label .* \[4, 4\]"),
+        ({"y_train": np.array([0, 9, 10, 1], np.uint8)}, "whole numbers from 0 to 9, and its label 2 is 10"),
+        ({"y_test": np.array([0, -1], np.int64)}, "y_test must hold .* label 1 is -1"),
+        ({"y_test": np.array([0, 0.5])}, "y_test must hold .* label 1 is 0.5"),
+        ({"y_test": np.array([0, np.nan])}, "y_test must hold .* label 1 is nan"),
+        ({"y_test": np.array(["0", "1"])}, "y_test must hold whole numbers, not <U1"),
+    )
+    def test_what_is_not_mnist_is_one_sentence(self, changed, message):
+        folder = self.create_tempdir().full_path
+        arrays = {"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4, dtype=np.uint8)}
+        arrays |= {"x_test": np.zeros((2, 28, 28), np.uint8), "y_test": np.array([9.0, 0.0])}
+        path = os.path.join(folder, "mnist.npz")
+        np.savez(path, **arrays)
+        self.assertEqual(bundled.load("mnist", folder).test_labels.tolist(), [9, 0])
+        np.savez(path, **arrays | changed)
+        with self.assertRaisesRegex(ValueError, f"^`data_dir` must hold MNIST as Keras has it: .*{message}") as caught:
+            bundled.load("mnist", folder)
+        self.assertNotIn("\n", str(caught.exception))
+
     def test_unknown_sets_are_refused_with_the_known_ones(self):
         with self.assertRaisesRegex(ValueError, "^`dataset` must be one of digits, mnist. Received: dataset='cifar'$"):
             bundled.load("cifar")

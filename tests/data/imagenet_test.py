@@ -259,6 +259,14 @@ class LoadTest(parameterized.TestCase):
         shutil.copytree(source, os.path.join(self.folder, "imagenet2012", "incomplete.ABCDEF_5.1.0"))
         self.assert_refused(self.folder, "^`data_dir` holds no prepared imagenet2012; ")
 
+    @parameterized.parameters
+        ("5.0.0", "holds version 5.1.0 in .*5.0.0; call the folder 5.1.0"), ("v5", "holds .*/v5;")
+    )
+    def test_a_renamed_version(self, folder, message):
+        source = os.path.join(prepared(), "imagenet2012", "5.1.0")
+        shutil.copytree(source, os.path.join(self.folder, "imagenet2012", folder))
+        self.assert_refused(self.folder, f"^`data_dir` must hold imagenet2012 in a folder called after its .*{message}")
+
     def test_tfrecord_only(self):
         prepare(self.folder, os.path.join(_folder.name, "archives"), "tfrecord")
         pattern = (
@@ -388,8 +396,15 @@ class LostFileTest(parameterized.TestCase):
         folder = self.create_tempdir().full_path
         prepare(folder, write_archives(os.path.join(folder, "archives"), junk=True))
         self.images = imagenet.load(folder, image_size=8)
+        self.assertIsNone(self.images.fault(tf.errors.UnknownError(None, None, "a worker is gone")))
         with self.assertRaises(tf.errors.InvalidArgumentError) as raised:
             self.train()
+        found = re.fullmatch(
+            "`data_dir` holds an image that is no whole JPEG: record ([0-9]+) of (.*)",
+            self.images.fault(raised.exception),
+        )
+        file = next(file for file in self.images.train.files if str(file.path) == found[2])
+        self.assertLess(int(found[1]), file.examples)
         sentence = "`data_dir` holds an image that is no whole JPEG; prepare the set again"
         self.assertEqual(array_records.failure(raised.exception), sentence)
 

@@ -139,6 +139,10 @@ class TrainTest(parameterized.TestCase):
         (["--checkpoint_minutes=0"], "`--checkpoint_minutes` must be positive"),
         (["--keep_checkpoints=0"], "`--keep_checkpoints` must be at least 1"),
         (["--resume=perhaps"], "--resume=perhaps"),
+        (["--model=mlp", "--hidden="], "`--hidden` needs `--model=mlp` and one or more positive whole numbers"),
+        (["--run_dir="], "`--run_dir` must not be empty"),
+        (["--num_steps=99999999999999999999"], "`--num_steps` must be at most 2147483647"),
+        (["--model=mine.keras", "--pixel_range=1,0"], "`--pixel_range` must be raw, auto, or two rising numbers"),
         (["--show_private_metrics"], "`--show_private_metrics` means nothing to sgd"),
     )
     def test_bad_input_is_one_sentence_and_status_2(self, arguments, message):
@@ -234,6 +238,13 @@ class RefusalsTest(absltest.TestCase):
         status, sentence = self._exit(ValueError("`model` has\n  a BatchNormalization layer"))
         self.assertEqual(status, 2)
         self.assertRegex(sentence, "^[^\n]*: `--model` has a BatchNormalization layer\n$")
+
+    def test_arguments_are_called_as_the_flags_that_were_typed(self):
+        for said, shown in (
+            ("`train_size` must be less. Received: train_size=9", "`--num_train_examples` must be less. .*_examples=9"),
+            ("`data_dir` lacks one of `files`", "`--data_dir` lacks one of `files`"),
+        ):
+            self.assertRegex(self._exit(ValueError(said))[1], f": {shown}\n$")
 
     def test_a_mistake_of_ours_keeps_its_traceback(self):
         with self.assertRaises(KeyError), flags.refusals():

@@ -1,6 +1,7 @@
 """Every binary on a toy problem, from its command line to a drawn figure, and what it refuses."""
 
 import contextlib
+import errno
 import io
 import os
 import pathlib
@@ -70,6 +71,65 @@ class ToyBinaryTest(parameterized.TestCase):
             self.assertIn(f"figure: {figure}", stdout)
             self.assertStartsWith(figure.read_bytes(), b"\x89PNG")
             self.assertGreater(figure.with_suffix(".csv").read_text().count("\n"), 1)
+
+    def test_two_processes_do_not_share_a_directory(self):
+        arguments = ["--num_runs=2", f"--run_dir={self.root}/run"]
+        recorded = least_squares.surrogate_covariance
+
+        def meanwhile(**options):
+            _, stderr = self._run("least_squares", *arguments, status=2)
+            self.assertRegex(stderr, "^[^\n]*/run is in use by another process; wait for it to end[^\n]*\n$")
+            return recorded(**options)
+
+        with mock.patch.object(least_squares, "surrogate_covariance", side_effect=meanwhile):
+            self._run("least_squares", *arguments)
+        self.assertLen(records.read(self.root / "run").metrics, 2)
+
+    def test_an_interrupted_measurement_starts_again(self):
+        arguments = ["--num_runs=2", f"--run_dir={self.root}/run"]
+        with mock.patch.object(least_squares, "sampled_covariance", side_effect=MemoryError("no room")):
+            _, stderr = self._run("least_squares", *arguments, status=1)
+        self.assertRegex(stderr, "The measurement failed: no room. Once that is mended, the same command makes it.\n$")
+        self._run("least_squares", *arguments)
+        self.assertLen(records.read(self.root / "run").metrics, 2)
+
+    @parameterized.parameters("least_squares", "sde_error", "diagonal_linear")
+    def test_any_seed(self, name):
+        lines = []
+        for seed in (-1, -2, 0):
+            directory = f"{self.root}/{seed}"
+            self._run(name, *SMALL[name], f"--seed={seed}", f"--run_dir={directory}")
+            lines.append(str(records.read(directory).metrics))
+        self.assertLen(set(lines), 3)
+
+    def test_a_full_disk_while_drawing_loses_nothing(self):
+        arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]
+        replace = os.replace
+
+        def full(source, target):
+            if str(target).endswith(".pdf"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(source, target)
+
+        with mock.patch.object(os, "replace", side_effect=full):
+            _, stderr = self._run("diagonal_linear", *arguments, status=1)
+        self.assertRegex(stderr, r"run.pdf cannot be written: No space left on device. The record is complete; [^\n]*$")
+        self.assertEqual(os.listdir(self.root / "run" / "figures"), ["run.png"])
+        stdout, _ = self._run("diagonal_linear", *arguments)
+        self.assertIn("is finished", stdout)
+        self.assertCountEqual(os.listdir(self.root / "run" / "figures"), ["run.png", "run.pdf", "run.csv"])
+
+    def test_runs_that_all_diverge_are_drawn(self):
+        self._run("diagonal_linear", "--num_steps=20", "--num_runs=1", "--alpha=5", f"--run_dir={self.root}/run")
+        self._run("sde_error", "--num_paths=3", "--noise_scale=1e20", f"--run_dir={self.root}/sde")
+
+    def test_a_damaged_record_is_named(self):
+        arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]
+        self._run("diagonal_linear", *arguments)
+        path = self.root / "run" / "metrics.jsonl"
+        path.write_bytes(path.read_bytes()[:40] + b"\n")
+        _, stderr = self._run("diagonal_linear", *arguments, status=2)
+        self.assertRegex(stderr, f"^[^\n]*{path} is damaged: its line 1 [^\n]*\n$")
 
     def test_a_finished_run_is_drawn_not_run(self):
         arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]

@@ -130,6 +130,9 @@ def parse(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) 
         sys.exit(0)
     if positional:
         raise config.ConfigError(f"Flags start with two dashes (Received: {positional[0]}); write --name=value")
+    for name in values:
+        empty = values[name].present and values[name].value == ""
+        config.require(not empty, name, "must not be empty", "", "leave it out")
 
 
 def typed(values: absl_flags.FlagValues, group: Any) -> dict[str, Any]:
