@@ -12,6 +12,7 @@ examples go one after the other (see `example_map`), which is slower; XLA (jit_c
 import tensorflow as tf
 
 from noisy_sgd.gradients import clipping, example_map, example_seeds
+from noisy_sgd.gradients.layer_rules import contributions
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
@@ -63,7 +64,9 @@ def _clipped_sum(model, loss_fn, x, y, clip, present, views):
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
     losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
-    squares = [tf.reduce_sum(tf.square(flatten(g)), axis=1) for g in gradients]
+    # In half precision norms are wrong by a hundredth.
+    gradients = [tf.cast(g, tf.float32) if g.dtype.size < 4 else g for g in gradients]
+    squares = [contributions.row_squares(flatten(g)) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     if squares:
         norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
@@ -104,4 +107,6 @@ def only_present(tensors, present: tf.Tensor):
 
 def flatten(gradient: tf.Tensor) -> tf.Tensor:
     """[B, ...] as [B, size]."""
-    return tf.reshape(gradient, [tf.shape(gradient)[0], tf.math.reduce_prod(tf.shape(gradient)[1:])])
+    known = gradient.shape[1:].num_elements()
+    size = tf.math.reduce_prod(tf.shape(gradient)[1:]) if known is None else known
+    return tf.reshape(gradient, [tf.shape(gradient)[0], size])

@@ -84,45 +84,38 @@ def kernel_routes(layer, sites, through=None):
     Args:
         layer: the layer.
         sites: its calls.
-        through: through(contribution, magnitude) -> contribution, for squared norms as they were added up and the size
-            of what they were added up from. Defaults to `settled`.
+        through: through(contribution, sizes, form) -> contribution, for squared norms as they were added up;
+            form(tensors of the contribution, index of an example) -> its gradient, of the kernel's shape; sizes are
+            None where norms and sums come from the same gradients. Defaults to `settled`.
     """
     by_calls = forming.by_calls(sites)
     setting = sites[0].setting
-
-    def settled(contribution, magnitude):
-        """The contribution with squared norms that rounding has not made too small."""
-        if magnitude is contribution.squared_norms:
-            return contribution
-
-        def exactly(index):
-            return tf.reduce_sum(tf.square(forming.one(sites, index)))
-
-        squares = rounding.settled(
-            contribution.squared_norms, magnitude, exactly, setting, terms=sum(site.positions for site in sites)
-        )
-        return dataclasses.replace(contribution, squared_norms=squares)
-
-    through = settled if through is None else through
+    shape = tuple(layer.kernel.shape)
+    through = settled(setting) if through is None else through
 
     def per_example():
         if by_calls:
-            size = math.prod(layer.kernel.shape)
-            found = contributions.kept_together([layer.kernel], forming.each(sites, lambda rows: [rows], [[size]]))
-        else:
-            found = contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
-        return through(found, found.squared_norms)
+            (rows,) = forming.each(sites, lambda rows: [rows], [[math.prod(shape)]])
+            found = contributions.kept_together([layer.kernel], [rows])
+            return through(found, None, lambda tensors, index: tf.reshape(tf.gather(tensors[0], index), shape))
+        found = contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
+        return through(
+            found, None, lambda tensors, index: sites[0].arrange([tf.gather(rows, index) for rows in tensors])
+        )
+
+    def one(tensors, index):
+        return tf.reshape(forming.one(sites, index, tensors), shape)
 
     def formed_twice():
         if by_calls:
             (squares,) = forming.each(sites, lambda rows: [contributions.row_squares(rows)], [[]])
         else:
             squares = tf.add_n([contributions.row_squares(rows) for rows in forming.pieces(sites)])
-        return through(from_both(layer, sites, squares), squares)
+        return through(from_both(layer, sites, squares), sizes_of_formed(sites, squares), one)
 
     def gram():
-        squares, magnitude = sites[0].gram()
-        return through(from_both(layer, sites, squares), magnitude)
+        squares, sizes = sites[0].gram()
+        return through(from_both(layer, sites, squares), sizes, one)
 
     routes = forming.routes(sites, per_example, formed_twice)
     if len(sites) == 1 and sites[0].blocks == 1:
@@ -137,6 +130,34 @@ def kernel_routes(layer, sites, through=None):
             )
         )
     return routes
+
+
+def settled(setting):
+    """The default of `kernel_routes`: rounding makes no example's part of the sum longer than its bound."""
+
+    def through(contribution, sizes, form):
+        if sizes is None:
+            return contribution
+
+        def exactly(index):
+            return tf.reduce_sum(tf.square(form(contribution.tensors, index)))
+
+        squares, apart = rounding.settled(contribution.squared_norms, sizes, exactly, setting)
+
+        def sums(factors, tensors):
+            totals = contribution.sums(rounding.without_those_apart(factors, apart), tensors)
+            return rounding.with_those_apart(totals, factors, apart, lambda index: [form(tensors, index)])
+
+        return dataclasses.replace(contribution, squared_norms=squares, sums=sums)
+
+    return through
+
+
+def sizes_of_formed(sites, terms, channel_scale=None):
+    """The sizes behind squared norms that are not inner products, and sums that are one product over the batch."""
+    lengths = rounding.over_blocks(tf.add_n([site.lengths(channel_scale) for site in sites]))
+    positions = sum(site.positions for site in sites)
+    return rounding.Sizes(terms=terms, lengths=lengths, running=None, positions=positions)
 
 
 def from_both(layer, sites, squared_norms):

@@ -174,13 +174,33 @@ class Site:
             return tf.einsum("utobp,utbq->uobq", rows, z)
         return tf.einsum("utobp,utbq->uopbq", rows, z)
 
+    def lengths(self, channel_scale=None):
+        """The sum over positions of the lengths of window times output gradient, [units, blocks].
+
+        `channel_scale` multiplies the output gradients, channel by channel.
+        """
+        inputs, gradients = (
+            tf.sqrt(rounding.not_vanished(squares, self.setting)) for squares in self.squares(channel_scale)
+        )
+        return tf.reduce_sum(inputs * gradients, axis=1)
+
+    def squares(self, channel_scale=None):
+        """Squared lengths of what each position reads and of its output gradient, each [units, T, blocks]."""
+        z = self.z if channel_scale is None else self.z * channel_scale
+        found = []
+        for tensor, channels in ((self.x, self.inputs_a_block), (z, self.outputs_a_block)):
+            by_block = tf.reshape(tensor, [-1, *tensor.shape[1:-1], self.blocks, channels])
+            found.append(rounding.added(tf.square(by_block)))
+        found[0] = windows.sums(found[0], self.geometry, self.setting.device)
+        return [tf.reshape(squares, [-1, self.positions, self.blocks]) for squares in found]
+
     def gram(self):
-        """Squared norms from inner products between positions, for a convolution in one block, and their `diagonal`."""
+        """Squared norms from inner products between positions, for a convolution in one block, and their sizes."""
         z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.by_pixels:
             inputs = windows.gram(self.x, self.geometry, self.setting.device)
         else:
             inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
         gradients = tf.matmul(z, z, transpose_b=True)
-        squares = tf.reduce_sum(tf.reshape(inputs * gradients, [-1, self.positions**2]), axis=1)
-        return squares, rounding.diagonal(inputs, gradients, self.setting)
+        squares = tuple(tf.squeeze(one, -1) for one in self.squares())
+        return rounding.squares_of_products(inputs, gradients, squares, self.setting)

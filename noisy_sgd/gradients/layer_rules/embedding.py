@@ -22,13 +22,14 @@ def gradients(layer, calls, setting):
     ids = tf.concat([_by_unit(call.saved, [], setting) for call in calls], axis=1)
     rows = tf.concat([_by_unit(setting.cast(call.tap_gradients[0]), [width], setting) for call in calls], axis=1)
 
+    ids, rows = _by_id(ids, rows)
+
     def sums(factors, tensors):
         scaled = tensors[0] * factors[:, None, None]
         return [tf.math.unsorted_segment_sum(tf.reshape(scaled, [-1, width]), tf.reshape(ids, [-1]), table.shape[0])]
 
-    return [
-        contributions.Contribution(weights=[table], squared_norms=_squared_norms(ids, rows), tensors=[rows], sums=sums)
-    ]
+    squared_norms = tf.reduce_sum(tf.reduce_sum(tf.square(rows), axis=2), axis=1)
+    return [contributions.Contribution(weights=[table], squared_norms=squared_norms, tensors=[rows], sums=sums)]
 
 
 def _by_unit(tensor, trailing, setting):
@@ -38,18 +39,25 @@ def _by_unit(tensor, trailing, setting):
     return tf.reshape(tensor, tf.concat([[units, positions], tf.constant(trailing, tf.int32)], axis=0))
 
 
-def _squared_norms(ids, rows):
-    """Sums the rows of equal ids within each example: sorted, equal ids lie together and get one number."""
-    units, positions = tf.shape(ids)[0], tf.shape(ids)[1]
+def _by_id(ids, rows):
+    """Sums the rows of equal ids within each example: sorted, equal ids lie together and get one number.
+
+    Norm and sum come from these, since rows that cancel would round differently in each.
+
+    Returns:
+        The ids [units, positions], -1 where there are fewer ids than positions, and the rows' sums.
+    """
+    units, positions, width = tf.shape(ids)[0], tf.shape(ids)[1], rows.shape[-1]
     order = tf.argsort(ids, axis=1)
     ids = tf.gather(ids, order, batch_dims=1)
     rows = tf.gather(rows, order, batch_dims=1)
     starts = tf.concat([tf.zeros_like(ids[:, :1]), tf.cast(ids[:, 1:] != ids[:, :-1], ids.dtype)], axis=1)
     number = tf.cast(tf.cumsum(starts, axis=1), tf.int32) + positions * tf.range(units)[:, None]
-    summed = tf.math.unsorted_segment_sum(
-        tf.reshape(rows, [-1, tf.shape(rows)[-1]]), tf.reshape(number, [-1]), units * positions
-    )
-    return tf.reduce_sum(tf.reshape(tf.reduce_sum(tf.square(summed), axis=1), [units, positions]), axis=1)
+    number = tf.reshape(number, [-1])
+    summed = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, width]), number, units * positions)
+    found = tf.math.unsorted_segment_max(tf.reshape(ids, [-1]), number, units * positions)
+    found = tf.maximum(found, tf.constant(-1, ids.dtype))
+    return tf.reshape(found, [units, positions]), tf.reshape(summed, [units, positions, width])
 
 
 registry.register(keras.layers.Embedding, registry.Rule(forward=forward, gradients=gradients))

@@ -29,15 +29,23 @@ def pieces(sites) -> list[tf.Tensor]:
     return [tf.add_n(found) for found in zip(*(site.by_products() for site in sites), strict=True)]
 
 
-def one(sites, index) -> tf.Tensor:
-    """The gradient of the example of that index by the library's kernel, [1, size of the kernel]."""
+def one(sites, index, tensors=None) -> tf.Tensor:
+    """The gradient of the example of that index by the library's kernel, [1, size of the kernel].
+
+    Args:
+        sites: all calls of the layer.
+        index: of the example.
+        tensors: the inputs and output gradients to take in place of the calls' own: x and z of each in turn.
+    """
     views = sites[0].setting.views
+    tensors = [tensor for site in sites for tensor in (site.x, site.z)] if tensors is None else tensors
 
     def part(tensor):
         start = index * np.array([views] + [0] * (tensor.shape.rank - 1), np.int32)
         return tf.slice(tensor, start, [views, *tensor.shape[1:]])
 
-    found = [site.full(part(site.x), part(site.z)) for site in sites]
+    parts = [part(tensor) for tensor in tensors]
+    found = [site.full(x, z) for site, x, z in zip(sites, parts[::2], parts[1::2], strict=True)]
     return tf.reshape(found[0] if len(found) == 1 else tf.add_n(found), [1, math.prod(sites[0].layer.kernel.shape)])
 
 

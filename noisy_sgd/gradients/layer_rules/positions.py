@@ -61,14 +61,14 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
             seconds=units * (form + full),
             kept_bytes=0.0,
             temporary_bytes=units * gradient_bytes,
-            build=lambda: from_both(weight, a, b, arrange, contributions.row_squares(_rows(_form(a, b)))),
+            build=lambda: from_both(weight, a, b, arrange, *formed_norms(a, b, setting)),
         ),
         contributions.Route(
             name="gram",
             seconds=units * (gram + full),
             kept_bytes=0.0,
             temporary_bytes=2 * units * gram_bytes,
-            build=lambda: from_both(weight, a, b, arrange, gram_norms(a, b, setting)),
+            build=lambda: from_both(weight, a, b, arrange, *gram_norms(a, b, setting)),
         ),
     ]
 
@@ -92,30 +92,49 @@ def per_example(weight, a, b, arrange) -> contributions.Contribution:
     )
 
 
-def from_both(weight, a, b, arrange, squared_norms) -> contributions.Contribution:
-    """Sums from inputs and factor-scaled output gradients: one ordinary matrix product over examples and positions."""
+def from_both(weight, a, b, arrange, squared_norms, apart=None) -> contributions.Contribution:
+    """Sums from inputs and factor-scaled output gradients: one ordinary matrix product over examples and positions.
+
+    `apart` are examples whose gradients are formed and added one by one, see `rounding`.
+    """
 
     def sums(factors, tensors):
         a, b = tensors
-        b = b * tf.reshape(factors, [-1, *[1] * (b.shape.rank - 1)])
+        together = rounding.without_those_apart(factors, apart)
+        scaled = b * tf.reshape(together, [-1, *[1] * (b.shape.rank - 1)])
         if a.shape.rank == 3:
-            a = tf.reshape(a, [-1, a.shape[-1]])
-            b = tf.reshape(b, [-1, b.shape[-1]])
-            return [arrange(tf.matmul(a, b, transpose_a=True)[None])]
-        return [arrange(tf.einsum("ukta,uktb->kab", a, b)[None])]
+            rows, columns = (tf.reshape(one, [-1, one.shape[-1]]) for one in (a, scaled))
+            total = tf.matmul(rows, columns, transpose_a=True)
+        else:
+            total = tf.einsum("ukta,uktb->kab", a, scaled)
+        (total,) = rounding.with_those_apart([total], factors, apart, lambda index: [_form_one(a, b, index)])
+        return [arrange(total[None])]
 
     return contributions.Contribution(weights=[weight], squared_norms=squared_norms, tensors=[a, b], sums=sums)
 
 
-def gram_norms(a, b, setting) -> tf.Tensor:
-    """Squared norms from inner products between positions."""
+def gram_norms(a, b, setting):
+    """Squared norms from inner products between positions, and the examples apart."""
     inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
-    squares = tf.reduce_sum(_rows(inputs * gradients), axis=1)
+    squares = tuple(rounding.added(tf.square(one)) for one in (a, b))
+    found = rounding.squares_of_products(inputs, gradients, squares, setting)
+    return rounding.settled(*found, _exactly(a, b), setting)
 
-    def exactly(index):
-        return tf.reduce_sum(tf.square(_form(tf.gather(a, index), tf.gather(b, index))))
 
-    return rounding.settled(squares, rounding.diagonal(inputs, gradients, setting), exactly, setting, terms=a.shape[-2])
+def formed_norms(a, b, setting):
+    """Squared norms of gradients that are not kept, and the examples apart."""
+    squares = contributions.row_squares(_rows(_form(a, b)))
+    lengths = rounding.over_blocks(tf.reduce_sum(_lengths(a) * _lengths(b), axis=-1))
+    sizes = rounding.Sizes(terms=squares, lengths=lengths, running=None, positions=a.shape[-2])
+    return rounding.settled(squares, sizes, _exactly(a, b), setting)
+
+
+def _exactly(a, b):
+    return lambda index: tf.reduce_sum(tf.square(_form_one(a, b, index)))
+
+
+def _form_one(a, b, index):
+    return _form(tf.gather(a, index), tf.gather(b, index))
 
 
 def _form(a, b):

@@ -85,16 +85,27 @@ def by_map(layer, sites, standardization, scale):
         return contributions.kept_together(weights, forming.each(sites, mapped, sizes))
 
     def formed_twice():
-        def sums(factors, tensors):
-            (total,) = both.sums(factors, tensors)
-            rows = mapped(tf.reshape(total, [1, -1]))
+        def shaped(gradient):
+            rows = mapped(tf.reshape(gradient, [1, -1]))
             return [tf.reshape(one, weight.shape) for one, weight in zip(rows, weights, strict=True)]
 
         def exactly(index):
             return tf.add_n([tf.reduce_sum(tf.square(rows)) for rows in mapped(forming.one(sites, index))])
 
-        found, magnitude = forming.each(sites, squares, [[], []])
-        both = convolution.from_both(layer, sites, rounding.settled(found, magnitude, exactly, setting, terms=1))
+        found, terms = forming.each(sites, squares, [[], []])
+        steepest = tf.square(channel_scale)
+        if layer.gain.trainable:
+            steepest += tf.reduce_sum(tf.square(layer.gamma * normalized), axis=0)
+        sizes = convolution.sizes_of_formed(sites, terms, tf.sqrt(steepest))
+        squared_norms, apart = rounding.settled(found, sizes, exactly, setting)
+        both = convolution.from_both(layer, sites, squared_norms)
+
+        def sums(factors, tensors):
+            (total,) = both.sums(rounding.without_those_apart(factors, apart), tensors)
+            return rounding.with_those_apart(
+                shaped(total), factors, apart, lambda index: shaped(forming.one(sites, index, tensors))
+            )
+
         return dataclasses.replace(both, weights=weights, sums=sums)
 
     # Beside what an ordinary kernel's cost, so often are gradients passed over.
@@ -128,34 +139,38 @@ def by_norms(layer, calls, setting, standardization, scale):
         product = tf.reduce_sum(scaled * normalized, axis=[0, 1, 2])
         return scaled - tf.reduce_mean(scaled, axis=[0, 1, 2]) - curvature * normalized * product
 
-    def exactly(index, along_squares):
-        kernel = projected(tf.reshape(forming.one(sites, index), normalized.shape))
-        of_kernel = tf.reduce_sum(tf.square(kernel))
-        if not layer.gain.trainable:
-            return of_kernel
-        return of_kernel + layer.gamma**2 * tf.reduce_sum(tf.gather(along_squares, index))
-
-    def through(contribution, magnitude):
+    def through(contribution, sizes, form):
+        if sizes is None:
+            # Of the ordinary kernel's gradient, which is projected once as itself and once in the sum.
+            lengths = tf.sqrt(contribution.squared_norms)
+            sizes = rounding.Sizes(terms=contribution.squared_norms, lengths=lengths, running=None, positions=1)
         along = along_normalized(layer, calls, setting, standardization, scale)
         along_squares = tf.square(along)
         of_means = tf.square(tf.add_n([sum_over_fan_in(layer, site) for site in sites])) / layer.fan_in
         signed, absolute = shrinkage(layer, standardization, scale)
         squared_norms = contribution.squared_norms + tf.reduce_sum(signed * along_squares - of_means, axis=1)
-        terms = [magnitude, tf.reduce_sum(absolute * along_squares + of_means, axis=1)]
+        terms = [sizes.terms, tf.reduce_sum(absolute * along_squares + of_means, axis=1)]
         if layer.use_bias:
-            terms.append(of_bias(layer, sites, scale, magnitude))
-        magnitude = tf.add_n(terms)
-        positions = sum(site.positions for site in sites)
-        squared_norms = rounding.settled(
-            squared_norms, magnitude, lambda index: exactly(index, along_squares), setting, terms=positions
-        )
+            terms.append(of_bias(layer, sites, scale, sizes.terms))
+        sizes = dataclasses.replace(sizes, terms=tf.add_n(terms))
+
+        def exactly(index):
+            of_kernel = tf.reduce_sum(tf.square(projected(form(contribution.tensors, index))))
+            if not layer.gain.trainable:
+                return of_kernel
+            return of_kernel + layer.gamma**2 * tf.reduce_sum(tf.gather(along_squares, index))
+
+        squared_norms, apart = rounding.settled(squared_norms, sizes, exactly, setting)
         tensors, weights = list(contribution.tensors), [layer.kernel]
         if layer.gain.trainable:
             tensors, weights = [*tensors, along], [layer.kernel, layer.gain]
 
         def sums(factors, tensors):
-            (scaled,) = contribution.sums(factors, tensors[: len(contribution.tensors)])
-            kernel = projected(scaled)
+            own = tensors[: len(contribution.tensors)]
+            (scaled,) = contribution.sums(rounding.without_those_apart(factors, apart), own)
+            (kernel,) = rounding.with_those_apart(
+                [projected(scaled)], factors, apart, lambda index: [projected(form(own, index))]
+            )
             gain = [
                 layer.gamma * tf.squeeze(contributions.weighted_rows(factors, rows), 0)
                 for rows in tensors[len(contribution.tensors) :]

@@ -130,6 +130,15 @@ def gram(x: tf.Tensor, where: Geometry, device: str) -> tf.Tensor:
     return tf.reshape(products, [-1, math.prod(where.outputs), math.prod(where.outputs)])
 
 
+def sums(x: tf.Tensor, where: Geometry, device: str) -> tf.Tensor:
+    """The sum of what each output position reads, channel by channel: [n, *outputs, channels]."""
+    x = tf.pad(x, [[0, 0], *where.padding, [0, 0]])
+    for axis, size in enumerate(where.kernel):
+        starts = [where.dilations[axis] * offset for offset in range(size)]
+        x = tf.add_n([taken(x, 1 + axis, start, where.strides[axis], where.outputs[axis], device) for start in starts])
+    return x
+
+
 def _windows(x, axis, spatial, where, device):
     """Replaces an axis by its outputs, and puts the kernel's offsets along it before the later axes' offsets."""
     k, s, d, m = (v[spatial] for v in (where.kernel, where.strides, where.dilations, where.outputs))

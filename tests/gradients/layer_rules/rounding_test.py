@@ -143,9 +143,11 @@ class LayersTest(parameterized.TestCase):
         # Output gradients of 0, as masked examples have them.
         setting = layer_rules.Setting(units=EXAMPLES, views=1, device="cpu", dtype=tf.float32)
         inputs, gradients = (tf.constant(value, tf.float32, [EXAMPLES, 50, 50]) for value in (1e3 * size, 0.0))
-        magnitude = rounding.diagonal(inputs, gradients, setting)
-        found = rounding.settled(tf.zeros([EXAMPLES]), magnitude, lambda index: tf.constant(1.0), setting, terms=50)
+        lengths = tuple(tf.linalg.diag_part(matrix) for matrix in (inputs, gradients))
+        squares, sizes = rounding.squares_of_products(inputs, gradients, lengths, setting)
+        found, apart = rounding.settled(squares, sizes, lambda index: tf.constant(1.0), setting)
         np.testing.assert_array_equal(found, np.zeros(EXAMPLES))
+        self.assertEqual(apart.shape, (0, 1))
 
     def test_two_views_of_an_example_are_formed_together(self):
         layer, _ = built(LAYERS["pixels"][1], LAYERS["pixels"][0])
@@ -162,30 +164,50 @@ class LayersTest(parameterized.TestCase):
 
 
 class SettledTest(parameterized.TestCase):
-    def settle(self, squares, magnitude, device, dtype=tf.float32):
+    def settle(self, squares, terms, device, dtype=tf.float32, lengths=0.0, running=0.0, units=0.0):
         setting = layer_rules.Setting(units=None, views=1, device=device, dtype=dtype)
-        squares, magnitude = tf.constant(squares, dtype), tf.constant(magnitude, dtype)
-        found = rounding.settled(squares, magnitude, lambda index: 100.0 + tf.cast(index, dtype), setting, terms=10)
-        return found.numpy()
+        squares, terms = tf.constant(squares, dtype), tf.constant(terms, dtype)
+        lengths, running = (tf.fill(tf.shape(squares), tf.constant(size, dtype)) for size in (lengths, running))
+        sizes = rounding.Sizes(terms=terms, lengths=lengths, running=running, positions=64, units=units)
+        found, apart = rounding.settled(squares, sizes, lambda index: 100.0 + tf.cast(index, dtype), setting)
+        return found.numpy(), apart
 
     def test_forms_the_lost_ones_alone_on_a_cpu(self):
-        found = self.settle([1.0, 1.0, -3.0, 0.0, np.nan, np.inf, -np.inf], [2.0, 1e3, 1e3, 0.0, 1e9, 1e9, 1e9], "cpu")
+        terms = [2.0, 1e3, 1e3, 0.0, 1e9, 1e9, 1e9]
+        found, apart = self.settle([1.0, 1.0, -3.0, 0.0, np.nan, np.inf, -np.inf], terms, "cpu")
         np.testing.assert_array_equal(found, [1.0, 101.0, 102.0, 0.0, np.nan, np.inf, 106.0])
+        np.testing.assert_array_equal(apart, [[1], [2], [6]])
 
     def test_adds_what_rounding_may_have_taken_on_an_accelerator(self):
-        found = self.settle(
-            [1.0, 1.0, -1e-4, 0.0, np.nan, np.inf, -np.inf], [2.0, 1e3, 1e3, 0.0, 1.0, 1.0, 1.0], "accelerator"
-        )
+        terms = [2.0, 1e5, 1e5, 0.0, 1.0, 1.0, 1.0]
+        found, apart = self.settle([1.0, 1.0, -1e-4, 0.0, np.nan, np.inf, -np.inf], terms, "accelerator")
+        self.assertIsNone(apart)
         self.assertEqual(found[0], 1.0)
-        self.assertBetween(found[1], 1.001, 1.02)
-        self.assertBetween(found[2], 1e-3, 2e-2)
+        self.assertBetween(found[1], 1.03, 1.2)
+        self.assertBetween(found[2], 3e-2, 2e-1)
         self.assertEqual(found[3], 0.0)
         self.assertTrue(np.isnan(found[4]))
         self.assertFalse(np.isfinite(found[5:]).any())
 
     def test_doubles_lose_less(self):
-        found = self.settle([1.0, 1.0], [1e3, 1e12], "cpu", tf.float64)
+        found, _ = self.settle([1.0, 1.0], [1e3, 1e12], "cpu", tf.float64)
         np.testing.assert_array_equal(found, [1.0, 101.0])
+
+    @parameterized.parameters(("lengths", 1e2), ("running", 20.0), ("units", 100.0))
+    def test_sums_that_lose_digits_and_inner_products_that_err_to_one_side(self, name, size):
+        for factor, formed in ((0.2, False), (2.0, True)):
+            found, apart = self.settle([1.0], [1.0], "cpu", **{name: factor * size})
+            self.assertEqual((found[0] == 100.0, len(apart) == 1), (formed, formed))
+            found, _ = self.settle([1.0], [1.0], "accelerator", **{name: factor * size})
+            self.assertEqual(found[0] > 1 + 1e-5, formed)
+
+    def test_examples_apart_enter_the_sum_once(self):
+        factors, gradients = tf.constant([0.5, 2.0, 3.0]), tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        for apart in (None, tf.zeros([0, 1], tf.int64), tf.constant([[0], [2]], tf.int64)):
+            together = rounding.without_those_apart(factors, apart)
+            others = tf.linalg.matvec(gradients, together, transpose_a=True)
+            (total,) = rounding.with_those_apart([others], factors, apart, lambda index: [gradients[index]])
+            np.testing.assert_allclose(total, [21.5, 27.0])
 
 
 if __name__ == "__main__":
