@@ -64,8 +64,6 @@ def _clipped_sum(model, loss_fn, x, y, clip, present, views):
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
     losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
-    # In half precision norms are wrong by a hundredth.
-    gradients = [tf.cast(g, tf.float32) if g.dtype.size < 4 else g for g in gradients]
     squares = [contributions.row_squares(flatten(g)) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     if squares:

@@ -37,7 +37,7 @@ LOST_AT_A_STEP = 0.25
 # lost to one side: what the number of terms allows is not taken for more than this, in units of `TOLERANCE`.
 MOST_OF_RUNNING_SUM = 0.7
 # The same where the running sum is not known, times sqrt(T): random terms have |g| = sum_t |a_t| |b_t| / sqrt(T).
-MOST_OF_LENGTHS = 2.4
+MOST_OF_LENGTHS = 2.0
 # Running sums are looked at so often.
 MARKS = 16
 # Where terms are no larger than this, norms are about 1e-12 at most, and nothing is formed on a CPU: most such examples

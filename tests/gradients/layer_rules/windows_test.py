@@ -55,6 +55,12 @@ class WindowsTest(parameterized.TestCase):
         laid = laid_out(x, where, "cpu")
         np.testing.assert_allclose(windows.gram(tf.constant(x), where, "cpu"), laid @ laid.swapaxes(1, 2), atol=1e-12)
 
+    @parameterized.product(name=list(GEOMETRIES), device=["cpu", "accelerator"])
+    def test_sums_are_those_of_the_windows(self, name, device):
+        x, where = case(name)
+        expected = laid_out(x, where, device).reshape(2, -1, np.prod(where.kernel), 3).sum(axis=2)
+        np.testing.assert_allclose(np.reshape(windows.sums(x, where, device), expected.shape), expected, atol=1e-12)
+
     @parameterized.parameters("same", "dilated", "strided")
     def test_what_no_stride_divides_is_not_folded(self, name):
         self.assertFalse(windows.folds(case(name)[1]))
