@@ -5,9 +5,11 @@ import fractions
 import itertools
 import math
 
+import dp_accounting
 import numpy as np
 from absl.testing import absltest, parameterized
-from scipy import stats
+from dp_accounting import pld, rdp
+from scipy import optimize, stats
 
 from noisy_sgd import privacy
 from noisy_sgd.privacy import truncation
@@ -92,17 +94,46 @@ class BruteForceTest(parameterized.TestCase):
         self.assertEqual(privacy.epsilon(0.3, 2, 8, 1, 0.1, sampling="poisson", capacity=1), math.inf)
 
 
+class DeltaAddedTest(parameterized.TestCase):
+    @parameterized.product(epsilon=(0.0, 0.5, 2.0, 6.0), overflow=(1e-9, 1e-4))
+    def test_is_what_probability_that_moved_does_at_worst(self, epsilon, overflow):
+        # On one outcome: probability tau of the data set's comes to it, and of the neighbor's goes elsewhere.
+        here, there = 0.5, 0.5 * math.exp(-epsilon)
+        moved = (here + overflow) - math.exp(epsilon) * (there - overflow)
+        before = here - math.exp(epsilon) * there
+        np.testing.assert_allclose(truncation.delta_added(epsilon, overflow), moved - before, rtol=1e-5)
+
+    def test_by_hand(self):
+        self.assertAlmostEqual(truncation.delta_added(0.0, 0.25), 0.5)
+        self.assertAlmostEqual(truncation.delta_added(2.0, 1e-3), 8.389056e-3, places=9)
+        self.assertEqual(truncation.delta_added(2.0, 0.0), 0.0)
+
+
+def unlimited_epsilon(delta, neighbours, accountant):
+    """Epsilon of the digits' run at noise 4 without a limit, by dp_accounting alone."""
+    gaussian = dp_accounting.PoissonSampledDpEvent(64 / 1797, dp_accounting.GaussianDpEvent(4.0))
+    event = dp_accounting.SelfComposedDpEvent(gaussian, DIGITS["num_steps"])
+    account = pld.PLDAccountant() if accountant == "pld" else rdp.RdpAccountant()
+    account.compose(event)
+    if neighbours == "add_or_remove":
+        return account.get_epsilon(delta)
+    # A removal and an addition: (2 e, (1 + exp(e)) d).
+    return 2 * optimize.brentq(lambda e: account.get_epsilon(delta / (1 + math.exp(e))) - e, 0.0, 5.0, xtol=1e-9)
+
+
 class EpsilonTest(parameterized.TestCase):
     @parameterized.product(neighbours=("add_or_remove", "replace_one"), accountant=("pld", "rdp"))
     def test_the_total_delta_is_kept(self, neighbours, accountant):
-        choices = {"neighbours": neighbours, "accountant": accountant}
-        found = privacy.epsilon(4.0, **DIGITS, **choices, capacity=115)
-        overflow = DIGITS["num_steps"] * truncation.overflow_probability(64, 1797, 115)
-        added = truncation.delta_added(found, overflow)
-        self.assertBetween(added, 1e-8, DIGITS["delta"])
-        needed = privacy.epsilon(4.0, **{**DIGITS, "delta": DIGITS["delta"] - added}, **choices)
-        self.assertLessEqual(needed, found)
-        np.testing.assert_allclose(needed, found, rtol=1e-5)
+        found = privacy.epsilon(4.0, **DIGITS, neighbours=neighbours, accountant=accountant, capacity=115)
+        overflow = DIGITS["num_steps"] * stats.binom.sf(115, 1797, 64 / 1797)
+        # At least a tenth of what is spent: else a wrong factor would not show.
+        added = overflow + math.exp(found) * overflow
+        self.assertBetween(added, 0.1 * DIGITS["delta"], DIGITS["delta"])
+        needed = unlimited_epsilon(DIGITS["delta"] - added, neighbours, accountant)
+        self.assertLessEqual(needed, found * (1 + 1e-5))
+        np.testing.assert_allclose(needed, found, rtol=1e-4)
+        wrong = unlimited_epsilon(DIGITS["delta"] - overflow, neighbours, accountant)
+        self.assertGreater(found / wrong, 1 + 1e-3)
 
     def test_monotone_from_no_limit_to_no_guarantee(self):
         found = [
