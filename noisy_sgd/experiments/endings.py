@@ -20,8 +20,9 @@ STOPPED, FAILED = 75, flags.FAILED
 _LONGEST_CAUSE = 300
 # What TensorFlow writes around an operation's own message.
 _AROUND = re.compile(
-    r"\s*\{\{function_node [^}]*\}\}\s*|Error in user-defined function passed to .*? with iterator: [\w:]+: "
-    r"|\s*\(0\) [A-Z_ ]+: *|\s*\[Op:.*|^(OS|Value|Runtime)Error: "
+    r"\s*\{\{function_node [^}]*\}\}\s*"
+    r"|Error in user-defined function passed to .*? with iterator: [\w:]+: (?:\w+Error: )?"
+    r"|\s*\(0\) [A-Z_ ]+: *|\s*\[Op:.*|^(?:OS|Value|Runtime)Error: "
 )
 _HEADINGS = ("Graph execution error:", "Detected at node", "Detected at", "Traceback ", "Stack trace ")
 

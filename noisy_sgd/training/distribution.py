@@ -266,7 +266,7 @@ def _meet(addresses: list[str], own: int, say: Callable[[str], None]) -> None:
         server = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
     except OSError as error:
         raise ValueError(
-            f"`TF_CONFIG` must give this worker a port that it can listen on: {error.strerror}. "
+            f"`TF_CONFIG` must give this worker a port that it can listen on: {os.strerror(error.errno)}. "
             f"Received: {addresses[own]!r} for worker {own}"
         ) from None
     with server:

@@ -81,7 +81,10 @@ def started(
             elsewhere = settings.run.checkpoint_dir is not None
             lock = checkpoints.lock(continuation.checkpoint_directory(settings))
             if elsewhere:
-                stack.enter_context(lock)
+                try:
+                    stack.enter_context(lock)
+                except ValueError as error:
+                    raise ValueError(f"`checkpoint_dir` must be a folder for this run to write to: {error}") from error
             record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
             # Its ledger is written in both places.
             stack.enter_context(checkpoints.lock(settings.run.run_dir))

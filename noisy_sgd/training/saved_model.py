@@ -67,9 +67,12 @@ def load(path: str, images, *, pixel_range: str, model_class: type[keras.Model])
     offset = 0.0 if chosen is None else chosen[0] - low * scale
     pixels = keras.Input(images.image_shape, dtype=inputs.dtype, name=_free(loaded, "image"))
     layer = keras.layers.Rescaling(scale, offset, dtype=inputs.dtype, name=_free(loaded, "pixels"))
-    # Not `loaded(...)`: its layers are to be those of the network, one by one. The input may be in a dictionary.
-    scaled = loaded.call(keras.tree.pack_sequence_as(loaded.input, [layer(pixels)]))
-    return model_class(pixels, keras.tree.flatten(scaled)[0]), fed
+    scaled = layer(pixels)
+    if not isinstance(loaded, keras.Sequential):
+        # The one input may be in a list or a dictionary.
+        scaled = keras.tree.pack_sequence_as(loaded.input, [scaled])
+    # Not `loaded(...)`: its layers are to be those of the network, one by one.
+    return model_class(pixels, keras.tree.flatten(loaded.call(scaled))[0]), fed
 
 
 def _loaded(path: str) -> keras.Model:

@@ -259,7 +259,7 @@ class LoadTest(parameterized.TestCase):
         shutil.copytree(source, os.path.join(self.folder, "imagenet2012", "incomplete.ABCDEF_5.1.0"))
         self.assert_refused(self.folder, "^`data_dir` holds no prepared imagenet2012; ")
 
-    @parameterized.parameters
+    @parameterized.parameters(
         ("5.0.0", "holds version 5.1.0 in .*5.0.0; call the folder 5.1.0"), ("v5", "holds .*/v5;")
     )
     def test_a_renamed_version(self, folder, message):

@@ -121,7 +121,6 @@ class ToyBinaryTest(parameterized.TestCase):
 
     def test_runs_that_all_diverge_are_drawn(self):
         self._run("diagonal_linear", "--num_steps=20", "--num_runs=1", "--alpha=5", f"--run_dir={self.root}/run")
-        self._run("sde_error", "--num_paths=3", "--noise_scale=1e20", f"--run_dir={self.root}/sde")
 
     def test_a_damaged_record_is_named(self):
         arguments = ["--num_steps=20", "--num_runs=1", f"--run_dir={self.root}/run"]

@@ -126,9 +126,11 @@ class SavedModelTest(absltest.TestCase):
         with self.assertRaisesRegex(ValueError, "`--model` must map images of shape .8, 8, 1. to 10 logits"):
             builders.build(_settings(model=config.Model(model=self.path)))
 
-    def test_no_file_is_refused(self):
-        with self.assertRaises(ValueError):
-            builders.build(_settings(model=config.Model(model=self.path)))
+    def test_a_run_says_what_it_is_fed(self):
+        self._save()
+        built = builders.build(_settings(model=config.Model(model=self.path, pixel_range="0,2")))
+        self.assertRegex(built.fed, "^mine.keras gets pixels from 0 to 2, the data's from 0 to 16 scaled; ")
+        self.assertIsNone(builders.build(_settings()).fed)
 
 
 class RestartTest(parameterized.TestCase):

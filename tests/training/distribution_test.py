@@ -1,10 +1,12 @@
 import builtins
+import concurrent.futures
 import json
 import os
 import platform
 import socket
 import subprocess
 import sys
+import time
 from unittest import mock
 
 import tensorflow as tf
@@ -15,6 +17,15 @@ from noisy_sgd.training import distribution
 
 def setUpModule():
     distribution.use_logical_devices(2)
+
+
+def _free_port():
+    with socket.create_server(("", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def _listen(address):
+    return socket.create_server(("", int(address.rpartition(":")[2])))
 
 
 class DistributionTest(parameterized.TestCase):
@@ -62,9 +73,63 @@ class DistributionTest(parameterized.TestCase):
             distribution.make_strategy("multi_worker")
         self.assertNotIn("\n", str(caught.exception))
 
+    @parameterized.parameters("localhost", "localhost:", "localhost:0", "localhost:65536", ":2222", "a:b", "grpc://a:1")
+    def test_what_is_no_address_is_refused(self, address):
+        message = f"`TF_CONFIG` must give every worker as host:port .*Received: '{address}' for worker 1"
+        self._assert_cluster_refused([f"localhost:{_free_port()}", address], message)
+
+    def test_one_address_for_two_workers_is_refused(self):
+        address = f"localhost:{_free_port()}"
+        self._assert_cluster_refused([address, address], "`TF_CONFIG` must give every worker an address of its own")
+
+    def test_a_port_that_is_taken_is_refused(self):
+        with socket.create_server(("", 0)) as taken:
+            port = taken.getsockname()[1]
+            message = f"port that it can listen on: Address already in use. Received: 'localhost:{port}' for worker 0"
+            self._assert_cluster_refused([f"localhost:{port}", "localhost:2222"], message)
+
+    @mock.patch.object(distribution, "_SECONDS_TO_RESOLVE", 0.2)
+    @mock.patch.object(distribution, "SECONDS_TO_MEET", 0.3)
+    def test_workers_that_do_not_come_are_named(self):
+        own, other = (f"localhost:{_free_port()}" for _ in range(2))
+        message = f"must name hosts that are known, unlike worker 1 at {'x' * 64}:1;"
+        self._assert_cluster_refused([own, f"{'x' * 64}:1"], message)
+        said = []
+        message = f"must list workers that start within 0.3 seconds of each other, unlike worker 1 at {other}; "
+        self._assert_cluster_refused([own, other], message, say=said.append)
+        self.assertEqual(said, [f"Waiting for worker 1 at {other}, 0.3 seconds at most ..."])
+
+    def test_workers_meet_whoever_starts_first(self):
+        addresses = [f"localhost:{_free_port()}" for _ in range(3)]
+        said = []
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            first = pool.submit(distribution._meet, addresses, 2, said.append)
+            time.sleep(0.3)
+            self.assertFalse(first.done())
+            others = [pool.submit(distribution._meet, addresses, index, said.append) for index in range(2)]
+            listening = concurrent.futures.wait([first, *others], timeout=5).done
+            # Who met first has left its port, where TensorFlow's server then listens.
+            servers = [
+                _listen(address) for address, one in zip(addresses, [*others, first], strict=True) if one in listening
+            ]
+            for one in (first, *others):
+                one.result(timeout=20)
+        for server in servers:
+            server.close()
+        self.assertLen(said, 3)
+
+    def _assert_cluster_refused(self, addresses, message, **arguments):
+        written = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+        with (
+            mock.patch.dict(os.environ, {"TF_CONFIG": json.dumps(written)}),
+            self.assertRaisesRegex(ValueError, message) as caught,
+        ):
+            distribution.make_strategy("multi_worker", **arguments)
+        self.assertNotIn("\n", str(caught.exception))
+
     def test_several_workers_come_before_everything(self):
         tf.zeros([])
-        alone = {"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}
+        alone = {"cluster": {"worker": [f"localhost:{_free_port()}"]}, "task": {"type": "worker", "index": 0}}
         with (
             mock.patch.dict(os.environ, {"TF_CONFIG": json.dumps(alone)}),
             self.assertRaisesRegex(ValueError, "must be made before TensorFlow runs anything"),

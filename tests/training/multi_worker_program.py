@@ -17,7 +17,7 @@ import tensorflow as tf
 from noisy_sgd import keys
 from noisy_sgd.data import bundled, sampling
 from noisy_sgd.optimizers import dp_sgd
-from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
+from noisy_sgd.training import distribution, loop, private_model, run_state, training_metrics, weight_average
 
 BATCH_SIZE, MICROBATCH_SIZE, NUM_STEPS = 12, 2, 20
 NOISE_MULTIPLIER, L2_NORM_CLIP = 3.0, 0.5
@@ -96,6 +96,7 @@ def answers(strategy) -> dict[str, np.ndarray]:
         before = _flat(built[0])
         train(strategy, built, 1, masked=True, noise_secret=secret)
         found[name] = (before - _flat(built[0])) / (NOISE_MULTIPLIER * L2_NORM_CLIP / BATCH_SIZE)
+    found |= _restored_metrics(strategy)
     built[0].optimizer.rekey(None)
     found["secret key"] = built[0].optimizer._noise_key.variable.numpy()
     found["collectives"] = np.asarray(_collectives_of_a_step(strategy, built[2][0]))
@@ -126,6 +127,31 @@ def facts_of_workers(strategy) -> dict[str, np.ndarray]:
         **refusals,
         "topology": np.asarray([topology["replicas"], topology["workers"], len(topology["devices"])]),
     }
+
+
+def _restored_metrics(strategy):
+    """The metrics of three steps as they are, and after they were kept and restored, by all and by other replicas."""
+    built = compiled(strategy)
+    model, metrics, _, average = built
+    train(strategy, built, 3)
+
+    def results():
+        return np.asarray([float(metric.result()) for metric in metrics.values()])
+
+    found = {"metrics": results()}
+    kept = run_state.arrays(strategy, model, average, metrics)
+    found["rows"] = np.asarray(len(kept["metric/loss/0"]))
+    for name, split in (
+        ("the same replicas", lambda rows: rows),
+        ("one replica", lambda rows: rows.sum(axis=0, keepdims=True)),
+        ("five replicas", lambda rows: np.stack([rows.sum(axis=0), *[0 * rows[0]] * 4])),
+    ):
+        for metric in metrics.values():
+            metric.reset_state()
+        arrays = {path: split(array) if path.startswith("metric/") else array for path, array in kept.items()}
+        run_state.restore(strategy, model, average, metrics, arrays)
+        found[f"metrics after {name}"] = results()
+    return found
 
 
 class _Recorder(keras.callbacks.Callback):

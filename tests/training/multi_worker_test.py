@@ -93,6 +93,16 @@ class MultiWorkerTest(parameterized.TestCase):
                 self.found[name]["float64 metrics"], self.found["1 replica"]["float64 metrics"], rtol=1e-5
             )
 
+    @parameterized.parameters(*TOPOLOGIES)
+    def test_restored_metrics_count_every_example_once(self, topology):
+        for found in self.both if topology == "2 workers" else [self.found[topology]]:
+            self.assertEqual(found["rows"], int(topology[0]))
+            self.assertGreater(found["metrics"][0], 0)
+            np.testing.assert_array_equal(found["metrics after the same replicas"], found["metrics"])
+            for other in ("one replica", "five replicas"):
+                np.testing.assert_allclose(found[f"metrics after {other}"], found["metrics"], rtol=1e-6)
+            np.testing.assert_allclose(found["metrics"], self.found["1 replica"]["metrics"], rtol=1e-5)
+
     def test_replicas_are_bit_identical(self):
         for dtype in ("float32", "float64"):
             self.assertEqual(self.found["2 replicas"][f"{dtype} replicas differ"], 0)
