@@ -1,6 +1,7 @@
 """Every binary on images, from its command line to a drawn figure, and what it refuses."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -171,6 +172,47 @@ class TrainTest(BinaryTest):
         self.assertEqual(stderr.count("\n"), 1, stderr)
         self.assertEmpty(stdout)
         self.assertEmpty(os.listdir(self.root))
+
+    def test_labels_out_of_range_are_refused_before_training(self):
+        generator = np.random.default_rng(0)
+        images, labels = generator.integers(0, 256, (60, 28, 28), np.uint8), np.arange(60) % 12
+        np.savez(self.root / "mnist.npz", x_train=images, y_train=labels, x_test=images[:5], y_test=labels[:5])
+        arguments = ["--dataset=mnist", f"--data_dir={self.root}", "--model=mlp", f"--run_dir={self.root}/run"]
+        stdout, stderr = self._run(flags.train, train.main, *arguments, status=2)
+        self.assertRegex(stderr, "`--data_dir` must hold MNIST as Keras has it: y_train .* its label 10 is 10[^\n]*\n$")
+        self.assertEmpty(stdout)
+        self.assertEqual(os.listdir(self.root), ["mnist.npz"])
+
+    def test_what_an_operation_refuses_in_training_is_said(self):
+        arguments = [*SMALL, "--batch_size=8", f"--run_dir={self.root}/run"]
+        images = bundled.load("digits", train_size=48)
+        wrong = dataclasses.replace(images, train_labels=images.train_labels + 10)
+        with mock.patch.object(bundled, "load", return_value=wrong):
+            _, stderr = self._run(flags.train, train.main, *arguments, status=1)
+        self.assertRegex(stderr, "The run failed: Received a label value of [^\n]*\n$")
+
+    def test_a_negative_seed_is_a_seed(self):
+        for name in ("a", "b"):
+            more = ["--algorithm=noisy_sgd", "--effective_noise=0.1", "--seed=-3", f"--run_dir={self.root}/{name}"]
+            self._run(flags.train, train.main, *SMALL, "--batch_size=8", *more)
+        self.assertEqual(*((self.root / name / "metrics.jsonl").read_bytes() for name in ("a", "b")))
+
+    def test_a_private_umask_is_kept(self):
+        before = os.umask(0o077)
+        try:
+            self._run(flags.train, train.main, *SMALL, "--batch_size=8", f"--run_dir={self.root}/run")
+        finally:
+            os.umask(before)
+        for path in (self.root / "run").rglob("*"):
+            self.assertFalse(path.stat().st_mode & 0o077, path)
+
+    def test_a_saved_model_is_fed_what_is_said(self):
+        inputs = keras.Input((8, 8, 1))
+        keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs))).save(self.root / "mine.keras")
+        arguments = [f"--model={self.root}/mine.keras", "--num_train_examples=48", "--num_steps=2", "--batch_size=8"]
+        stdout, _ = self._run(flags.train, train.main, *arguments, f"--run_dir={self.root}/run")
+        self.assertRegex(stdout, "mine.keras gets pixels from 0 to 1, the data's from 0 to 16 scaled; `--pixel_range` ")
+        self.assertEqual(records.read(self.root / "run").config["model"]["pixel_range"], "auto")
 
     def test_batch_normalization_is_refused(self):
         path = self.root / "mine.keras"
