@@ -14,15 +14,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd.gradients import made_up
+from noisy_sgd.gradients import loss_trial, made_up
 
-_CHECKED: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
+# Of each model and each loss the kinds of inputs that it was tried for.
+_TRIED: "weakref.WeakKeyDictionary[keras.Model, set]" = weakref.WeakKeyDictionary()
+_TRIED_LOSSES: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+# Examples of a call, as `made_up.Examples.chosen` takes them. Gradients come from calls in training: those are tried on
+# more examples, of which two are the same and two become the same.
+_CALLS = ((False, (0, 1)), (True, (0, 1, 2, 0, made_up.COUNT + 1)))
+_MORE = (made_up.COUNT, made_up.COUNT + 2, 1)
 
 
 def check(model: keras.Model, inputs) -> None:
     """Refuses a model in which one example's outputs depend on another example, or that keeps something of its inputs.
 
-    Tries every model once.
+    Tries every model once for inputs of each structure, type and number of axes.
 
     Args:
         model: a Keras model; one that is not built yet is built.
@@ -32,62 +38,53 @@ def check(model: keras.Model, inputs) -> None:
         ValueError: if moving one example changes another one's outputs, or a variable's value after a call with
             training=True; or if the model fails on made-up inputs.
     """
-    if model in _CHECKED:
+    tried = _TRIED.setdefault(model, set())
+    signature = _signature(inputs, lambda shape: shape.rank)
+    if signature in tried:
         return
-    with tf.init_scope():
-        problem = made_up.of_model(model, inputs, lambda examples: _problem(model, examples))
+    problem = made_up.of_model(model, inputs, lambda examples: _problem(model, examples))
     if problem is not None:
         raise ValueError(problem)
-    _CHECKED.add(model)
+    tried.add(signature)
 
 
 def checked_loss(loss_fn):
-    """The same loss, tried at its first call: it must give one value an example, that depends on that example alone.
+    """The same loss, tried before it is used: it must give one value an example, that depends on that example alone.
 
-    Targets and predictions with sizes unknown to the trace, beside the batch's, are not tried.
+    Tries every loss once for targets and predictions of each structure, shape and type.
 
     Args:
         loss_fn: loss_fn(y, predictions) -> losses [B].
 
     Returns:
-        A function of the same arguments; its first call raises ValueError for another kind of loss.
+        A function of the same arguments; it raises ValueError for another kind of loss.
     """
-    tried = []
+    try:
+        tried = _TRIED_LOSSES.setdefault(loss_fn, set())
+    except TypeError:
+        # Some objects cannot be told from others, or referred to weakly.
+        tried = set()
 
     def checked(y, predictions):
-        if not tried:
-            _try_loss(loss_fn, y, predictions)
-            tried.append(True)
+        signature = _signature((y, predictions), lambda shape: tuple(shape)[1:] if shape.rank else None)
+        if signature not in tried:
+            loss_trial.check(loss_fn, y, predictions)
+            tried.add(signature)
         return loss_fn(y, predictions)
 
     return checked
 
 
-def _try_loss(loss_fn, y, predictions):
-    if any(None in tensor.shape[1:] for tensor in tf.nest.flatten((y, predictions))):
-        # Sizes that belong together cannot be made up.
-        return
+def _signature(tensors, of_shape):
+    """What tells one kind of inputs from another."""
 
-    def problem(examples):
-        losses = loss_fn(*examples.batch(2))
-        if losses.shape != (2,):
-            return (
-                "`loss` must give one value an example: from 2 examples it must return a tensor of shape (2,). "
-                f"Received: shape={tuple(losses.shape)}"
-            )
-        made_up.check_finite([losses])
-        for moved in range(2):
-            if not made_up.same(loss_fn(*examples.batch(2, moved))[1 - moved], losses[1 - moved]):
-                return (
-                    "`loss` must treat every example alone: another example's loss changes when one is moved; are "
-                    f"targets and predictions of one shape? Received: shapes {_shapes(y)} and {_shapes(predictions)}"
-                )
-        return None
+    def described(tensor):
+        mask = getattr(tensor, "_keras_mask", None)
+        shapes = [of_shape(tf.TensorShape(part.shape)) for part in (tensor, *(() if mask is None else (mask,)))]
+        kind = type(tensor).__name__ if isinstance(tensor, tf.RaggedTensor | tf.SparseTensor) else ""
+        return f"{kind} {tf.as_dtype(tensor.dtype).name} {shapes}"
 
-    with tf.init_scope():
-        found = made_up.tried("`loss`", (y, predictions), problem)
-    if found is not None:
-        raise ValueError(found)
+    return repr(keras.tree.map_structure(described, tensors))
 
 
 def _problem(model, examples):
@@ -95,13 +92,13 @@ def _problem(model, examples):
     if not model.built:
         made_up.call(model, [], examples.batch(1), training=False)
     weights = made_up.weights(model)
-    # Gradients come from calls in training: those are tried more thoroughly.
-    for training, count in ((False, 2), (True, made_up.COUNT)):
-        outputs, state = made_up.call(model, weights, examples.batch(count), training)
+    for training, chosen in _CALLS:
+        outputs, state = made_up.call(model, weights, examples.chosen(chosen), training)
         made_up.check_finite(outputs)
-        for moved in range(count):
-            others = [index for index in range(count) if index != moved]
-            found, after = made_up.call(model, weights, examples.batch(count, moved), training)
+        for place in [place for place, index in enumerate(chosen) if index not in chosen[:place]]:
+            moved = [*chosen[:place], (chosen[place] + made_up.COUNT) % (2 * made_up.COUNT), *chosen[place + 1 :]]
+            others = [other for other in range(len(chosen)) if other != place]
+            found, after = made_up.call(model, weights, examples.chosen(moved), training)
             for before, output in zip(outputs, found, strict=True):
                 if not made_up.same(tf.gather(before, others), tf.gather(output, others), relative=True):
                     return (
@@ -118,8 +115,32 @@ def _problem(model, examples):
                         "take out the layer, or compute its statistic beforehand from public data. "
                         f"Received: variable={name}"
                     )
+    if _counts(model, weights, examples, chosen, outputs):
+        return (
+            "`model` must treat every example alone: an example's outputs change with the number of examples in the "
+            f"batch; take out what works over the batch axis. Received: model={model.name}"
+        )
     return None
 
 
-def _shapes(tensors):
-    return [tuple(tensor.shape) for tensor in tf.nest.flatten(tensors)]
+def _counts(model, weights, examples, chosen, outputs):
+    """Whether outputs change with the number of examples, where they do not change with their order.
+
+    What is drawn at random changes with both, and bounds nothing less.
+    """
+
+    def called(indices, training):
+        return made_up.call(model, weights, examples.chosen(indices), training)[0]
+
+    def agree(found, places):
+        rows = [tf.gather(output, places) for output in found]
+        return all(made_up.same(*pair, True, made_up.OTHER_KERNELS) for pair in zip(outputs, rows, strict=True))
+
+    places = list(range(len(chosen)))
+    for training in (True, False):
+        outputs = outputs if training else called(chosen, training)
+        if agree(called([*chosen, *_MORE], training), places):
+            return False
+        if agree(called(chosen[::-1], training), places[::-1]):
+            return True
+    return False

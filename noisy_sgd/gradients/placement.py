@@ -8,7 +8,6 @@ example's outputs may reach its own row alone.
     placement.check(model, layers, x)    # raises layer_rules.NoRuleError
 """
 
-import concurrent.futures
 import weakref
 
 import numpy as np
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import layer_rules, made_up, recording
 
+_OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which depends on the weights once more"
 # Of each model the layers tried, and what was found.
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
@@ -38,8 +38,7 @@ def check(model, layers, x, views: int = 1) -> None:
     if tried != names:
         if views > 1:
             x = tf.nest.map_structure(_one_view, x)
-        with tf.init_scope():
-            found = made_up.of_model(model, x, lambda examples: _misplaced(model, layers, examples))
+        found = made_up.of_model(model, x, lambda examples: _misplaced(model, layers, examples))
         _TRIED[model] = (names, found)
     if found is not None:
         index, reason = found
@@ -55,10 +54,7 @@ def _misplaced(model, layers, examples):
             made_up.call(model, weights, examples.batch(count, moved), training=True)
         if rows.problem is not None:
             return rows.problem
-    # In a thread of its own: in this one `tf.init_scope` keeps tapes from recording.
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        inputs = examples.batch(made_up.COUNT)
-        return thread.submit(_mixed_gradients, model, layers, weights, inputs).result()
+    return _mixed_gradients(model, layers, weights, examples.batch(made_up.COUNT))
 
 
 def _mixed_gradients(model, layers, weights, inputs):
@@ -109,6 +105,7 @@ class _Rows:
         if moved is None:
             self._before = []
         before = iter(self._before)
+        first_pass = count == 2
         others = [index for index in range(count) if index != moved]
 
         def record(layer, rule, usual, args, kwargs):
@@ -116,7 +113,20 @@ class _Rows:
                 self._note(layer, recording.IN_A_GRAPH_OF_ITS_OWN)
                 return usual(*args, **kwargs)
             tape = _NoTape()
-            traced = rule.forward(tape, layer, *args, **kwargs)
+            try:
+                traced = rule.forward(tape, layer, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever the formula of a rule raises
+                outputs = usual(*args, **kwargs)
+                self._note(layer, f"its rule fails on made-up examples that the layer takes: {made_up.one_line(error)}")
+                return outputs
+            if first_pass and not _same_outputs(usual, traced.outputs, args, kwargs):
+                self._note(layer, "its rule computes something else than the layer on made-up examples")
+            outputs = traced.outputs
+            if first_pass:
+                # No tape of ours records here: what goes back is the model's own derivative.
+                outputs = tf.nest.map_structure(
+                    lambda output: _noticing(output, lambda: self._note(layer, _OWN_DERIVATIVE)), outputs
+                )
             # Outputs are computed from `tape.tap`s; other taps, such as copies of weights, need not show the places.
             seen = traced.taps if tape.tapped else [*traced.taps, *tf.nest.flatten(traced.outputs)]
             for tensor in {id(tensor): tensor for tensor in seen}.values():
@@ -128,7 +138,7 @@ class _Rows:
                     self._before.append(np.array(tensor))
                 elif not _same_rows(next(before, None), tensor, others):
                     self._note(layer, "its rows are not the examples: one changes with another example")
-            return traced.outputs
+            return outputs
 
         return record
 
@@ -141,6 +151,36 @@ def _same_rows(before, after, rows):
     if before is None or before.shape != after.shape:
         return False
     return all(made_up.same(before[row], after[row], relative=True) for row in rows)
+
+
+def _noticing(output, notice):
+    """The same output; calls `notice` when a derivative goes back through it."""
+    if not (tf.is_tensor(output) and output.dtype.is_floating):
+        return output
+
+    @tf.custom_gradient
+    def same(value):
+        def backward(slope):
+            notice()
+            return slope
+
+        return tf.identity(value), backward
+
+    return same(output)
+
+
+def _same_outputs(layer_call, outputs, args, kwargs):
+    """Whether a rule's outputs are those of the layer's own call, unless two of its calls differ by what they draw."""
+    expected = layer_call(*args, **kwargs)
+    if _agree(outputs, expected):
+        return True
+    return not _agree(expected, layer_call(*args, **kwargs))
+
+
+def _agree(first, second):
+    """Whether two nests hold the same, but for the rounding of other kernels."""
+    pairs = zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True)
+    return all(made_up.same(a, b, relative=True, tolerance=made_up.OTHER_KERNELS) for a, b in pairs)
 
 
 class _Watch:

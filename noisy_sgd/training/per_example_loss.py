@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from noisy_sgd.training import per_output
 
+_HINGES = ("hinge", "squared_hinge", "Hinge", "SquaredHinge", keras.losses.hinge, keras.losses.squared_hinge)
+
 
 class PerExampleLoss:
     """A function ((y,), predictions) or ((y, sample_weight), predictions) -> losses [B].
@@ -81,7 +83,7 @@ def from_keras(loss, loss_weights=None, output_names=()) -> PerExampleLoss:
     """
     if not any(part is not None for part in keras.tree.flatten(loss)):
         raise ValueError(f"`loss` must be given: a name, a function or a keras.losses.Loss. Received: loss={loss!r}")
-    losses = keras.tree.map_structure(lambda part: None if part is None else _per_example(part), loss)
+    losses = keras.tree.map_structure(lambda part: None if part is None else _of_signs(part, _per_example(part)), loss)
     return PerExampleLoss(losses, _scales(loss_weights), output_names)
 
 
@@ -94,6 +96,20 @@ def _scales(loss_weights):
             "`loss_weights` must be a number, or a list or dict with one number for each output. "
             f"Received: loss_weights={loss_weights!r}"
         ) from None
+
+
+def _of_signs(loss, per_example):
+    """The same for a hinge loss, with an example's targets 0 and 1 as -1 and 1; Keras converts a batch's or none."""
+    if not (type(loss) in (keras.losses.Hinge, keras.losses.SquaredHinge) or loss in _HINGES):
+        return per_example
+
+    def of_signs(y_true, y_pred, sample_weight):
+        y_true = tf.cast(y_true, y_pred.dtype)
+        others = (y_true != 0) & (y_true != 1)
+        keep = tf.reduce_any(others, axis=list(range(1, y_true.shape.rank)), keepdims=True)
+        return per_example(tf.where(keep, y_true, 2 * y_true - 1), y_pred, sample_weight)
+
+    return of_signs
 
 
 def _per_example(loss):

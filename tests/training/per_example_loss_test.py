@@ -76,6 +76,16 @@ class PerExampleLossTest(parameterized.TestCase):
             expected = keras.losses.MeanSquaredError()(targets[row], masked(row), weights[row])
             np.testing.assert_allclose(found[index], expected, rtol=1e-5)
 
+    @parameterized.parameters("hinge", "squared_hinge", keras.losses.hinge, keras.losses.Hinge())
+    def test_hinge_losses_convert_the_targets_of_each_example_alone(self, loss):
+        targets = np.array([[0, 1, 1], [1, 1, 1], [0, 0, 0], [-1, 1, -1], [0.5, 1, 0]], np.float32)
+        found = per_example_loss.from_keras(loss)((targets,), LOGITS)
+        of_keras = keras.losses.get(loss)
+        expected = [np.squeeze(of_keras(targets[i : i + 1], LOGITS[i : i + 1])) for i in range(5)]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        # Of the batch none are converted.
+        self.assertGreater(np.max(np.abs(found - of_keras(targets, LOGITS))), 0.1)
+
     @parameterized.parameters(((5,), (5, 1)), ((5, 1), (5,)), ((5, 4, 1), (5, 4)), ((5, 4), (5, 4, 1)))
     def test_functions_get_targets_and_predictions_of_one_rank(self, y_shape, shape):
         y, predictions = RNG.normal(size=y_shape), RNG.normal(size=shape).astype(np.float32)

@@ -71,10 +71,12 @@ def layer_forward(layer, inputs, weights):
     centered = x - tf.reduce_mean(x, axis=axes, keepdims=True)
     variance = tf.reduce_mean(tf.square(centered), axis=axes, keepdims=True)
     outputs = centered * tf.math.rsqrt(variance + layer.epsilon)
+    # Keras holds gamma and beta in the order of `layer.axis`, [-1, 1] say, and reshapes them, which transposes nothing.
+    against = [-1, *(outputs.shape[axis] if axis in axes else 1 for axis in range(1, outputs.shape.rank))]
     if layer.scale:
-        outputs = outputs * _against(weights["gamma"], outputs, axes)
+        outputs = outputs * tf.cast(tf.reshape(weights["gamma"], against), outputs.dtype)
     if layer.center:
-        outputs = outputs + _against(weights["beta"], outputs, axes)
+        outputs = outputs + tf.cast(tf.reshape(weights["beta"], against), outputs.dtype)
     return tf.cast(outputs, layer.compute_dtype)
 
 
@@ -83,14 +85,11 @@ def rms_forward(layer, inputs, weights):
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     axes = sorted(axis % inputs.shape.rank for axis in axes)
     outputs = x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), axis=axes, keepdims=True) + layer.epsilon)
-    return tf.cast(outputs * _against(weights["scale"], outputs, axes), layer.compute_dtype)
-
-
-def _against(copies, outputs, axes):
-    """Copies [n, *normalised axes] with axes of size 1 for the others."""
-    sizes = iter(copies.shape[1:])
-    shape = [next(sizes) if axis in axes else 1 for axis in range(1, outputs.shape.rank)]
-    return tf.cast(tf.reshape(copies, [-1, *shape]), outputs.dtype)
+    # Keras broadcasts the scale against the last axes, whichever were normalised.
+    copies = tf.cast(weights["scale"], outputs.dtype)
+    missing = [1] * (outputs.shape.rank - copies.shape.rank)
+    copies = tf.reshape(copies, [-1, *missing, *copies.shape[1:]])
+    return tf.cast(outputs * copies, layer.compute_dtype)
 
 
 def over_examples(layer):
