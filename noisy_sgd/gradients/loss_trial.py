@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import loss_examples, made_up
 
-# Two of a class, one of another beside two of a class, all different, all of a class.
-_BATCHES = ((0, 1), (3, 2, 5), (13, 12, 11, 10, 9, 8, 5, 0), (6, 0, 14, 1))
+# Two of a class, one of another beside two of a class, all different, all of a class. Of few sizes, for each of which a
+# `tf.function` traces.
+_BATCHES = ((0, 1), (3, 2, 5), (13, 12, 11, 10, 9, 8, 5, 0), (6, 0, 14))
 # Those whose losses' gradient is looked at; no shift of all examples maps them to themselves.
 _SOME = (0, 2, 3, 7, 8, 11, 12, 13)
 # Gradients that cancel leave this share of the largest.

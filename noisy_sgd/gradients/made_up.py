@@ -193,7 +193,7 @@ def same(a, b, relative: bool = False, tolerance: float = 1e-4) -> bool:
         return False
     a, b = a.astype(np.float64), b.astype(np.float64)
     scale = np.abs(a[np.isfinite(a)]).max(initial=0.0) if relative else 1.0
-    return np.allclose(a, b, rtol=10 * tolerance, atol=tolerance * scale, equal_nan=True)
+    return np.allclose(a, b, rtol=max(1e-3, tolerance), atol=tolerance * scale, equal_nan=True)
 
 
 def check_finite(tensors) -> None:

@@ -35,7 +35,135 @@ class Keeps(keras.layers.Layer):
         return inputs
 
 
+@keras.saving.register_keras_serializable(package="noisy_sgd_tests")
+class Slope(keras.layers.Layer):
+    """The derivative of its layer's outputs by the inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.Dense(3, activation="tanh")
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def call(self, inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = self.inner(inputs)
+        return tape.gradient(outputs, inputs)
+
+
+class MakesALayer(keras.layers.Layer):
+    def build(self, input_shape):
+        self.inner = keras.layers.Dense(2)
+        self.inner.build(input_shape)
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def equals(x):
+    """How many examples are as each one."""
+    distances = tf.reduce_sum(tf.square(x[:, None] - x[None]), axis=2)
+    return tf.reduce_sum(tf.cast(distances < 1e-9, x.dtype), axis=1, keepdims=True)
+
+
+def centered_beyond(count):
+    return lambda x: x - tf.reduce_mean(x, axis=0) * tf.cast(tf.shape(x)[0] > count, x.dtype)
+
+
+def divided(x):
+    return x / tf.cast(tf.shape(x)[0], x.dtype)
+
+
+ALONE = {
+    "derivative": lambda x: Slope()(x),
+    "derivative and dropout": lambda x: keras.layers.Dropout(0.5)(Slope()(x)),
+    "noise": lambda x: keras.layers.GaussianNoise(0.5)(x),
+    "fixed noise": lambda x: keras.layers.Lambda(lambda t: t + tf.random.stateless_normal(tf.shape(t), [1, 2]))(x),
+    "nearest of a code": lambda x: keras.ops.cast(keras.ops.argmax(keras.layers.Dense(9)(x), axis=1), "float32"),
+    "attention": lambda x: keras.layers.MultiHeadAttention(1, 2)(*[keras.layers.Reshape((2, 2))(x)] * 2),
+}
+MIXING = {
+    "beyond four": centered_beyond(4),
+    "beyond five": centered_beyond(5),
+    "equal ones": lambda x: x * equals(x),
+    "the largest": lambda x: x / tf.reduce_max(tf.abs(x)),
+    "the last": lambda x: x - x[-1:],
+    "by their number": divided,
+    "by their number, dropped out": (keras.layers.Dropout(0.5), divided),
+    "derivative of all": (Slope(), centered_beyond(0)),
+}
+
+
 class IndependenceTest(absltest.TestCase):
+    def test_models_that_treat_examples_alone_pass_outside_and_inside_a_trace(self):
+        for name, function in ALONE.items():
+            with self.subTest(name):
+                model = model_of(function)
+                independence.check(model, model.input)
+                other = model_of(function)
+                tf.function(lambda x, model=other: independence.check(model, x), autograph=False)(tf.ones([2, 4]))
+
+    def test_models_that_mix_some_examples_only_are_refused(self):
+        for name, function in MIXING.items():
+            with self.subTest(name):
+                layers = [f if isinstance(f, keras.Layer) else keras.layers.Lambda(f) for f in np.ravel(function)]
+                model = keras.Sequential([*layers, keras.layers.Dense(2)])
+                with self.assertRaisesRegex(ValueError, "treat every example alone"):
+                    independence.check(model, np.ones((3, 4), np.float32))
+
+    def test_gradients_inside_the_model_are_a_loops(self):
+        keras.utils.set_random_seed(1)
+        model = model_of(lambda x: keras.layers.Dense(2)(Slope()(x)))
+        x, y = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+
+        def loss_fn(y, predictions):
+            return tf.reduce_sum(tf.square(predictions - y[:, :2]), axis=1)
+
+        expected, norms = [np.zeros(w.shape) for w in model.trainable_weights], []
+        for i in range(5):
+            with tf.GradientTape() as tape:
+                loss = loss_fn(y[i : i + 1], model(x[i : i + 1]))
+            slopes = tape.gradient(loss, [w.value for w in model.trainable_weights], unconnected_gradients="zero")
+            norms.append(np.sqrt(sum(np.sum(np.square(slope)) for slope in slopes)))
+            expected = [e + min(1.0, 3.0 / norms[-1]) * slope for e, slope in zip(expected, slopes, strict=True)]
+        self.assertBetween(3.0, np.min(norms), np.max(norms))
+        for engine in ("auto", "vectorized"):
+            found = clipped_sum.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=3.0, engine=engine)
+            np.testing.assert_allclose(found.norms, norms, rtol=1e-5)
+            for value, reference in zip(found.values, expected, strict=True):
+                np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-5)
+
+    def test_a_model_is_tried_for_inputs_of_each_kind(self):
+        class ByRank(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(2)
+
+            def call(self, inputs):
+                if len(inputs.shape) == 3:
+                    inputs = inputs - keras.ops.mean(inputs, axis=0, keepdims=True)
+                return self.dense(inputs)
+
+        model = ByRank()
+        independence.check(model, np.ones((3, 4), np.float32))
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            independence.check(model, np.ones((3, 2, 4), np.float32))
+
+    def test_a_strategy_and_a_policy_go_along(self):
+        strategy, policy = tf.distribute.MirroredStrategy(["CPU:0"]), keras.config.dtype_policy()
+        try:
+            keras.config.set_dtype_policy("mixed_bfloat16")
+            with strategy.scope():
+                model = keras.Sequential([keras.layers.Dense(2), MakesALayer()])
+                independence.check(model, np.ones((3, 4), np.float32))
+        finally:
+            keras.config.set_dtype_policy(policy)
+        self.assertEqual(model.layers[1].inner.compute_dtype, "bfloat16")
+        for weight in model.weights:
+            self.assertTrue(strategy.extended.variable_created_in_scope(weight.value))
+
     def test_models_that_mix_examples_are_refused(self):
         dense = keras.layers.Dense(3)
         for function in (

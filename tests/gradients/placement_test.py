@@ -65,6 +65,39 @@ MISPLACED = (
 )
 
 
+class Scaled(L.Layer):
+    """Has a rule of its own, given by the test."""
+
+    def build(self, input_shape):
+        self.gain = self.add_weight(name="gain", shape=(input_shape[-1],))
+
+    def call(self, inputs):
+        return inputs * self.gain
+
+
+class Noisy(Scaled):
+    """Draws at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        return inputs * self.gain + keras.random.normal(ops.shape(inputs), seed=self.seed)
+
+
+def failing(layer, inputs, weights):
+    return tf.reshape(inputs, [-1, 11]) * weights["gain"]
+
+
+def wrong(layer, inputs, weights):
+    return inputs * tf.reverse(weights["gain"], [-1])[:, None]
+
+
+def noisy(layer, inputs, weights):
+    return inputs * weights["gain"][:, None] + keras.random.normal(ops.shape(inputs), seed=layer.seed)
+
+
 class PlacementTest(parameterized.TestCase):
     @parameterized.named_parameters(*MISPLACED)
     def test_rows_that_are_not_the_examples_are_refused_and_auto_takes_the_other_engine(self, function, reason):
@@ -102,6 +135,25 @@ class PlacementTest(parameterized.TestCase):
         np.testing.assert_array_equal(dropout.seed_generator.state.numpy(), state)
         self.assertFalse([layer.name for layer in model._flatten_layers() if "call" in vars(layer)])
         self.assertEmpty(model.losses)
+
+    @parameterized.parameters((failing, "its rule fails.*InvalidArgumentError"), (wrong, "its rule computes something else"))
+    def test_a_rule_that_fails_or_is_another_formula_is_named_and_auto_takes_the_other_engine(self, forward, reason):
+        layer_rules.register(Scaled, layer_rules.scale.rule(forward))
+        self.addCleanup(layer_rules.registry._RULES.pop, Scaled)
+        model = model_of(lambda x: Scaled(name="scaled")(L.Dense(3)(x)))
+        x, y = tf.constant(RNG.normal(size=(4, 4, 3)), tf.float32), tf.ones([4])
+        with self.assertRaisesRegex(layer_rules.NoRuleError, f"'scaled' \\(Scaled\\): {reason}"):
+            book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
+        with self.assertLogs(clipped_sum.__name__, "WARNING") as logs:
+            found = clipped_sum.clipped_gradient_sum(model, squared, x, y, l2_norm_clip=0.1)
+        self.assertRegex(logs.output[0], f"'scaled'.*{reason}")
+        expected = clipped_sum.clipped_gradient_sum(model, squared, x, y, l2_norm_clip=0.1, engine="vectorized")
+        np.testing.assert_array_equal(found.norms, expected.norms)
+
+    def test_a_rule_of_a_layer_that_draws_at_random_is_taken(self):
+        layer_rules.register(Noisy, layer_rules.scale.rule(noisy))
+        self.addCleanup(layer_rules.registry._RULES.pop, Noisy)
+        tried(model_of(lambda x: Noisy()(x)))
 
     def test_attention_bfloat16_and_unknown_lengths_pass(self):
         def function(x):
