@@ -103,11 +103,12 @@ def _problem(loss_fn, pool, batches):
     some = np.isin(everyone, _SOME)
     # Entries must not cancel.
     slopes = np.random.default_rng(2).uniform(0.5, 1.5, pool.count)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(watched)
         losses = _losses(loss_fn, y, predictions, pool.count)
         kept = losses if losses.dtype.is_floating else tf.zeros(pool.count)
-        total = tf.reduce_sum(tf.where(some, kept * tf.cast(slopes, kept.dtype), tf.zeros_like(kept)))
+        sloped = kept * tf.cast(slopes, kept.dtype)
+        total, of_all = tf.reduce_sum(tf.where(some, sloped, tf.zeros_like(sloped))), tf.reduce_sum(sloped)
     made_up.check_finite([losses])
     for batch in _of_at_most(pool.count, batches):
         if not _same(_losses(loss_fn, *pool.rows(batch), len(batch)), losses, batch, loss_fn, pool):
@@ -115,11 +116,19 @@ def _problem(loss_fn, pool, batches):
                 "`loss` must treat every example alone: an example's loss changes with the other examples of the "
                 "batch; take out what works over the batch axis; are targets and predictions of one shape?"
             )
-    for gradient in tape.gradient(total, watched):
-        if gradient is not None and _reaches_others(gradient, some):
+    gradients = [_rows(gradient) for gradient in tape.gradient(total, watched)]
+    if any(_reaches_others(gradient, some) for gradient in gradients if gradient is not None):
+        return (
+            "`loss` must treat every example alone: an example's loss has a gradient at another example's prediction; "
+            "take out what works over the batch axis; are targets and predictions of one shape?"
+        )
+    # On the first pool alone, where all batches are tried: only a gradient that is the loss's own can differ.
+    together = tape.gradient(of_all, watched) if batches == _BATCHES else []
+    for alone, gradient in zip(gradients, together, strict=False):
+        if alone is not None and not made_up.same(alone[some], _rows(gradient)[some], relative=True):
             return (
-                "`loss` must treat every example alone: an example's loss has a gradient at another example's "
-                "prediction; take out what works over the batch axis; are targets and predictions of one shape?"
+                "`loss` must treat every example alone: the gradient of an example's loss changes with the other "
+                "examples of the batch; take out what works over the batch axis."
             )
     return None
 
@@ -167,9 +176,12 @@ def _largest_difference(a, b):
     return np.abs(a[finite] - b[finite]).max(initial=0.0)
 
 
-def _reaches_others(gradient, some):
+def _rows(gradient):
+    return None if gradient is None else _numbers(tf.convert_to_tensor(gradient))
+
+
+def _reaches_others(rows, some):
     """Whether the gradient of the losses of some examples is at more than their own predictions."""
-    rows = np.asarray(tf.cast(tf.convert_to_tensor(gradient), tf.float64))
     rows = np.where(np.isfinite(rows), np.abs(rows), 0.0)
     return rows[~some].max(initial=0.0) > _CANCELLED * rows[some].max(initial=0.0)
 

@@ -79,12 +79,21 @@ def _mixed_gradients(model, layers, weights, inputs):
         slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
         pairs = list(zip(outputs, slopes, strict=True))
         each = [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(made_up.COUNT)]
+
+    def at_taps(targets):
+        gradients = [None if g is None else tf.convert_to_tensor(g) for g in tape.gradient(targets, taps)]
+        return [None if g is None else np.asarray(tf.cast(g, tf.float64)) for g in gradients]
+
+    together = at_taps([target for of_one in each for target in of_one])
     for i, of_one in enumerate(each):
-        for index, gradient in zip(indices, tape.gradient(of_one, taps), strict=True):
-            others = [] if gradient is None else [row for row in range(made_up.COUNT) if row != i]
-            rows = [np.asarray(tf.cast(tf.gather(tf.convert_to_tensor(gradient), row), tf.float64)) for row in others]
-            if any(np.any(row[np.isfinite(row)]) for row in rows):
+        for index, gradient, of_all in zip(indices, at_taps(of_one), together, strict=True):
+            if gradient is None:
+                continue
+            others = [gradient[row] for row in range(made_up.COUNT) if row != i]
+            if any(np.any(row[np.isfinite(row)]) for row in others):
                 return index, "its rows are not the examples: one has a part in another example's outputs"
+            if not made_up.same(gradient[i], of_all[i], relative=True):
+                return index, "the gradient of one example's outputs changes with that of another's"
     return None
 
 

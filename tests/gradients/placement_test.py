@@ -44,7 +44,17 @@ def timemajor(x):
     return ops.transpose(L.Dense(2, name="late")(ops.transpose(x, (1, 0, 2))), (1, 0, 2))
 
 
+@tf.custom_gradient
+def with_gradients_of_one_norm(x):
+    return tf.identity(x), lambda slope: slope / tf.norm(slope)
+
+
 MISPLACED = (
+    (
+        "gradients",
+        lambda x: L.Lambda(with_gradients_of_one_norm)(L.Dense(2, name="normed")(x)),
+        "'normed'.*gradient of one example's outputs changes",
+    ),
     ("positions", lambda x: TokensAndPositions()(x), "'positions'.* 4 rows for 2 made"),
     ("timemajor", timemajor, "'late'.* 4 rows for 2"),
     ("flat", lambda x: ops.reshape(L.Dense(2, name="flat")(ops.reshape(x, (-1, 3))), (-1, 4, 2)), "'flat'.* 8 rows"),
@@ -136,7 +146,9 @@ class PlacementTest(parameterized.TestCase):
         self.assertFalse([layer.name for layer in model._flatten_layers() if "call" in vars(layer)])
         self.assertEmpty(model.losses)
 
-    @parameterized.parameters((failing, "its rule fails.*InvalidArgumentError"), (wrong, "its rule computes something else"))
+    @parameterized.parameters(
+        (failing, "its rule fails.*InvalidArgumentError"), (wrong, "its rule computes something else")
+    )
     def test_a_rule_that_fails_or_is_another_formula_is_named_and_auto_takes_the_other_engine(self, forward, reason):
         layer_rules.register(Scaled, layer_rules.scale.rule(forward))
         self.addCleanup(layer_rules.registry._RULES.pop, Scaled)
