@@ -42,6 +42,11 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     """
     layers = recording.layers_with_weights(model)
     placement.check(model, layers, x, views)
+    # TensorFlow's convolutions fail on an empty batch.
+    return vectorized.on_some_example(lambda *batch: _clipped_sum(model, layers, loss_fn, *batch, clip, views), x, y, mask)
+
+
+def _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views):
     size = tf.nest.flatten(x)[0].shape[0]
     present = None if mask is None else tf.cast(mask, tf.bool)
     if present is not None:
@@ -86,7 +91,7 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         )
     values = [sums.get(id(weight)) for weight in model.trainable_weights]
     values = [
-        tf.zeros(weight.shape, setting.dtype) if value is None else _of_shape(value, weight.shape)
+        tf.zeros(weight.shape, weight.dtype) if value is None else tf.cast(_of_shape(value, weight.shape), weight.dtype)
         for weight, value in zip(model.trainable_weights, values, strict=True)
     ]
     return clipping.Result(losses=losses, predictions=predictions, norms=shown, values=values)

@@ -1,19 +1,31 @@
-"""A function of one example over all of them: vectorized, or one after the other where that would be wrong.
+"""A function of one example over all of them: vectorized, or one after the other where that fails or would be wrong.
 
-`tf.vectorized_map` gives every tensor a leading axis, and so makes of a product of matrices by a weight, as EinsumDense
-and MultiHeadAttention take it, a `BatchMatMulV2` of [B, 1, m, k] by [k, n]. TensorFlow's oneDNN kernel for CPUs (on by
-default; seen in 2.21) broadcasts that wrongly: garbage without a word, or a crash. So the vectorized graph is searched
-for broadcast products of matrices, and where one would run on a CPU the examples go through `tf.map_fn` instead, as the
-model itself would take them. Einsum, and products of equal batch axes, are right. XLA does not use these kernels.
+`tf.vectorized_map` gives every tensor a leading axis. TensorFlow (seen in 2.21) cannot do so with all operations:
+
+- It has no conversion for lists of tensors, which a loop behind a trained layer keeps for its gradient (LSTM, GRU,
+  `keras.ops.scan`), and for a few other operations. Then the trace fails.
+- Some operations it takes in a loop of their own and stacks what they return. That fails at run time where the sizes
+  differ between examples (split strings), and for `tf.py_function`, whose gradient must follow it at once.
+- A convolution in 3 dimensions with groups runs on CPUs only where XLA compiles it, which the vectorized one is not.
+- The product of matrices and a weight in EinsumDense and MultiHeadAttention becomes a `BatchMatMulV2` of [B, 1, m, k]
+  by [k, n]. The oneDNN kernel for CPUs (on by default) broadcasts that wrongly: garbage without a word, or a crash.
+  Einsum, and products of equal batch axes, are right.
+
+So the vectorized graph is made and searched, and in these cases the examples go through `tf.map_fn` instead, as the
+model itself would take them. XLA does not use the kernels of the last two.
 
     losses = example_map.over_examples(lambda example: loss_of(model, *example), (x, y), model)
 """
 
-import logging
+import contextlib
+import logging as python_logging
+import re
+import threading
 import weakref
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from noisy_sgd.gradients import devices
 
@@ -22,7 +34,7 @@ _WARNED: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
 
 def over_examples(function, elements, model: keras.Model):
-    """`tf.vectorized_map(function, elements)`, or `tf.map_fn` where that would meet a broken kernel.
+    """`tf.vectorized_map(function, elements)`, or `tf.map_fn` where TensorFlow cannot vectorize the function rightly.
 
     Args:
         function: from one example, a nest like `elements` without its leading axes, to a nest of tensors.
@@ -32,30 +44,44 @@ def over_examples(function, elements, model: keras.Model):
     Returns:
         The function's nest, its tensors stacked to [B, ...].
     """
-    if devices.in_xla():
-        return tf.vectorized_map(function, elements)
-    vectorized = _traced(lambda *elems: tf.vectorized_map(function, elems), elements)
-    product = _broadcast_product(vectorized.graph)
-    if product is None:
-        return vectorized(*elements)
-    _warn(model, product)
-    like = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), vectorized.structured_outputs)
+    try:
+        with _errors_of_conversion() as operations:
+            vectorized = _traced(lambda *elems: tf.vectorized_map(function, elems, warn=False), elements)
+    except Exception as error:  # noqa: BLE001 - an error of the model itself comes again, without the conversion's
+        one_by_one = _one_after_the_other(function, elements)
+        where = f"operation {operations[0]!r}" if operations else "what the model does"
+        _warn(model, f"TensorFlow cannot vectorize {where} ({type(error).__name__})")
+    else:
+        reason = _wrong(vectorized.graph, xla=devices.in_xla())
+        if reason is None:
+            return vectorized(*elements)
+        one_by_one = _one_after_the_other(function, elements)
+        _warn(model, reason)
+    return one_by_one(*elements)
+
+
+def _one_after_the_other(function, elements):
+    """The traced `tf.map_fn(function, elements)`."""
+    one_example = _traced(function, [tf.nest.map_structure(_one, elements)])
+    like = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), one_example.structured_outputs)
     # One iteration at a time: a seed generator's state is read and written in each.
     return _traced(
-        lambda *elems: tf.map_fn(function, elems, fn_output_signature=like, parallel_iterations=1), elements
-    )(*elements)
+        lambda *elems: tf.map_fn(one_example, elems, fn_output_signature=like, parallel_iterations=1), elements
+    )
 
 
-def _warn(model, product):
+def _one(tensor):
+    tensor = tf.convert_to_tensor(tensor)
+    return tf.TensorSpec(tensor.shape[1:], tensor.dtype)
+
+
+def _warn(model, reason):
     if model not in _WARNED:
         _WARNED.add(model)
-        logging.getLogger(__name__).warning(
-            "The vectorized engine takes the examples of model %r one after the other, which is slower: vectorized, "
-            "its operation %r (%s) would broadcast matrices, which TensorFlow's oneDNN kernels for CPUs compute "
-            "wrongly; with jit_compile=True XLA compiles it, rightly and faster",
+        logging.warning(
+            "The vectorized engine takes the examples of model %r one after the other, which is slower: %s",
             model.name,
-            product.name,
-            product.type,
+            reason,
         )
 
 
@@ -64,19 +90,58 @@ def _traced(function, elements):
     return tf.function(function, autograph=tf.executing_eagerly()).get_concrete_function(*elements)
 
 
-def _broadcast_product(graph, seen=None):
-    """An operation, of the graph or of a function that it calls, that broadcasts batches of matrices on a CPU."""
+@contextlib.contextmanager
+def _errors_of_conversion():
+    """Keeps this thread's errors of the conversion out of TensorFlow's log; yields the names of the operations."""
+    thread, operations, logger = threading.get_ident(), [], tf.get_logger()
+
+    def keep(record):
+        message = record.getMessage()
+        if record.thread != thread or "loop_body" not in message:
+            return True
+        # Its inputs say more than its own name, which may be of the gradient only.
+        operations.extend(re.findall(r'(?:input|name): "(?:[^":]*/)?loop_body/([^":]+)', message)[::-1])
+        return False
+
+    logger.addFilter(keep)
+    try:
+        yield operations
+    finally:
+        logger.removeFilter(keep)
+
+
+def _wrong(graph, xla):
+    """Why the vectorized graph cannot be computed rightly, a clause, or None."""
+    for operation in _operations(graph):
+        name = operation.name.partition("loop_body/")[2] or operation.name
+        name = f"operation {name.partition('/pfor/')[0]!r} ({operation.type})"
+        if operation.type == "EagerPyFunc":
+            return f"vectorized, the gradient of its {name} would not follow it at once"
+        if _stacks_unknown_sizes(operation):
+            return f"vectorized, its {name} would stack what differs in size between examples"
+        if xla or not _on_cpu(operation):
+            continue
+        if operation.type in _BATCHED_PRODUCTS and _broadcasts(*operation.inputs):
+            return (
+                f"vectorized, its {name} would broadcast matrices, which TensorFlow's oneDNN kernels for CPUs compute "
+                "wrongly; with jit_compile=True XLA compiles it, rightly and faster"
+            )
+        if operation.type == "Conv3D" and _grouped(*operation.inputs):
+            return (
+                f"vectorized, its {name} would have groups, which TensorFlow's kernel for CPUs does not take; with "
+                "jit_compile=True XLA compiles it"
+            )
+    return None
+
+
+def _operations(graph, seen=None):
+    """The operations of a graph, and of the functions that it calls."""
     seen = set() if seen is None else seen
-    for operation in graph.get_operations():
-        if operation.type in _BATCHED_PRODUCTS and _broadcasts(*operation.inputs) and _on_cpu(operation):
-            return operation
+    yield from graph.get_operations()
     for name, function in graph._functions.items():
         if name not in seen:
             seen.add(name)
-            found = _broadcast_product(function.graph, seen)
-            if found is not None:
-                return found
-    return None
+            yield from _operations(function.graph, seen)
 
 
 def _broadcasts(a, b):
@@ -90,3 +155,29 @@ def _broadcasts(a, b):
 def _on_cpu(operation):
     device = tf.DeviceSpec.from_string(operation.device).device_type
     return device == "CPU" or (device is None and not devices.accelerators())
+
+
+def _grouped(inputs, kernel):
+    channels, taken = inputs.shape[-1:], kernel.shape[-2:-1]
+    return not channels.is_compatible_with(taken)
+
+
+def _stacks_unknown_sizes(operation):
+    """Whether it stacks an operation's results, one an example, whose sizes depend on more than the inputs' sizes."""
+    origin, found, _ = operation.name.partition("/pfor/TensorArrayV2Stack")
+    if operation.type != "TensorListStack" or not found or operation.outputs[0].shape[1:].is_fully_defined():
+        return False
+    try:
+        origin = operation.graph.get_operation_by_name(origin)
+    except KeyError:
+        return True
+    with tf.Graph().as_default() as scratch:
+        inputs = [tf.compat.v1.placeholder(t.dtype, _known(t.shape)) for t in origin.inputs]
+        dtypes = [output.dtype for output in origin.outputs]
+        again = scratch.create_op(origin.type, inputs, dtypes, attrs=dict(origin.node_def.attr))
+    return not all(output.shape.is_fully_defined() for output in again.outputs)
+
+
+def _known(shape):
+    """The shape with some size for those that are not known."""
+    return shape if shape.rank is None else [2 if size is None else size for size in shape]

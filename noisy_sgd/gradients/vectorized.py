@@ -30,14 +30,25 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     Returns:
         A `clipping.Result`.
     """
-    known = tf.nest.flatten(x)[0].shape[0]
-    size = tf.shape(tf.nest.flatten(x)[0])[0] if known is None else known
-    present = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-    if known:
-        return _clipped_sum(model, loss_fn, x, y, clip, present, views)
     # A map needs an example to see what it returns.
-    x, y, present = tf.nest.map_structure(lambda t: _at_least_one(t, size), (x, y, present))
-    result = _clipped_sum(model, loss_fn, x, y, clip, present, views)
+    return on_some_example(lambda *batch: _clipped_sum(model, loss_fn, *batch, clip, views), x, y, mask)
+
+
+def on_some_example(compute, x, y, mask) -> clipping.Result:
+    """What an engine returns for a batch, which may be empty: then an example of padding takes its place.
+
+    Args:
+        compute: compute(x, y, mask) -> a `clipping.Result`.
+        x: inputs, any nest of [B, ...].
+        y: targets, any nest of [B, ...].
+        mask: [B], 0 for padding, or None for no padding.
+    """
+    first = tf.nest.flatten(x)[0]
+    if first.shape[0]:
+        return compute(x, y, mask)
+    size = tf.shape(first)[0]
+    mask = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    result = compute(*tf.nest.map_structure(lambda t: _at_least_one(t, size), (x, y, mask)))
     return clipping.Result(
         losses=result.losses[:size],
         predictions=tf.nest.map_structure(lambda t: t[:size], result.predictions),
@@ -46,9 +57,11 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     )
 
 
-def _clipped_sum(model, loss_fn, x, y, clip, present, views):
+def _clipped_sum(model, loss_fn, x, y, mask, clip, views):
     weights = [weight.value for weight in model.trainable_weights]
-    size = tf.shape(present, tf.int64)[0]
+    dtype = max((weight.dtype for weight in weights), key=lambda dtype: dtype.size, default=tf.float32)
+    size = tf.shape(tf.nest.flatten(x)[0], tf.int64)[0]
+    present = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
     x, y = only_present((x, y), present)
 
     def one_example(example):
@@ -64,7 +77,9 @@ def _clipped_sum(model, loss_fn, x, y, clip, present, views):
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
     losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
-    squares = [contributions.row_squares(flatten(g)) for g in gradients]
+    # Where sizes are unknown, the map knows none of its results'.
+    gradients = [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in zip(gradients, weights, strict=True)]
+    squares = [tf.cast(contributions.row_squares(flatten(g)), dtype) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     if squares:
         norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
