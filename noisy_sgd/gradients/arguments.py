@@ -52,6 +52,31 @@ def views(value) -> int:
     return number
 
 
+def dense(name: str, tensors):
+    """The same nest with sparse tensors and matrices made dense, since an example is a row of a dense tensor.
+
+    Args:
+        name: of the argument, for the error.
+        tensors: any nest of [B, ...].
+
+    Raises:
+        ValueError: for ragged tensors.
+    """
+
+    def made_dense(tensor):
+        if isinstance(tensor, tf.RaggedTensor):
+            raise ValueError(
+                f"`{name}` must hold tensors of one size for all examples of a batch; pad ragged ones with "
+                f"`to_tensor()`, in a tf.data pipeline by `map`. Received: {name} of shape {tensor.shape}, ragged"
+            )
+        if isinstance(tensor, tf.SparseTensor):
+            return tf.ensure_shape(tf.sparse.to_dense(tf.sparse.reorder(tensor)), tensor.shape)
+        # SciPy's matrices and arrays.
+        return tensor.toarray() if hasattr(tensor, "toarray") else tensor
+
+    return tf.nest.map_structure(made_dense, tensors)
+
+
 def check_batch(x, y, mask, views: int) -> None:
     """Refuses inputs, targets and a mask that do not fit together, as far as their sizes and values are known now.
 

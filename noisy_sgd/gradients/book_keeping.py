@@ -42,8 +42,12 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     """
     layers = recording.layers_with_weights(model)
     placement.check(model, layers, x, views)
+
+    def compute(x, y, mask):
+        return _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views)
+
     # TensorFlow's convolutions fail on an empty batch.
-    return vectorized.on_some_example(lambda *batch: _clipped_sum(model, layers, loss_fn, *batch, clip, views), x, y, mask)
+    return vectorized.on_some_example(compute, x, y, mask)
 
 
 def _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views):

@@ -5,11 +5,11 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
-import logging
 import weakref
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from noisy_sgd.gradients import arguments, book_keeping, clipping, independence, layer_rules, validation, vectorized
 
@@ -31,7 +31,7 @@ def _warn(model, reason: str) -> None:
     _FELL_BACK.add(model)
     without = [layer for layer in model._flatten_layers(include_self=True) if _has_no_rule(layer)]
     names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without)
-    logging.getLogger(__name__).warning(
+    logging.warning(
         "Falling back to the slower vectorized engine: %s%s",
         reason,
         f". All layers without a rule: {names}" if len(without) > 1 else "",
@@ -74,7 +74,7 @@ def clipped_gradient_sum(
     Args:
         model: any built Keras model, functional or subclassed.
         loss_fn: loss_fn(y, y_pred) -> per-example losses [B].
-        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1. Sparse tensors are made dense.
         y: targets, any nest of [B, ...].
         l2_norm_clip: C, positive; infinity for no clipping (with "flat" only). Where a `noisy_sgd.DPSGD` learns the
             bound, its `current_l2_norm_clip`.
@@ -100,9 +100,11 @@ def clipped_gradient_sum(
     clip = _clip_function(clipping, l2_norm_clip)
     compute = engine_named(engine)
     views = arguments.views(views)
+    x, y = arguments.dense("x", x), arguments.dense("y", y)
     arguments.check_batch(x, y, mask, views)
-    validation.check_model(model)
-    independence.check(model, x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x))
+    one_view = x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x)
+    validation.check_model(model, one_view)
+    independence.check(model, one_view)
     loss_fn = independence.checked_loss(loss_fn)
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
     validation.check_no_added_losses(model)

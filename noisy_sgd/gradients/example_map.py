@@ -18,7 +18,6 @@ model itself would take them. XLA does not use the kernels of the last two.
 """
 
 import contextlib
-import logging as python_logging
 import re
 import threading
 import weakref
@@ -47,16 +46,14 @@ def over_examples(function, elements, model: keras.Model):
     try:
         with _errors_of_conversion() as operations:
             vectorized = _traced(lambda *elems: tf.vectorized_map(function, elems, warn=False), elements)
-    except Exception as error:  # noqa: BLE001 - an error of the model itself comes again, without the conversion's
-        one_by_one = _one_after_the_other(function, elements)
-        where = f"operation {operations[0]!r}" if operations else "what the model does"
-        _warn(model, f"TensorFlow cannot vectorize {where} ({type(error).__name__})")
+    except Exception as error:  # noqa: BLE001 - an error of the model's own comes again below
+        reason = f"TensorFlow cannot vectorize {_most_telling(operations)} ({type(error).__name__})"
     else:
         reason = _wrong(vectorized.graph, xla=devices.in_xla())
-        if reason is None:
-            return vectorized(*elements)
-        one_by_one = _one_after_the_other(function, elements)
-        _warn(model, reason)
+    if reason is None:
+        return vectorized(*elements)
+    one_by_one = _one_after_the_other(function, elements)
+    _warn(model, reason)
     return one_by_one(*elements)
 
 
@@ -87,7 +84,14 @@ def _warn(model, reason):
 
 def _traced(function, elements):
     # Eagerly, TensorFlow's maps convert what they trace; in a graph they do as the graph does.
-    return tf.function(function, autograph=tf.executing_eagerly()).get_concrete_function(*elements)
+    traceable = tf.function(function, autograph=tf.executing_eagerly())
+    try:
+        return traceable.get_concrete_function(*elements)
+    except Exception as error:
+        # The conversion writes a stack trace into the message of what the model or the loss raises.
+        if hasattr(error.__context__, "ag_error_metadata"):
+            raise error.__context__ from None
+        raise
 
 
 @contextlib.contextmanager
@@ -99,8 +103,7 @@ def _errors_of_conversion():
         message = record.getMessage()
         if record.thread != thread or "loop_body" not in message:
             return True
-        # Its inputs say more than its own name, which may be of the gradient only.
-        operations.extend(re.findall(r'(?:input|name): "(?:[^":]*/)?loop_body/([^":]+)', message)[::-1])
+        operations.extend(re.findall(r'(?:input|name): "(?:[^":]*/)?loop_body/([^":]+)', message))
         return False
 
     logger.addFilter(keep)
@@ -110,28 +113,38 @@ def _errors_of_conversion():
         logger.removeFilter(keep)
 
 
+def _most_telling(operations):
+    """Of the names of an operation and its inputs the one that says most about the layer."""
+    longest = max(operations, key=lambda name: name.count("/"), default=None)
+    return "what it does" if longest is None else f"its operation {longest!r}"
+
+
 def _wrong(graph, xla):
     """Why the vectorized graph cannot be computed rightly, a clause, or None."""
     for operation in _operations(graph):
-        name = operation.name.partition("loop_body/")[2] or operation.name
-        name = f"operation {name.partition('/pfor/')[0]!r} ({operation.type})"
         if operation.type == "EagerPyFunc":
-            return f"vectorized, the gradient of its {name} would not follow it at once"
+            return f"vectorized, the gradient of its operation {_named(operation)} would not follow it at once"
         if _stacks_unknown_sizes(operation):
-            return f"vectorized, its {name} would stack what differs in size between examples"
+            return f"vectorized, the results of its operation {_named(operation)} would differ in size between examples"
         if xla or not _on_cpu(operation):
             continue
         if operation.type in _BATCHED_PRODUCTS and _broadcasts(*operation.inputs):
             return (
-                f"vectorized, its {name} would broadcast matrices, which TensorFlow's oneDNN kernels for CPUs compute "
-                "wrongly; with jit_compile=True XLA compiles it, rightly and faster"
+                f"vectorized, its operation {_named(operation)} would broadcast matrices, which TensorFlow's oneDNN "
+                "kernels for CPUs compute wrongly; with jit_compile=True XLA compiles it, rightly and faster"
             )
         if operation.type == "Conv3D" and _grouped(*operation.inputs):
             return (
-                f"vectorized, its {name} would have groups, which TensorFlow's kernel for CPUs does not take; with "
-                "jit_compile=True XLA compiles it"
+                f"vectorized, its operation {_named(operation)} would have groups, which TensorFlow's kernel for CPUs "
+                "does not take; with jit_compile=True XLA compiles it, rightly and faster"
             )
     return None
+
+
+def _named(operation):
+    """The name of what the model does, without what vectorizing adds to it, and the type."""
+    name = operation.name.rpartition("loop_body/")[2].partition("/pfor/")[0]
+    return f"{name!r} ({operation.type})"
 
 
 def _operations(graph, seen=None):

@@ -20,6 +20,7 @@ from noisy_sgd.gradients import (
     arguments,
     clipped_sum,
     clipping,
+    devices,
     independence,
     layer_rules,
     placement,
@@ -161,6 +162,8 @@ class PrivateModel(keras.Model):
             noise_secret: what a DP-SGD optimizer without a seed derives its noise from; workers that train together
                 need the same. Defaults to a new one from the operating system.
         """
+        # What is trainable decides how it runs.
+        validation.check_model(self)
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
             if isinstance(self.optimizer, dp_sgd.DPSGD):
@@ -319,7 +322,10 @@ class PrivateModel(keras.Model):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
         except budget.BudgetSpent:
             return self.history
-        except tf.errors.InvalidArgumentError as error:
+        except tf.errors.OpError as error:
+            refusal = devices.refusal_by_xla(error)
+            if refusal is not None:
+                raise refusal from None
             if _TOO_LARGE not in error.message:
                 raise
             raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None
@@ -351,6 +357,7 @@ class PrivateModel(keras.Model):
     def train_step(self, data):
         """One logical batch on this replica: its microbatches, then `finish`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y = arguments.dense("x", x), arguments.dense("y", y)
         if self._batch_size is not None and not self._any_size:
             with tf.control_dependencies([self._check_batch(tf.nest.flatten(x)[0])]):
                 x = tf.nest.map_structure(tf.identity, x)

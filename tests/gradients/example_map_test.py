@@ -101,13 +101,13 @@ class MatricesByWeightsTest(parameterized.TestCase):
         def norms(x, y):
             return vectorized.clipped_sum(model, squared, x, y, clip=clipping.flat(2.0)).norms
 
-        with self.assertNoLogs(example_map.__name__, "WARNING"):
+        with self.assertNoLogs("absl", "WARNING"):
             np.testing.assert_allclose(norms(SEQUENCES, TARGETS), expected_norms, rtol=1e-5)
 
     def test_a_warning_says_so_once_a_model(self):
         for _ in range(2):
             model = model_of("einsum_dense")
-            with self.assertLogs(example_map.__name__, "WARNING") as logs:
+            with self.assertLogs("absl", "WARNING") as logs:
                 for _ in range(2):
                     vectorized.clipped_sum(model, squared, SEQUENCES, TARGETS, clip=clipping.flat(1.0))
             self.assertLen(logs.output, 1)
@@ -139,7 +139,7 @@ class SearchTest(parameterized.TestCase):
         """Whether the examples go one after the other."""
         model = keras.Sequential([keras.layers.Identity()])
         try:
-            with self.assertLogs(example_map.__name__, "WARNING"):
+            with self.assertLogs("absl", "WARNING"):
                 example_map.over_examples(function, elements, model)
         except AssertionError:
             return False
@@ -156,7 +156,7 @@ class SearchTest(parameterized.TestCase):
         inputs = keras.Input((6, 4))
         hidden = layers[kind]([inputs, inputs] if kind == "batched_by_batched" else inputs)
         model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(hidden)))
-        with self.assertNoLogs(example_map.__name__, "WARNING"):
+        with self.assertNoLogs("absl", "WARNING"):
             vectorized.clipped_sum(model, squared, SEQUENCES, TARGETS, clip=clipping.flat(1.0))
 
     def test_a_product_inside_a_branch_or_a_loop_is_found(self):
