@@ -184,6 +184,9 @@ def _stacks_unknown_sizes(operation):
         origin = operation.graph.get_operation_by_name(origin)
     except KeyError:
         return True
+    if origin.type == "LookupTableFindV2":
+        # It gives a value a key, which without the table cannot be seen.
+        return False
     with tf.Graph().as_default() as scratch:
         inputs = [tf.compat.v1.placeholder(t.dtype, _known(t.shape)) for t in origin.inputs]
         dtypes = [output.dtype for output in origin.outputs]

@@ -3,6 +3,7 @@ import weakref
 
 import keras
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -296,6 +297,96 @@ def without_rules():
     inputs = keras.Input((2,))
     hidden = keras.layers.PReLU(name="first")(keras.layers.Dense(3)(inputs))
     return keras.Model(inputs, keras.layers.PReLU(name="second")(keras.layers.Dense(2)(hidden)))
+
+
+def by_definition(model, x, y, bound):
+    """Norms and clipped sum from one backward pass an example, in NumPy float64."""
+    norms, total = [], None
+    for index in range(len(x)):
+        with tf.GradientTape() as tape:
+            loss = cross_entropy(y[index : index + 1], model(x[index : index + 1], training=True))
+        gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+        gradients = [np.asarray(tf.convert_to_tensor(gradient), np.float64) for gradient in gradients]
+        norms.append(length(gradients))
+        clipped = [gradient * min(1.0, bound / norms[-1]) for gradient in gradients]
+        total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
+    return norms, total
+
+
+class InputsAndTypesTest(parameterized.TestCase):
+    @parameterized.product(
+        engine=("book_keeping", "vectorized"),
+        clip=("flat", "per_layer"),
+        double=("convolution", "normalization", "dense"),
+    )
+    def test_weights_of_both_precisions_in_one_model(self, engine, clip, double):
+        keras.utils.set_random_seed(1)
+        kinds = {name: "float64" if name == double else "float32" for name in ("convolution", "normalization", "dense")}
+        inputs = keras.Input((8, 8, 2))
+        hidden = keras.layers.Conv2D(4, 3, dtype=kinds["convolution"])(inputs)
+        hidden = keras.layers.GroupNormalization(2, dtype=kinds["normalization"])(hidden)
+        outputs = keras.layers.Dense(3, dtype=kinds["dense"])(keras.layers.Flatten(dtype=kinds["dense"])(hidden))
+        model = keras.Model(inputs, outputs)
+        # Far above all norms where each layer has a bound of its own.
+        bound = 1e3
+        norms, expected = by_definition(model, IMAGES, LABELS, bound)
+        if clip == "flat":
+            bound = float(np.median(norms))
+            norms, expected = by_definition(model, IMAGES, LABELS, bound)
+        result = clipped_sum.clipped_gradient_sum(
+            model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, clipping=clip, engine=engine
+        )
+        np.testing.assert_allclose(result.norms, norms, rtol=1e-5)
+        for value, reference, weight in zip(result.values, expected, model.trainable_weights, strict=True):
+            self.assertEqual(value.dtype.name, weight.dtype)
+            np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-5)
+
+    @parameterized.product(engine=("book_keeping", "vectorized"), kind=("tensorflow", "scipy"), declared=(True, False))
+    def test_sparse_inputs_are_made_dense(self, engine, kind, declared):
+        keras.utils.set_random_seed(1)
+        x = np.where(RNG.random((6, 5)) < 0.4, RNG.normal(size=(6, 5)), 0.0).astype(np.float32)
+        inputs = keras.Input((5,), sparse=declared)
+        model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(4, activation="tanh")(inputs)))
+        sparse = tf.sparse.from_dense(x) if kind == "tensorflow" else scipy.sparse.csr_matrix(x)
+        norms, expected = by_definition(model, x, LABELS, 1.0)
+        result = clipped_sum.clipped_gradient_sum(model, cross_entropy, sparse, LABELS, l2_norm_clip=1.0, engine=engine)
+        np.testing.assert_allclose(result.norms, norms, rtol=1e-5)
+        for value, reference in zip(result.values, expected, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-6)
+
+    def test_ragged_inputs_are_refused(self):
+        ragged = tf.ragged.constant([[1.0], [2.0, 3.0]])
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        for name, x, y in (("x", ragged, LABELS[:2]), ("y", np.ones((2, 2), "f"), ragged)):
+            with self.assertRaisesRegex(ValueError, f"^`{name}` must .*`to_tensor.*Received: {name} of shape .2, None"):
+                clipped_sum.clipped_gradient_sum(model, cross_entropy, x, y, l2_norm_clip=1.0)
+
+    @parameterized.parameters("book_keeping", "vectorized")
+    def test_sizes_unknown_to_the_trace(self, engine):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((None,), dtype="int32")
+        hidden = keras.layers.Dense(4, activation="tanh")(keras.layers.Embedding(7, 4)(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+        x, y = RNG.integers(0, 7, (6, 5)).astype(np.int32), RNG.integers(0, 3, (6, 5))
+
+        def loss(y, y_pred):
+            return tf.reduce_sum(cross_entropy(y, y_pred), axis=-1)
+
+        def summed(x, y):
+            result = clipped_sum.clipped_gradient_sum(model, loss, x, y, l2_norm_clip=1e3, engine=engine)
+            return result.norms, result.values
+
+        signature = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.int64)]
+        norms, values = tf.function(summed, autograph=False, input_signature=signature)(x, y)
+        gradients = []
+        for index in range(6):
+            with tf.GradientTape() as tape:
+                total = loss(y[index : index + 1], model(x[index : index + 1]))
+            own = tape.gradient(total, [weight.value for weight in model.trainable_weights])
+            gradients.append([np.asarray(tf.convert_to_tensor(gradient), np.float64) for gradient in own])
+        np.testing.assert_allclose(norms, [length(own) for own in gradients], rtol=1e-5)
+        for value, parts in zip(values, zip(*gradients, strict=True), strict=True):
+            np.testing.assert_allclose(value, sum(parts), rtol=1e-4, atol=1e-5)
 
 
 class FallbackTest(absltest.TestCase):

@@ -26,6 +26,50 @@ class ValidationTest(absltest.TestCase):
         with self.assertRaisesRegex(ValueError, "layer 'mixes' .*GroupNormalization instead.*Received: layer=mixes"):
             validation.check_model(model_with(inner))
 
+    def test_frozen_batch_normalization_passes(self):
+        normalization = keras.layers.BatchNormalization()
+        inner = model_with(keras.layers.Dense(3), normalization)
+        model = model_with(inner, keras.layers.Dense(3))
+        for frozen in (inner, normalization):
+            frozen.trainable = False
+            validation.check_model(model)
+            frozen.trainable = True
+            with self.assertRaisesRegex(ValueError, "`trainable = False`.*Received: layer=batch_normalization"):
+                validation.check_model(model)
+
+    def test_batch_normalization_in_inference_mode_passes(self):
+        class Normalized(keras.Model):
+            def __init__(self, mode):
+                super().__init__()
+                self.mode = mode
+                self.dense, self.normalization = keras.layers.Dense(3), keras.layers.BatchNormalization()
+
+            def call(self, inputs, training=None):
+                mode = training if self.mode == "as_called" else self.mode
+                once = self.normalization(self.dense(inputs), training=False)
+                return self.normalization(once, training=mode)
+
+        x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+        for built in (True, False):
+            for mode in (True, "as_called"):
+                model = Normalized(mode)
+                if built:
+                    model(x)
+                with self.assertRaisesRegex(ValueError, "in training mode"):
+                    validation.check_model(model, x)
+            model = Normalized(False)
+            if built:
+                model(x)
+            result = clipped_sum.clipped_gradient_sum(
+                model, lambda y, p: p[:, 0] - y, x, np.ones(5, np.float32), l2_norm_clip=1e3
+            )
+            with tf.GradientTape() as tape:
+                outputs = model(x[:1])[0, 0]
+            own = tape.gradient(outputs, [weight.value for weight in model.trainable_weights])
+            expected = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in own))
+            self.assertLen(model.trainable_weights, 4)
+            np.testing.assert_allclose(result.norms[0], expected, rtol=1e-5)
+
     def test_weights_of_half_precision_are_refused(self):
         with self.assertRaisesRegex(ValueError, "mixed_bfloat16. Received: .*dtype=bfloat16"):
             validation.check_model(model_with(keras.layers.Dense(3, dtype="bfloat16")))

@@ -466,6 +466,63 @@ class KerasTest(parameterized.TestCase):
         model.fit(X, Y, verbose=0)
         self.assertTrue(np.all(np.isfinite(model.get_weights()[0])))
 
+    def test_the_head_of_a_body_with_frozen_batch_normalization_trains(self):
+        keras.utils.set_random_seed(0)
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(6, 8, 8, 3)).astype(np.float32), rng.integers(0, 2, 6)
+        stem = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D()]
+        body = keras.Sequential([keras.Input((8, 8, 3)), *stem])
+        body.trainable = False
+        # Other statistics than those of a new layer.
+        body.layers[1].moving_mean.assign(rng.normal(size=4))
+        body.layers[1].moving_variance.assign(rng.uniform(0.5, 2.0, 4))
+        inputs = keras.Input((8, 8, 3))
+        model = private_model.PrivateModel(inputs, keras.layers.Dense(2)(body(inputs)))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        features, before = body(x).numpy().astype(np.float64), model.get_weights()
+        logits = features @ model.layers[-1].kernel.numpy() + model.layers[-1].bias.numpy()
+        slopes = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) - np.eye(2)[y]
+        factors = 1 / np.sqrt((slopes**2).sum(axis=1) * (1 + (features**2).sum(axis=1)))
+        bound = float(np.median(1 / factors))
+        factors = np.minimum(1.0, bound * factors)[:, None]
+        model.compile(dp_sgd.DPSGD(6.0, bound, 0.0, 6), loss)
+        with self.assertNoLogs("absl", "WARNING"):
+            model.fit(x, y, shuffle=False, verbose=0)
+        *rest, kernel, bias = [a - b for a, b in zip(before, model.get_weights(), strict=True)]
+        for change in rest:
+            self.assertFalse(np.any(change))
+        np.testing.assert_allclose(kernel, features.T @ (slopes * factors), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(bias, (slopes * factors).sum(axis=0), rtol=1e-3, atol=1e-5)
+        body.trainable = True
+        with self.assertRaisesRegex(ValueError, "in training mode.*`trainable = False`"):
+            model.fit(x, y, verbose=0)
+
+    @parameterized.parameters(None, 2)
+    def test_sparse_data_train_as_dense_ones(self, microbatch_size):
+        rng = np.random.default_rng(0)
+        x = np.where(rng.random((6, 5)) < 0.4, 1.0, 0.0).astype(np.float32)
+        y = rng.integers(0, 3, 6)
+        found = []
+        for kind in (x, tf.sparse.from_dense(x)):
+            keras.utils.set_random_seed(0)
+            inputs = keras.Input((5,), sparse=kind is not x)
+            model = private_model.PrivateModel(inputs, keras.layers.Dense(3)(inputs))
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(dp(batch_size=6, noise_multiplier=0.0), loss, microbatch_size=microbatch_size)
+            model.fit(tf.data.Dataset.from_tensor_slices((kind, y)).batch(6), shuffle=False, verbose=0)
+            found.append(model.get_weights())
+        for dense, sparse in zip(*found, strict=True):
+            np.testing.assert_allclose(sparse, dense, atol=1e-6)
+
+    def test_ragged_data_are_refused(self):
+        inputs = keras.Input((None,), dtype="int32")
+        hidden = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(5, 3)(inputs))
+        model = private_model.PrivateModel(inputs, keras.layers.Dense(1)(hidden))
+        model.compile(dp(batch_size=2), "mse")
+        data = tf.data.Dataset.from_tensor_slices((tf.ragged.constant([[1], [2, 3]]), [0.0, 1.0])).batch(2)
+        with self.assertRaisesRegex(ValueError, "^`x` must .*`to_tensor.*ragged$"):
+            model.fit(data, shuffle=False, verbose=0)
+
     def test_freezing_a_layer_after_compiling_again(self):
         model, _ = trained(dp)
         model.layers[1].trainable = False
@@ -507,6 +564,16 @@ class RefusalsTest(parameterized.TestCase):
     def test_bad_arguments_are_refused(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
             network().compile(**{"optimizer": dp(), "loss": LOSS, **arguments})
+
+    def test_what_xla_cannot_compile_is_refused(self):
+        def hosted(x):
+            return tf.ensure_shape(tf.numpy_function(np.tanh, [x], tf.float32), x.shape)
+
+        inputs = keras.Input((4,))
+        model = private_model.PrivateModel(inputs, keras.layers.Dense(3)(keras.layers.Lambda(hosted)(inputs)))
+        model.compile(dp(batch_size=2), "mse", jit_compile=True)
+        with self.assertRaisesRegex(ValueError, "^`jit_compile` must be False .*PyFunc.* Received: jit_compile=True$"):
+            model.fit(np.ones((2, 4), "f"), np.ones((2, 3), "f"), verbose=0)
 
     def test_batch_normalization_is_refused(self):
         inputs = keras.Input((6,))
