@@ -85,7 +85,7 @@ def clipped_gradient_sum(
             layers); or a list of the layers' own bounds, whose squares sum to C^2 (see `noisy_sgd.gradients.clipping`).
             Defaults to "flat".
         engine: "book_keeping", one backward pass for models whose layers have rules (`layer_rules`); "vectorized", for
-            any model (one example after the other where TensorFlow's CPU kernels would vectorize it wrongly, see
+            any model (one example after the other where TensorFlow cannot vectorize it rightly, see
             `noisy_sgd.gradients.example_map`); "auto", the first that can serve the model, which logs why where it is
             the second. Defaults to "auto".
 

@@ -2,8 +2,8 @@
 
 Each example passes through the model as a batch of one, so whatever the layers do, its gradient depends on it alone.
 All gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that. Where
-TensorFlow would compute the vectorized map wrongly, on CPUs for models with EinsumDense or MultiHeadAttention, the
-examples go one after the other (see `example_map`), which is slower; XLA (jit_compile=True) vectorizes them too.
+TensorFlow cannot vectorize the model rightly, such as one with recurrent layers, the examples go one after the other
+(see `example_map`), which is slower.
 
     result = vectorized.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
     result.values    # sums of clipped gradients, aligned with model.trainable_weights
