@@ -1,6 +1,7 @@
 """Noisy-SGD and DP-SGD for Keras 3 on TensorFlow: gradient noise, per-example clipping, and the privacy they buy.
 
-Importing the package imports nothing heavy; a public name or a submodule is loaded when it is first used.
+Importing the package imports nothing heavy; a public name or a submodule is loaded when it is first used, and a class
+also when Keras loads a saved model that holds one.
 
     import noisy_sgd
     optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256)
@@ -10,6 +11,8 @@ Importing the package imports nothing heavy; a public name or a submodule is loa
 """
 
 import importlib
+import importlib.abc
+import importlib.util
 import platform
 import sys
 
@@ -22,6 +25,20 @@ _NAMES = {
     "QuantileClipping": "noisy_sgd.mechanisms.quantile_clipping",
     "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
 }
+
+# What a saved model may hold of the package: Keras' registered name, without "noisy_sgd>", and the module.
+_SAVED = {
+    "DPSGD": "noisy_sgd.optimizers.dp_sgd",
+    "DiagonalLinearNetwork": "noisy_sgd.models.diagonal_linear",
+    "GroupNormalization": "noisy_sgd.models.group_normalization",
+    "LinearLeastSquares": "noisy_sgd.models.least_squares",
+    "NoisySGD": "noisy_sgd.optimizers.noisy_sgd",
+    "PrivateModel": "noisy_sgd.training.private_model",
+    "QuantileClipping": "noisy_sgd.mechanisms.quantile_clipping",
+    "SkipGain": "noisy_sgd.models.normalizer_free",
+    "WeightStandardizedConv2D": "noisy_sgd.models.normalizer_free",
+}
+_KERAS_REGISTRY = "keras.src.saving.object_registration"
 
 _SUBMODULES = (
     "config",
@@ -52,6 +69,46 @@ def _refuse_python(version, received: str) -> None:
 
 
 _refuse_python(sys.version_info[:2], platform.python_version())
+
+
+class _SavedClass:
+    """Stands in Keras' registry for a class until its module is imported, which registers the class itself."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def from_config(self, config):
+        return getattr(importlib.import_module(_SAVED[self._name]), self._name).from_config(config)
+
+
+def _register_saved(registry) -> None:
+    """Tells Keras' registry, its module, of the classes that a saved model may hold."""
+    for name in _SAVED:
+        registry.get_custom_objects().setdefault(f"noisy_sgd>{name}", _SavedClass(name))
+
+
+class _WhenKerasIsImported(importlib.abc.MetaPathFinder):
+    """Calls `_register_saved` once Keras' registry is imported: Keras itself imports no module for a saved model."""
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != _KERAS_REGISTRY:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module):
+            execute(module)
+            _register_saved(module)
+
+        spec.loader.exec_module = execute_and_register
+        return spec
+
+
+if _KERAS_REGISTRY in sys.modules:
+    _register_saved(sys.modules[_KERAS_REGISTRY])
+else:
+    sys.meta_path.insert(0, _WhenKerasIsImported())
 
 
 def __getattr__(name: str):

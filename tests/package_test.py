@@ -1,12 +1,16 @@
 """What `import noisy_sgd` does and does not do."""
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 
+import keras
 from absl.testing import absltest, parameterized
 
 import noisy_sgd
+from noisy_sgd.models import group_normalization
 
 _HEAVY = ("tensorflow", "keras", "numpy", "scipy", "matplotlib", "tensorflow_privacy", "dp_accounting")
 
@@ -16,6 +20,41 @@ class PackageTest(parameterized.TestCase):
         listing = "import json, sys, noisy_sgd, noisy_sgd.keys; print(json.dumps(sorted(sys.modules)))"
         result = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
         self.assertEmpty(set(json.loads(result.stdout)) & set(_HEAVY))
+
+    def test_keras_finds_saved_classes_without_their_modules(self):
+        for name in ("mechanisms", "models", "optimizers", "training"):
+            package = importlib.import_module(f"noisy_sgd.{name}")
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+        registered = {key for key in keras.saving.get_custom_objects() if key.startswith("noisy_sgd>")}
+        self.assertEqual(registered, {f"noisy_sgd>{name}" for name in noisy_sgd._SAVED})
+        inputs = keras.Input((4, 4, 2))
+        features = group_normalization.GroupNormalization(2)(inputs)
+        model = noisy_sgd.PrivateModel(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
+        optimizer = noisy_sgd.DPSGD(0.1, 1.0, 1.0, 8, query=noisy_sgd.QuantileClipping())
+        model.compile(optimizer, keras.losses.Huber())
+        path = self.create_tempdir().full_path + "/saved.keras"
+        model.save(path)
+        with self.subTest("another process, Keras after the package"):
+            loading = (
+                "import noisy_sgd, keras; "
+                f"model = keras.models.load_model({path!r}); "
+                "print(type(model).__name__, type(model.layers[1]).__module__, type(model.optimizer.query).__name__)"
+            )
+            result = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True, check=True)
+            expected = "PrivateModel noisy_sgd.models.group_normalization QuantileClipping"
+            self.assertEqual(result.stdout.split("\n")[-2], expected)
+        with self.subTest("Keras first"):
+            objects = keras.saving.get_custom_objects()
+            real = {key: objects.pop(key) for key in registered}
+            try:
+                noisy_sgd._register_saved(sys.modules[noisy_sgd._KERAS_REGISTRY])
+                self.assertIsNot(objects["noisy_sgd>PrivateModel"], noisy_sgd.PrivateModel)
+                loaded = keras.models.load_model(path)
+            finally:
+                objects.update(real)
+            self.assertIsInstance(loaded, noisy_sgd.PrivateModel)
+            self.assertEqual(loaded.optimizer.get_config(), optimizer.get_config())
 
     @parameterized.parameters((3, 9), (3, 12), (3, 13), (4, 0))
     def test_a_python_that_cannot_work_gets_one_sentence(self, *version):
