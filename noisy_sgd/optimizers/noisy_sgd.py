@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd.mechanisms import gaussian
-from noisy_sgd.optimizers import noise_key
+from noisy_sgd.optimizers import foreign_arguments, noise_key
 
 _NOT_PER_EXAMPLE = "it clips the batch's gradient on each replica; use noisy_sgd.DPSGD to clip each example's"
 REFUSED = {
@@ -60,6 +60,11 @@ class NoisySGD(keras.optimizers.SGD):
         ValueError: for an argument out of range, or one of Keras' that would break the noise (clipnorm, clipvalue,
             global_clipnorm, gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency).
     """
+
+    def __new__(cls, *args, **kwargs):
+        """Before Python asks for the arguments that are missing under their own names."""
+        foreign_arguments.refuse(kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,
