@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import clipping as clip_functions
 from noisy_sgd.mechanisms import gaussian, quantile_clipping
-from noisy_sgd.optimizers import noisy_sgd
+from noisy_sgd.optimizers import noisy_sgd, read_only
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -108,7 +108,7 @@ class DPSGD(noisy_sgd.NoisySGD):
                 name="l2_norm_clip",
             )
 
-    @property
+    @read_only.attribute
     def l2_norm_clip(self) -> float:
         """C, the bound on each example's gradient; where a `query` learns it, the bound of the first step."""
         return self._l2_norm_clip
@@ -118,22 +118,22 @@ class DPSGD(noisy_sgd.NoisySGD):
         """The bound of the step to come: `l2_norm_clip`, or a scalar tensor where a `query` learns it."""
         return self._l2_norm_clip if self._learned_clip is None else tf.convert_to_tensor(self._learned_clip)
 
-    @property
+    @read_only.attribute
     def query(self) -> quantile_clipping.QuantileClipping | None:
         """How the bound is learned, or None."""
         return self._learning
 
-    @property
+    @read_only.attribute
     def noise_multiplier(self) -> float:
         """sigma, the noise's standard deviation on the sum in units of C."""
         return self._noise_multiplier
 
-    @property
+    @read_only.attribute
     def batch_size(self) -> int:
         """B, the divisor of the noised sum."""
         return self._batch_size
 
-    @property
+    @read_only.attribute
     def clipping(self) -> str | tuple[float, ...]:
         """How norms become clip factors."""
         return self._clipping
@@ -144,7 +144,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         # What the query learns is never less than its least bound.
         return self._clip if self._learned_clip is None else clip_functions.flat_at(self.current_l2_norm_clip)
 
-    @property
+    @read_only.attribute
     def noise_std(self) -> float | tf.Tensor:
         """Standard deviation of the noise on the mean gradient: noise_multiplier * the current bound / batch_size."""
         if self._learned_clip is not None:
