@@ -10,12 +10,12 @@ loss_fn((labels,), predictions)                   # [B]
 loss_fn((labels, sample_weight), predictions)     # [B]
 """
 
-import copy
+import math
 
 import keras
 import tensorflow as tf
 
-from noisy_sgd.training import per_output
+from noisy_sgd.training import per_output, prediction_masks
 
 _HINGES = ("hinge", "squared_hinge", "Hinge", "SquaredHinge", keras.losses.hinge, keras.losses.squared_hinge)
 
@@ -30,12 +30,18 @@ class PerExampleLoss:
         losses: a nest of functions (y_true, y_pred, sample_weight or None) -> [B]; None for outputs without a loss.
         scales: a nest of floats, or None.
         output_names: of the outputs, flattened.
+
+    Attributes:
+        given: what `from_keras` made it of.
+        saw_masks: whether predictions of any call carried a mask of Keras'.
     """
 
     def __init__(self, losses, scales, output_names):
         self._losses, self._scales, self._names = losses, scales, output_names
+        self.given, self.saw_masks = None, False
 
     def __call__(self, targets, predictions):
+        self.saw_masks = self.saw_masks or prediction_masks.of_any(predictions)
         losses = [
             (function(y_true, y_pred, weight), scale)
             for function, scale, y_true, weight, y_pred in self.matched(targets, predictions)
@@ -84,7 +90,9 @@ def from_keras(loss, loss_weights=None, output_names=()) -> PerExampleLoss:
     if not any(part is not None for part in keras.tree.flatten(loss)):
         raise ValueError(f"`loss` must be given: a name, a function or a keras.losses.Loss. Received: loss={loss!r}")
     losses = keras.tree.map_structure(lambda part: None if part is None else _of_signs(part, _per_example(part)), loss)
-    return PerExampleLoss(losses, _scales(loss_weights), output_names)
+    made = PerExampleLoss(losses, _scales(loss_weights), output_names)
+    made.given = loss
+    return made
 
 
 def _scales(loss_weights):
@@ -117,48 +125,91 @@ def _per_example(loss):
     unreduced = _unreduced(loss)
 
     def per_example(y_true, y_pred, sample_weight):
-        losses = tf.convert_to_tensor(unreduced(y_true, y_pred))
+        losses, own_mask = unreduced(y_true, y_pred)
+        if losses.dtype.size < 4:
+            losses = tf.cast(losses, tf.float32)
         axes = list(range(1, losses.shape.rank))
         if sample_weight is not None:
             losses = losses * _beside("sample_weight", sample_weight, losses)
-        mask = getattr(y_pred, "_keras_mask", None)
+        masks = [mask for mask in (prediction_masks.of(y_pred), own_mask) if mask is not None]
+        if not masks:
+            return tf.reduce_mean(losses, axis=axes) if axes else losses
+        mask = math.prod(_beside("mask", mask, losses) for mask in masks)
         if not axes:
-            return losses if mask is None else losses * _beside("mask", mask, losses)
-        if mask is None:
-            return tf.reduce_mean(losses, axis=axes)
-        mask = tf.broadcast_to(_beside("mask", mask, losses), tf.shape(losses))
+            return losses * mask
+        mask = tf.broadcast_to(mask, tf.shape(losses))
         return tf.math.divide_no_nan(tf.reduce_sum(losses * mask, axis=axes), tf.reduce_sum(mask, axis=axes))
 
     return per_example
 
 
 def _unreduced(loss):
-    """loss(y_true, y_pred) -> [B, ...], in single precision or more."""
+    """unreduced(y_true, y_pred) -> ([B, ...], the mask that the loss itself sets on them or None)."""
     if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
-        return _crossentropy
+        return lambda y_true, y_pred: _of_function(_crossentropy(y_true, y_pred))(y_true, y_pred)
     try:
         resolved = keras.losses.get(loss)
     except ValueError:
         raise ValueError(
             f"`loss` must be the name of a Keras loss, a function or an object. Received: loss={loss!r}"
         ) from None
-    if isinstance(resolved, keras.losses.Loss):
-        resolved = copy.copy(resolved)
-        resolved.reduction = "none"
-        return resolved
-    return lambda y_true, y_pred: resolved(*_as_keras_passes_them(y_true, y_pred))
+    return _of_object(resolved) if isinstance(resolved, keras.losses.Loss) else _of_function(resolved)
+
+
+def _of_object(loss):
+    """A `keras.losses.Loss` as it is, but for its reduction."""
+
+    def unreduced(y_true, y_pred):
+        given, own = prediction_masks.of(y_pred), []
+
+        def call(y_true, y_pred, *args, **kwargs):
+            if given is not None:
+                y_pred._keras_mask = given
+            values = loss.call(y_true, y_pred, *args, **kwargs)
+            own.append(prediction_masks.of(values))
+            return tf.identity(values)
+
+        # The reduction is an attribute of the user's object, which must not change; and a copy made from its
+        # configuration loses what `get_config` does not name. So Keras' conversions, or a `__call__` of the loss's own,
+        # run on another object that shares all other attributes. It sees no mask: Keras would multiply it into losses
+        # that it may not fit, across examples.
+        twin = object.__new__(type(loss))
+        vars(twin).update(vars(loss), reduction="none", call=call)
+        values = tf.convert_to_tensor(twin(y_true, tf.identity(y_pred)))
+        return values, own[-1] if own else None
+
+    return unreduced
+
+
+def _of_function(function):
+    """A function (y_true, y_pred) -> [B, ...], with arguments as Keras passes them."""
+
+    def unreduced(y_true, y_pred):
+        y_true, y_pred = _as_keras_passes_them(y_true, y_pred)
+        values = _called(function, y_true, y_pred)
+        return tf.convert_to_tensor(values), prediction_masks.of(values)
+
+    return unreduced
+
+
+def _called(function, y_true, y_pred):
+    if not (y_true.dtype.is_integer or y_true.dtype.is_bool):
+        return function(y_true, y_pred)
+    try:
+        # Keras has floats only.
+        return function(tf.cast(y_true, y_pred.dtype), y_pred)
+    except Exception:  # noqa: BLE001 - whatever TensorFlow raises for floats where it takes integers alone
+        return function(y_true, y_pred)
 
 
 def _crossentropy(y_true, y_pred):
-    """What Keras means by "crossentropy"; the shapes say."""
-    y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-    if y_pred.shape[-1] == 1:
-        function = keras.losses.binary_crossentropy
-    elif y_true.shape.rank < y_pred.shape.rank or y_true.shape[-1] == 1:
-        function = keras.losses.sparse_categorical_crossentropy
-    else:
-        function = keras.losses.categorical_crossentropy
-    return function(*_as_keras_passes_them(y_true, y_pred))
+    """The function that Keras means by "crossentropy"; the shapes say."""
+    y_shape, shape = tf.TensorShape(y_true.shape), tf.TensorShape(y_pred.shape)
+    if shape[-1] == 1:
+        return keras.losses.binary_crossentropy
+    if y_shape.rank < shape.rank or y_shape[-1] == 1:
+        return keras.losses.sparse_categorical_crossentropy
+    return keras.losses.categorical_crossentropy
 
 
 def _as_keras_passes_them(y_true, y_pred):

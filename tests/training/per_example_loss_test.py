@@ -9,6 +9,107 @@ RNG = np.random.default_rng(0)
 LABELS, LOGITS = RNG.integers(0, 3, 5), RNG.normal(size=(5, 3)).astype(np.float32)
 
 
+class Weighted(keras.losses.Loss):
+    """Not registered, with a required argument, and nothing of its own in its configuration."""
+
+    def __init__(self, weights, **arguments):
+        super().__init__(**arguments)
+        self.weights = tf.constant(weights)
+
+    def call(self, y_true, y_pred):
+        labels = tf.cast(y_true, tf.int32)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y_pred)
+        return tf.gather(self.weights, labels) * losses
+
+
+class Doubled(Weighted):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 2.0 * super().__call__(y_true, y_pred, sample_weight)
+
+
+class Squares(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return tf.square(y_true - y_pred)
+
+
+def masked(values, mask):
+    tensor = tf.constant(values)
+    tensor._keras_mask = tf.constant(mask)
+    return tensor
+
+
+class LossObjectsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        lambda: keras.losses.Huber(0.3),
+        lambda: keras.losses.Huber(3.0, reduction="sum"),
+        lambda: keras.losses.CosineSimilarity(axis=1),
+        lambda: keras.losses.MeanSquaredError(dtype="bfloat16"),
+        lambda: keras.losses.LogCosh,
+        Squares,
+    )
+    def test_it_is_the_loss_that_was_given(self, make):
+        loss = make()
+        one = loss() if isinstance(loss, type) else loss
+        targets = RNG.normal(size=(5, 3)).astype(np.float32)
+        found = per_example_loss.from_keras(loss)((targets,), LOGITS)
+        self.assertEqual(found.dtype, tf.float32)
+        for index in range(5):
+            row = slice(index, index + 1)
+            expected = tf.cast(one(targets[row], LOGITS[row]), tf.float32)
+            np.testing.assert_allclose(found[index], expected, rtol=1e-2 if one.dtype == "bfloat16" else 1e-5)
+
+    @parameterized.parameters((Weighted, 1.0), (Doubled, 2.0))
+    def test_it_keeps_what_it_holds_and_stays_what_it_is(self, loss_class, factor):
+        loss = loss_class((0.1, 1.0, 9.0))
+        before = dict(vars(loss))
+        loss_fn = per_example_loss.from_keras(loss)
+        probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+        expected = -np.log(probabilities[np.arange(5), LABELS]) * np.array([0.1, 1.0, 9.0])[LABELS] * factor
+        np.testing.assert_allclose(loss_fn((LABELS,), LOGITS), expected, rtol=1e-5)
+        self.assertEqual(vars(loss).keys(), before.keys())
+        self.assertTrue(all(vars(loss)[name] is value for name, value in before.items()))
+        # What changes later counts.
+        loss.weights = tf.constant([1.0, 1.0, 1.0])
+        expected = -np.log(probabilities[np.arange(5), LABELS]) * factor
+        np.testing.assert_allclose(loss_fn((LABELS,), LOGITS), expected, rtol=1e-5)
+
+    def test_its_call_sees_the_mask(self):
+        class Sees(keras.losses.Loss):
+            def call(self, y_true, y_pred):
+                return tf.cast(y_pred._keras_mask, tf.float32) * 3.0
+
+        mask = np.arange(3) < np.array([[3], [1]])
+        found = per_example_loss.from_keras(Sees())((np.zeros((2, 3)),), masked(np.zeros((2, 3), np.float32), mask))
+        np.testing.assert_allclose(found, [3.0, 3.0])
+
+    @parameterized.parameters(
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1),
+        lambda y, p: keras.losses.sparse_categorical_crossentropy(y, p, from_logits=True, ignore_class=-1),
+    )
+    def test_classes_that_it_ignores(self, loss):
+        labels, logits = RNG.integers(0, 3, (4, 6)), RNG.normal(size=(4, 6, 3)).astype(np.float32)
+        labels[np.arange(6) >= np.array([[6], [4], [1], [0]])] = -1
+        weights = RNG.uniform(0.5, 2.0, (4, 6)).astype(np.float32)
+        mask = RNG.uniform(size=(4, 6)) < 0.7
+        one = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+        loss_fn = per_example_loss.from_keras(loss)
+        plain, weighted = loss_fn((labels,), logits), loss_fn((labels, weights), masked(logits, mask))
+        for index in range(4):
+            row = slice(index, index + 1)
+            np.testing.assert_allclose(plain[index], one(labels[row], logits[row]), rtol=1e-5, atol=1e-7)
+            expected = one(labels[row], masked(logits[row], mask[row]), weights[row])
+            np.testing.assert_allclose(weighted[index], expected, rtol=1e-5, atol=1e-7)
+
+    def test_a_mask_that_does_not_fit_the_loss_is_refused(self):
+        class Total(keras.losses.Loss):
+            def call(self, y_true, y_pred):
+                return tf.reduce_sum(tf.square(y_true - y_pred), axis=[1, 2])
+
+        predictions = masked(np.ones((4, 4, 3), np.float32), np.ones((4, 4), bool))
+        with self.assertRaisesRegex(ValueError, "`mask` must hold one value an example"):
+            per_example_loss.from_keras(Total())((np.zeros((4, 4, 3)),), predictions)
+
+
 class PerExampleLossTest(parameterized.TestCase):
     @parameterized.parameters(
         "sparse_categorical_crossentropy",
@@ -92,6 +193,18 @@ class PerExampleLossTest(parameterized.TestCase):
         found = per_example_loss.from_keras(lambda a, b: tf.square(a - b))((y,), predictions)
         expected = np.square(y.reshape(shape) - predictions).reshape(5, -1).mean(axis=1)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    def test_functions_get_integers_as_keras_passes_them(self):
+        def distance(y, p):
+            return tf.abs(y - p)
+
+        found = per_example_loss.from_keras(distance)((LABELS,), LOGITS[:, 0])
+        np.testing.assert_allclose(found, np.abs(LABELS - LOGITS[:, 0]), rtol=1e-6)
+        integers_alone = per_example_loss.from_keras(
+            lambda y, p: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=p)
+        )
+        expected = keras.losses.sparse_categorical_crossentropy(LABELS, LOGITS, from_logits=True)
+        np.testing.assert_allclose(integers_alone((LABELS,), LOGITS), expected, rtol=1e-5)
 
     def test_functions_compute_in_single_precision_or_more(self):
         predictions = tf.constant(LOGITS, tf.bfloat16)
