@@ -1,0 +1,71 @@
+"""Splits a batch between the replicas of a strategy where Keras gives all of it to each one.
+
+Keras' `train_on_batch` and `test_on_batch` run every replica on the whole batch. For a clipped sum that would be a
+sensitivity of twice the bound on two replicas, with the noise of one.
+
+    model.train_function = replica_parts.splitting(model, model.train_function)
+"""
+
+import keras
+import tensorflow as tf
+
+from noisy_sgd.training import batch_shapes
+
+
+def splitting(model: keras.Model, function):
+    """Keras' train or test function with batches split where they are not distributed already.
+
+    Args:
+        model: whose function it is.
+        function: from an iterator over batches to logs.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return function
+
+    def split(iterator):
+        if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+            return function(iterator)
+        logs = function(_parts(strategy, next(iterator)))
+        # Those are the mean over the replicas, whatever the sizes of their parts.
+        results = model.get_metrics_result()
+        return results if set(results) == set(logs) else logs
+
+    return split
+
+
+def _parts(strategy, batch):
+    """An iterator over one batch, of which each replica holds its part; the sizes differ by at most one."""
+    replicas = strategy.num_replicas_in_sync
+    size = batch_shapes.check(*batch)
+    if size is None or size < replicas:
+        # As a dataset, whose shapes do not say that a part is empty: Keras would not reduce the loss of one.
+        given = tuple(part for part in batch if part is not None)
+        return iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(given)))
+
+    def distributed(leaf):
+        if leaf is None:
+            return None
+        whole = tf.sparse.to_dense(leaf) if isinstance(leaf, tf.SparseTensor) else leaf
+
+        def part(context):
+            index = context.replica_id_in_sync_group
+            rows = whole[index * size // replicas : (index + 1) * size // replicas]
+            return rows if tf.is_tensor(rows) else tf.convert_to_tensor(rows)
+
+        return strategy.experimental_distribute_values_from_function(part)
+
+    return iter([keras.tree.map_structure(distributed, batch)])
+
+
+def first_of(strategy: tf.distribute.Strategy, epoch):
+    """The first replica's part of the first batch.
+
+    Args:
+        strategy: what distributes the batches.
+        epoch: Keras' iterator over an epoch, of (first step, last step, an iterator over batches).
+    """
+    *_, batches = next(iter(epoch))
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else strategy.experimental_local_results(leaf)[0], next(batches)
+    )
