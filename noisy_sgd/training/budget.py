@@ -86,6 +86,16 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._setting["sampling"]
 
     @property
+    def num_examples(self) -> int:
+        """N, how many training examples the budget is for."""
+        return self._setting["num_examples"]
+
+    @property
+    def delta(self) -> float:
+        """What epsilon is given at."""
+        return self._setting["delta"]
+
+    @property
     def spent(self) -> float:
         """Epsilon of all that was trained; a pass that was begun is spent."""
         return self._epsilon(self._uses(self._steps))
