@@ -1,6 +1,6 @@
 """The shapes of a batch: the same number of examples in all of its tensors, and maybe several views of each.
 
-    batch_shapes.check(x, y, sample_weight)    # 32; ValueError where `y` holds another number than `x`
+batch_shapes.check(x, y, sample_weight)    # 32; ValueError where `y` holds another number than `x`
 """
 
 import keras

@@ -249,9 +249,7 @@ def _check_addresses(addresses: list[str]) -> None:
                 f"Received: {address!r} for worker {index}"
             )
     if len(set(addresses)) < len(addresses):
-        raise ValueError(
-            f"`TF_CONFIG` must give every worker an address of its own. Received: {', '.join(addresses)}"
-        )
+        raise ValueError(f"`TF_CONFIG` must give every worker an address of its own. Received: {', '.join(addresses)}")
 
 
 def _meet(addresses: list[str], own: int, say: Callable[[str], None]) -> None:

@@ -1,6 +1,6 @@
 """Keras' masks on a model's outputs, which its metrics look for and no loop or map of TensorFlow hands on.
 
-    predictions = prediction_masks.attached(model, x, predictions)    # as if from model(x), for compute_metrics
+predictions = prediction_masks.attached(model, x, predictions)    # as if from model(x), for compute_metrics
 """
 
 import keras

@@ -11,7 +11,6 @@ same two methods.
 
 import contextlib
 import inspect
-from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -20,42 +19,32 @@ from noisy_sgd.gradients import (
     arguments,
     clipped_sum,
     clipping,
-    devices,
     independence,
     layer_rules,
     placement,
-    plain,
     recording,
     validation,
 )
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import (
+    batch_shapes,
     budget,
-    distribution,
+    existing_model,
+    microbatch_gradients,
     microbatches,
+    overrides,
     participation,
     per_example_loss,
     per_output,
+    prediction_masks,
     private_facts,
+    replica_parts,
     running_sum,
+    saved_losses,
+    target_shapes,
+    training_arguments,
+    weight_penalties,
 )
-
-_TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
-
-
-class Accumulated(NamedTuple):
-    """What `PrivateModel.accumulate` saw of a microbatch; facts about its examples, without noise.
-
-    Attributes:
-        losses: [B], the mean over an example's views; 0 for padding.
-        predictions: the model's outputs, each [B, ...], the mean over an example's views.
-        norms: [B], of each example's gradient before clipping, 0 for padding, not finite where the gradient is not;
-            None without `noisy_sgd.DPSGD`.
-    """
-
-    losses: tf.Tensor
-    predictions: Any
-    norms: tf.Tensor | None
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -64,12 +53,40 @@ class PrivateModel(keras.Model):
 
     With `noisy_sgd.DPSGD` every example's gradient is clipped before it is summed; with `noisy_sgd.NoisySGD`, or any
     Keras optimizer, the ordinary gradient is summed in the same microbatches, for comparison.
+
+    Args:
+        inputs: as of a functional `keras.Model`, a nest of `keras.Input`.
+        outputs: what layers make of them, a nest; `network(inputs)` for a model with a `call` of its own.
+        name: as in Keras. Defaults to a name that Keras makes.
+        **kwargs: `trainable` as in Keras.
+
+    Raises:
+        ValueError: for a model or layers in place of inputs and outputs; see `from_model`.
     """
+
+    # With the names of Keras' functional model, which cloning and loading look for.
+    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
+        existing_model.check_tensors(inputs, outputs)
+        super().__init__(inputs, outputs, name=name, **kwargs)
+
+    @classmethod
+    def from_model(cls, model: keras.Model) -> "PrivateModel":
+        """A private model of the same layers, and so of the same weights, as a functional or Sequential model.
+
+        Training either changes the other. `compile` it: nothing else of the model is taken over.
+
+        Args:
+            model: a functional or Sequential `keras.Model` that knows the shape of its inputs.
+
+        Raises:
+            ValueError: for another kind of model, naming the way to a `PrivateModel`.
+        """
+        return cls(*existing_model.inputs_and_outputs(model), name=model.name)
 
     def compile(
         self,
         optimizer,
-        loss,
+        loss=None,
         *,
         loss_weights=None,
         metrics=None,
@@ -81,6 +98,7 @@ class PrivateModel(keras.Model):
         batch_size=None,
         engine="auto",
         augmentation_multiplicity=1,
+        **foreign,
     ):
         """Configures the model for training.
 
@@ -102,27 +120,18 @@ class PrivateModel(keras.Model):
             augmentation_multiplicity: K, views of each training example. Above 1 the inputs that are trained on are
                 [B, K, ...] with targets [B, ...]; an example's gradient, loss and predictions are the mean over its
                 views, and the gradient is clipped once. Evaluation and prediction take inputs [B, ...]. Defaults to 1.
+            **foreign: none; names of other libraries are answered with ours.
 
         Raises:
-            ValueError: for an argument out of range, or a model that `noisy_sgd.gradients.validation` or, with `DPSGD`,
-                `independence` refuses.
+            ValueError: for an argument out of range, a model that `noisy_sgd.gradients.validation` or, with `DPSGD`,
+                `independence` refuses, or a method of Keras' that must not be overridden (see `overrides`).
         """
+        training_arguments.check_names("compile", foreign)
         optimizer = keras.optimizers.get(optimizer)
-        _check_size("microbatch_size", microbatch_size)
-        _check_size("batch_size", batch_size)
-        if augmentation_multiplicity is None:
-            raise ValueError(
-                "`augmentation_multiplicity` must be a positive integer, 1 for one view of each example. "
-                "Received: augmentation_multiplicity=None"
-            )
-        _check_size("augmentation_multiplicity", augmentation_multiplicity)
-        if isinstance(optimizer, dp_sgd.DPSGD):
-            if batch_size not in (None, optimizer.batch_size):
-                raise ValueError(
-                    "`batch_size` must be the optimizer's, which the noise is scaled to, or be left out: "
-                    f"DPSGD has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
-                )
-            batch_size = optimizer.batch_size
+        training_arguments.check_size("microbatch_size", microbatch_size)
+        batch_size = training_arguments.divisor(optimizer, batch_size)
+        training_arguments.check_views(augmentation_multiplicity)
+        overrides.check(self, PrivateModel, optimizer)
         arguments.check_precision(self)
         clipped_sum.engine_named(engine)
         matched_loss = per_example_loss.from_keras(loss, loss_weights, self.output_names)
@@ -152,7 +161,9 @@ class PrivateModel(keras.Model):
         self._any_size = False
         self._jit_gradients = jit_compile
         self._matched_loss, self._loss_fn = matched_loss, independence.checked_loss(matched_loss)
+        self._target_shapes = target_shapes.TargetShapes()
         self._running_sum = None
+        training_arguments.remark_on_optimizer(self)
         self.prepare()
 
     def prepare(self, noise_secret: bytes | None = None) -> None:
@@ -192,7 +203,7 @@ class PrivateModel(keras.Model):
             mask: [B], 0 for padding, which contributes nothing. Defaults to no padding.
 
         Returns:
-            An `Accumulated`.
+            A `microbatch_gradients.Accumulated`.
         """
         # What is called once needs no graph of its own, which TensorFlow would hold beside the one it is called in.
         in_own_graph = tf.executing_eagerly() or self._jit_gradients
@@ -200,37 +211,31 @@ class PrivateModel(keras.Model):
         return self._accumulate(compute, x, y, sample_weight, mask=mask)
 
     def _accumulate(self, compute, x, y, sample_weight=None, *, mask):
-        targets = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
-        self._matched_loss.matched(targets, self.output)
+        targets = self._checked_targets(y, sample_weight)
         seen, values, unclipped = compute(x, targets, mask)
         present = tf.shape(seen.losses)[0] if mask is None else tf.math.count_nonzero(mask)
         self._running_sum.add(values, present, unclipped)
         return seen
+
+    def _checked_targets(self, y, sample_weight):
+        targets = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
+        self._target_shapes.check(self._matched_loss.matched(targets, self.output))
+        return targets
 
     def per_example_losses(self, y, predictions) -> tf.Tensor:
         """The compiled loss of each example, [B], without regularization."""
         return self._loss_fn((y,), predictions)
 
     def _compute_gradients(self, x, targets, mask):
-        if isinstance(self.optimizer, dp_sgd.DPSGD):
-            compute = clipped_sum.engine_named(self._engine)
-            clip = self.optimizer.clip
-            result = compute(self, self._loss_fn, x, targets, clip=clip, mask=mask, views=self._views)
-            seen, values = Accumulated(result.losses, result.predictions, result.norms), result.values
-            unclipped = clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask)
-        else:
-            losses, predictions, values = plain.gradient_sum(
-                self, self._loss_fn, x, targets, mask=mask, views=self._views
-            )
-            seen, unclipped = Accumulated(losses, predictions, None), tf.zeros([])
-        validation.check_no_added_losses(self)
-        return seen, values, unclipped
+        return microbatch_gradients.summed(
+            self, self._loss_fn, x, targets, mask=mask, engine=self._engine, views=self._views
+        )
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
         values, divisor, unclipped = self._sum_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        values = self._with_weight_regularization(values, divisor / replicas)
+        values = weight_penalties.added(values, self.trainable_weights, divisor / replicas)
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             # The regularization does not depend on the data, so the sum's sensitivity is still the clip's.
             update = clipping.ClippedSum(
@@ -259,10 +264,11 @@ class PrivateModel(keras.Model):
             tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values]
         )
         if not isinstance(self.optimizer, noisy_sgd.NoisySGD):
-            return _squared_norm(gradient), tf.zeros([])
+            return running_sum.squared_norm(gradient), tf.zeros([])
         weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
         noise = self.optimizer.noised([tf.zeros_like(value) for value in values], weights, release=False)
-        return _squared_norm(gradient), _squared_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, noise))
+        noise = context.all_reduce(tf.distribute.ReduceOp.SUM, noise)
+        return running_sum.squared_norm(gradient), running_sum.squared_norm(noise)
 
     def _sum_and_divisor(self):
         values, count, unclipped = self._running_sum.read()
@@ -270,19 +276,6 @@ class PrivateModel(keras.Model):
             return values, tf.constant(self._batch_size, tf.float32), unclipped
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
         return values, tf.maximum(total, 1.0), unclipped
-
-    def _with_weight_regularization(self, values, scale):
-        weights = [weight for weight in self.trainable_weights if weight.regularizer is not None]
-        if not weights:
-            return values
-        variables = [weight.value for weight in weights]
-        with tf.GradientTape() as tape:
-            penalty = tf.add_n([tf.cast(weight.regularizer(weight.value), tf.float32) for weight in weights])
-        by_path = dict(zip([weight.path for weight in weights], tape.gradient(penalty, variables), strict=True))
-        return [
-            value + tf.cast(scale, value.dtype) * by_path[weight.path] if weight.path in by_path else value
-            for value, weight in zip(values, self.trainable_weights, strict=True)
-        ]
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
         """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.
@@ -294,22 +287,16 @@ class PrivateModel(keras.Model):
             ValueError: for a `batch_size` larger than the configured one; with `noisy_sgd.DPSGD`, for callbacks that
                 act on private facts (see `noisy_sgd.training.private_facts`); under a strategy of several workers.
         """
-        workers = distribution.worker(self.distribute_strategy)[1]
-        if workers > 1:
-            raise ValueError(
-                "`fit` trains on one host: several workers train through `noisy_sgd.training.loop`, as "
-                f"noisy_sgd.experiments.train does. Received: {workers} workers"
-            )
+        foreign_arguments.refuse(kwargs)
+        if not self.compiled:
+            return super().fit(x, y)  # Keras says so.
+        training_arguments.check_one_host(self.distribute_strategy)
         if isinstance(self.optimizer, dp_sgd.DPSGD):
             private_facts.check_callbacks(callbacks)
-        configured = getattr(self, "_batch_size", None)
-        if configured is not None and batch_size is not None and batch_size > configured:
-            raise ValueError(
-                f"`batch_size` must be at most the configured one, which the sum is divided by: {configured}. "
-                f"Received: batch_size={batch_size}"
-            )
+        training_arguments.check_batch_size(batch_size, self._batch_size)
         if batch_size is None and participation.is_arrays(x):
-            batch_size = configured
+            batch_size = self._batch_size
+        given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
         poisson = False
         if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
             given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
@@ -318,54 +305,65 @@ class PrivateModel(keras.Model):
         if poisson != self._any_size:
             # Whether a batch may be larger than the nominal size is decided while the step is traced.
             self._any_size, self.train_function = poisson, None
+        split = given.arguments.get("validation_split", 0.0)
+        training_arguments.remark_on_sizes(self, x, batch_size, self._batch_size, split, callbacks)
         try:
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+            with training_arguments.naming_failed_steps(self._batch_size):
+                return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
         except budget.BudgetSpent:
             return self.history
-        except tf.errors.OpError as error:
-            refusal = devices.refusal_by_xla(error)
-            if refusal is not None:
-                raise refusal from None
-            if _TOO_LARGE not in error.message:
-                raise
-            raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras takes the mean of the replicas' batches, which fails where their sizes differ: one of them will do.
-        if self._distribute_strategy is not None and iterator is not None:
-            first_of = self.distribute_strategy.experimental_local_results
-            for _, _, batches in iterator:
-                data_batch = keras.tree.map_structure(lambda values: first_of(values)[0], next(batches))
-                break
-        super()._maybe_symbolic_build(data_batch=data_batch)
+        if iterator is not None and self.distribute_strategy.num_replicas_in_sync > 1:
+            # Keras takes the mean over the replicas' parts, which fails where they are of different sizes.
+            data_batch, iterator = replica_parts.first_of(self.distribute_strategy, iterator), None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        # Keras calls the model on a batch as it comes, to build the metrics: one view of each example will do.
-        if self._views > 1 and data_batch is not None:
-            x, *rest = data_batch
-            ranks = [sum(len(t.shape) for t in tensors) for tensors in (keras.tree.flatten(x), self.inputs)]
-            if ranks[0] > ranks[1]:
-                data_batch = (keras.tree.map_structure(lambda t: t[:, 0], x), *rest)
+        # Keras calls the model on a batch as it comes, to build the metrics.
+        if data_batch is not None:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
+            batch_shapes.check(x, y, sample_weight)
+            self._checked_targets(y, sample_weight)
+            data_batch = (batch_shapes.one_view(x, self.inputs, self._views), y, sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def make_train_function(self, force=False):
-        """Keras' train function, after `prepare`."""
+        """Keras' train function, after `prepare`; it splits a batch that is not distributed between the replicas."""
+        overrides.check(self, PrivateModel, self.optimizer)
+        training_arguments.check_one_host(self.distribute_strategy)
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
         self.prepare()
-        return super().make_train_function(force=force or not fits)
+        before = self.train_function
+        super().make_train_function(force=force or not fits)
+        if self.train_function is not before:
+            self.train_function = replica_parts.splitting(self, self.train_function)
+
+    def make_test_function(self, force=False):
+        """Keras' test function; it splits a batch that is not distributed between the replicas."""
+        before = self.test_function
+        super().make_test_function(force=force)
+        if self.test_function is not before:
+            self.test_function = replica_parts.splitting(self, self.test_function)
 
     def train_step(self, data):
         """One logical batch on this replica: its microbatches, then `finish`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, y = arguments.dense("x", x), arguments.dense("y", y)
+        batch_shapes.check(x, y, sample_weight)
         if self._batch_size is not None and not self._any_size:
-            with tf.control_dependencies([self._check_batch(tf.nest.flatten(x)[0])]):
+            within = training_arguments.batch_within(tf.nest.flatten(x)[0], self._batch_size)
+            with tf.control_dependencies([within]):
                 x = tf.nest.map_structure(tf.identity, x)
         size = tf.shape(tf.nest.flatten(x)[0])[0]
         losses, predictions = self._accumulate_all(x, y, sample_weight, size)
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
-        penalties = [tf.cast(penalty, losses.dtype) for penalty in self._weight_penalties()]
+        penalties = [tf.cast(penalty, losses.dtype) for penalty in weight_penalties.of(self.trainable_weights)]
         self._loss_tracker.update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
+        if self._matched_loss.saw_masks:
+            one_view = batch_shapes.one_view(x, self.inputs, self._views)
+            predictions = prediction_masks.attached(self, one_view, predictions)
+            sample_weight = prediction_masks.beside(sample_weight)
         with tf.control_dependencies(tf.nest.flatten(x)):
             # Where the data have ended there is no step, and the optimizer must not count one.
             self.finish()
@@ -373,9 +371,6 @@ class PrivateModel(keras.Model):
             # It keeps the means that Keras reports of each output's own loss.
             self.compute_loss(x, y, predictions, sample_weight)
         return self.compute_metrics(x, y, predictions, sample_weight=sample_weight)
-
-    def _weight_penalties(self):
-        return [weight.regularizer(weight.value) for weight in self.trainable_weights if weight.regularizer is not None]
 
     def _accumulate_all(self, x, y, sample_weight, size):
         """Losses and predictions of a batch of examples, in microbatches."""
@@ -394,20 +389,12 @@ class PrivateModel(keras.Model):
             self._microbatch_size or whole,
         )
 
-    def _check_batch(self, x):
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        limit = -(-self._batch_size // replicas)
-        if x.shape[0] is not None and x.shape[0] > limit:
-            raise ValueError(
-                f"{_TOO_LARGE}: {self._batch_size}. Received: {x.shape[0]} examples on each of {replicas} replicas"
-            )
-        return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, _TOO_LARGE)
-
     def get_compile_config(self):
         """Keras' compile arguments and our own."""
         config = super().get_compile_config()
         if config:
             config.update(
+                loss=saved_losses.serialized(self._matched_loss.given),
                 microbatch_size=self._microbatch_size,
                 batch_size=self._batch_size,
                 engine=self._engine,
@@ -421,12 +408,3 @@ class PrivateModel(keras.Model):
         """Compiles a loaded or cloned model as the saved one was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-
-def _check_size(name, value):
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"`{name}` must be a positive integer or None. Received: {name}={value!r}")
-
-
-def _squared_norm(tensors):
-    return tf.add_n([tf.cast(tf.reduce_sum(tf.square(tensor)), tf.float32) for tensor in tensors])

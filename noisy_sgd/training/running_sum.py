@@ -44,6 +44,11 @@ class RunningSum:
             accumulator.assign(zeros[_key(accumulator)])
 
 
+def squared_norm(tensors) -> tf.Tensor:
+    """The squared L2 norm of all tensors together, in single precision."""
+    return tf.add_n([tf.cast(tf.reduce_sum(tf.square(tensor)), tf.float32) for tensor in tensors])
+
+
 def _key(accumulator):
     return tuple(accumulator.shape), accumulator.dtype
 

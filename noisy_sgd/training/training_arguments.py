@@ -1,7 +1,7 @@
 """What the arguments of `PrivateModel.compile` and `fit` may be, and what is remarked on although it is allowed.
 
-    batch_size = training_arguments.divisor(optimizer, None)            # DPSGD's own
-    training_arguments.check_batch_size(17, configured=16)              # ValueError: `batch_size` must be at most ...
+batch_size = training_arguments.divisor(optimizer, None)            # DPSGD's own
+training_arguments.check_batch_size(17, configured=16)              # ValueError: `batch_size` must be at most ...
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import math
 import keras
 import tensorflow as tf
 
+from noisy_sgd.gradients import devices
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import budget, distribution, remarks
 
@@ -102,22 +103,23 @@ def batch_within(x: tf.Tensor, configured: int) -> tf.Operation | None:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     limit = -(-configured // replicas)
     if x.shape[0] is not None and x.shape[0] > limit:
-        raise ValueError(
-            f"{_TOO_LARGE}: {configured}. Received: {x.shape[0]} examples on each of {replicas} replicas"
-        )
+        raise ValueError(f"{_TOO_LARGE}: {configured}. Received: {x.shape[0]} examples on each of {replicas} replicas")
     return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, _TOO_LARGE)
 
 
 @contextlib.contextmanager
-def naming_larger_batches(configured: int | None):
-    """Makes of `batch_within`'s error in the middle of a step the one that is raised before.
+def naming_failed_steps(configured: int | None):
+    """Makes sentences of what TensorFlow raises in the middle of a step: `batch_within`'s, and what XLA cannot compile.
 
     Raises:
         ValueError: where the block failed so.
     """
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
+        refusal = devices.refusal_by_xla(error)
+        if refusal is not None:
+            raise refusal from None
         if _TOO_LARGE not in error.message:
             raise
         raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None

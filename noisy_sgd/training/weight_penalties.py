@@ -1,0 +1,33 @@
+"""Weight regularization, which does not depend on the data: added to the clipped sum after it is clipped.
+
+values = weight_penalties.added(values, model.trainable_weights, scale=batch_size / replicas)
+"""
+
+import keras
+import tensorflow as tf
+
+
+def of(weights) -> list[tf.Tensor]:
+    """The penalty of each regularized weight, a scalar."""
+    return [weight.regularizer(weight.value) for weight in weights if weight.regularizer is not None]
+
+
+def added(values: list[tf.Tensor], weights: list[keras.Variable], scale: tf.Tensor) -> list[tf.Tensor]:
+    """The sums plus `scale` times the gradients of the penalties.
+
+    Args:
+        values: one tensor for each weight.
+        weights: the trainable weights.
+        scale: a scalar.
+    """
+    regularized = [weight for weight in weights if weight.regularizer is not None]
+    if not regularized:
+        return values
+    with tf.GradientTape() as tape:
+        penalty = tf.add_n([tf.cast(each, tf.float32) for each in of(regularized)])
+    gradients = tape.gradient(penalty, [weight.value for weight in regularized])
+    by_path = dict(zip([weight.path for weight in regularized], gradients, strict=True))
+    return [
+        value + tf.cast(scale, value.dtype) * by_path[weight.path] if weight.path in by_path else value
+        for value, weight in zip(values, weights, strict=True)
+    ]
