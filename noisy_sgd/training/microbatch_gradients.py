@@ -1,6 +1,8 @@
 """The sum of a microbatch's gradients as its optimizer needs it: clipped ones for DP-SGD.
 
-seen, values, unclipped = microbatch_gradients.summed(model, loss_fn, x, (y,), mask=None, engine="auto", views=1)
+    seen, values, unclipped = microbatch_gradients.summed(model, loss_fn, x, (y,), mask=None, engine="auto", views=1)
+
+Covered by tests/training/private_model_test.py.
 """
 
 from typing import Any, NamedTuple

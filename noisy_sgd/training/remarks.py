@@ -1,6 +1,8 @@
 """Remarks that are no errors: each is logged once per model, through absl.
 
-remarks.once(model, "private", "PrivateModel %r trains without privacy", model.name)
+    remarks.once(model, "private", "PrivateModel %r trains without privacy", model.name)
+
+Covered by tests/training/training_arguments_test.py.
 """
 
 import weakref

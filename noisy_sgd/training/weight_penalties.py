@@ -1,6 +1,8 @@
 """Weight regularization, which does not depend on the data: added to the clipped sum after it is clipped.
 
-values = weight_penalties.added(values, model.trainable_weights, scale=batch_size / replicas)
+    values = weight_penalties.added(values, model.trainable_weights, scale=batch_size / replicas)
+
+Covered by tests/training/private_model_test.py.
 """
 
 import keras
