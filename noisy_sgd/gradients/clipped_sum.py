@@ -5,13 +5,24 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
+import contextlib
 import weakref
 
 import keras
 import tensorflow as tf
 from absl import logging
 
-from noisy_sgd.gradients import arguments, book_keeping, clipping, independence, layer_rules, validation, vectorized
+from noisy_sgd.gradients import (
+    arguments,
+    book_keeping,
+    clipping,
+    independence,
+    layer_rules,
+    placement,
+    recording,
+    validation,
+    vectorized,
+)
 
 _FELL_BACK: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
@@ -60,6 +71,24 @@ def engine_named(engine: str):
     if not isinstance(engine, str) or engine not in ENGINES:
         raise ValueError(f"`engine` must be one of {list(ENGINES)}. Received: engine={engine!r}")
     return ENGINES[engine]
+
+
+def try_model(model: keras.Model, engine: str) -> None:
+    """Tries a functional model on synthetic inputs before its step is traced.
+
+    The step would try it as well, but what a trial frees while the step is traced lies between what stays in memory.
+
+    Args:
+        model: a functional Keras model.
+        engine: one of `ENGINES`.
+
+    Raises:
+        ValueError: for a model that mixes examples.
+    """
+    independence.check(model, model.input)
+    if engine != "vectorized":
+        with contextlib.suppress(layer_rules.NoRuleError):
+            placement.check(model, recording.layers_with_weights(model), model.input)
 
 
 def clipped_gradient_sum(

@@ -1,6 +1,6 @@
 """Answers the argument names of other DP-SGD libraries with ours: Opacus, tensorflow-privacy, jax_privacy and Optax.
 
-    foreign_arguments.refuse({"max_grad_norm": 1.0})    # ValueError: ... use `l2_norm_clip` of noisy_sgd.DPSGD ...
+foreign_arguments.refuse({"max_grad_norm": 1.0})    # ValueError: ... use `l2_norm_clip` of noisy_sgd.DPSGD ...
 """
 
 _CLIP = "use `l2_norm_clip` of noisy_sgd.DPSGD, the bound on the norm of each example's gradient"

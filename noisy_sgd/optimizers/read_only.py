@@ -1,10 +1,10 @@
 """A property that says, where somebody sets it, why that is refused and what to do.
 
-    class DPSGD:
-        @read_only.attribute
-        def noise_multiplier(self): return self._noise_multiplier
+class DPSGD:
+    @read_only.attribute
+    def noise_multiplier(self): return self._noise_multiplier
 
-    optimizer.noise_multiplier = 2.0    # AttributeError: ... make a new DPSGD ...
+optimizer.noise_multiplier = 2.0    # AttributeError: ... make a new DPSGD ...
 """
 
 from collections.abc import Callable

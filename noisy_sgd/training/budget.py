@@ -285,11 +285,11 @@ def last_step(callbacks: Sequence[keras.callbacks.Callback], num_steps: int) -> 
     return min([num_steps, *(callback.last_step for callback in callbacks if isinstance(callback, PrivacyBudget))])
 
 
-def observe(callbacks: Sequence[keras.callbacks.Callback], x, steps_per_epoch: int | None) -> bool:
+def observe(callbacks, x, steps_per_epoch: int | None) -> bool:
     """Tells every `PrivacyBudget` among the callbacks what `fit` trains on.
 
     Args:
-        callbacks: of `fit`.
+        callbacks: of `fit`: a list, a `keras.callbacks.CallbackList`, or None.
         x: its data.
         steps_per_epoch: as given to `fit`.
 
@@ -300,7 +300,8 @@ def observe(callbacks: Sequence[keras.callbacks.Callback], x, steps_per_epoch: i
         ValueError: for a budget that claims Poisson sampling of batches that Keras makes from arrays.
     """
     data = participation.Data.of(x, steps_per_epoch)
-    budgets = [callback for callback in callbacks if isinstance(callback, PrivacyBudget)]
+    listed = getattr(callbacks, "callbacks", callbacks) or ()
+    budgets = [callback for callback in listed if isinstance(callback, PrivacyBudget)]
     for budget in budgets:
         if data.one_pass and budget.sampling == "poisson":
             raise ValueError(

@@ -9,7 +9,6 @@
 same two methods.
 """
 
-import contextlib
 import inspect
 
 import keras
@@ -20,9 +19,6 @@ from noisy_sgd.gradients import (
     clipped_sum,
     clipping,
     independence,
-    layer_rules,
-    placement,
-    recording,
     validation,
 )
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
@@ -73,7 +69,7 @@ class PrivateModel(keras.Model):
     def from_model(cls, model: keras.Model) -> "PrivateModel":
         """A private model of the same layers, and so of the same weights, as a functional or Sequential model.
 
-        Training either changes the other. `compile` it: nothing else of the model is taken over.
+        Training one of them trains the other. Nothing of the model's own `compile` is taken over.
 
         Args:
             model: a functional or Sequential `keras.Model` that knows the shape of its inputs.
@@ -138,11 +134,7 @@ class PrivateModel(keras.Model):
         matched_loss.matched(None, self.output)
         validation.check_model(self)
         if isinstance(optimizer, dp_sgd.DPSGD):
-            independence.check(self, self.input)
-            if engine != "vectorized":
-                # Here and not while the step is traced, where what it frees would lie between what stays.
-                with contextlib.suppress(layer_rules.NoRuleError):
-                    placement.check(self, recording.layers_with_weights(self), self.input)
+            clipped_sum.try_model(self, engine)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -297,11 +289,9 @@ class PrivateModel(keras.Model):
         if batch_size is None and participation.is_arrays(x):
             batch_size = self._batch_size
         given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
-        poisson = False
         if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-            given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
             callbacks = budget.first(keras.tree.flatten(callbacks))
-            poisson = budget.observe(callbacks, x, given.arguments.get("steps_per_epoch"))
+        poisson = budget.observe(callbacks, x, given.arguments.get("steps_per_epoch"))
         if poisson != self._any_size:
             # Whether a batch may be larger than the nominal size is decided while the step is traced.
             self._any_size, self.train_function = poisson, None

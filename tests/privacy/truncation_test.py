@@ -81,9 +81,7 @@ class BruteForceTest(parameterized.TestCase):
     def test_epsilon_of_a_small_capacity_holds(self):
         batch_size, num_examples, delta = 1, 8, 0.1
         for capacity in (3, 4, 8):
-            epsilon = privacy.epsilon(
-                0.5, batch_size, num_examples, 1, delta, sampling="poisson", capacity=capacity
-            )
+            epsilon = privacy.epsilon(0.5, batch_size, num_examples, 1, delta, sampling="poisson", capacity=capacity)
             self.assertLess(epsilon, 2.0)
             self.assertLessEqual(largest_delta(batch_size, num_examples, capacity, 0.5, epsilon), delta)
 

@@ -12,7 +12,7 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.training import distribution
+from noisy_sgd.training import cluster, distribution
 
 
 def setUpModule():
@@ -88,8 +88,8 @@ class DistributionTest(parameterized.TestCase):
             message = f"port that it can listen on: Address already in use. Received: 'localhost:{port}' for worker 0"
             self._assert_cluster_refused([f"localhost:{port}", "localhost:2222"], message)
 
-    @mock.patch.object(distribution, "_SECONDS_TO_RESOLVE", 0.2)
-    @mock.patch.object(distribution, "SECONDS_TO_MEET", 0.3)
+    @mock.patch.object(cluster, "_SECONDS_TO_RESOLVE", 0.2)
+    @mock.patch.object(cluster, "SECONDS_TO_MEET", 0.3)
     def test_workers_that_do_not_come_are_named(self):
         own, other = (f"localhost:{_free_port()}" for _ in range(2))
         message = f"must name hosts that are known, unlike worker 1 at {'x' * 64}:1;"
@@ -103,10 +103,10 @@ class DistributionTest(parameterized.TestCase):
         addresses = [f"localhost:{_free_port()}" for _ in range(3)]
         said = []
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            first = pool.submit(distribution._meet, addresses, 2, said.append)
+            first = pool.submit(cluster.meet, addresses, 2, said.append)
             time.sleep(0.3)
             self.assertFalse(first.done())
-            others = [pool.submit(distribution._meet, addresses, index, said.append) for index in range(2)]
+            others = [pool.submit(cluster.meet, addresses, index, said.append) for index in range(2)]
             listening = concurrent.futures.wait([first, *others], timeout=5).done
             # Who met first has left its port, where TensorFlow's server then listens.
             servers = [
