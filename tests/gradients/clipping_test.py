@@ -105,6 +105,7 @@ class TensorBoundTest(absltest.TestCase):
             return clipping.flat(bound)(norms) * norms
 
         np.testing.assert_array_equal(clipped(tf.constant(2.0)), [0.5, 2.0])
+        np.testing.assert_array_equal(clipped(tf.constant(0.25)), [0.25, 0.25])
         for wrong in (-1.0, 0.0, np.nan):
             np.testing.assert_array_equal(clipped(tf.constant(wrong)), [0.0, 0.0])
 
@@ -118,6 +119,30 @@ class TensorBoundTest(absltest.TestCase):
 
     def test_bounds_are_exact_in_float64(self):
         np.testing.assert_allclose(clipping.flat(0.3)(tf.constant([1.0], tf.float64)), [0.3], rtol=1e-15)
+
+
+class NormsAndFactorsTest(parameterized.TestCase):
+    SQUARES = ([9.0, 0.09, 1.0], [16.0, 0.16, 0.0], [0.0, 0.0, 3.0])
+
+    @parameterized.parameters(None, ([True, True, True],), ([True, False, True],))
+    def test_one_factor_for_all_parts(self, present):
+        squares = [tf.constant(part) for part in self.SQUARES]
+        mask = None if present is None else tf.constant(present)
+        norms, factors = clipping.norms_and_factors(clipping.flat(1.0), squares, [0, 1, 1], 2, mask)
+        np.testing.assert_allclose(norms, [5.0, 0.5, 2.0], rtol=1e-6)
+        self.assertLen(factors, 3)
+        for factor in factors:
+            np.testing.assert_allclose(factor, [0.2, 1.0 if present is None or present[1] else 0.0, 0.5], rtol=1e-6)
+
+    @parameterized.parameters(None, ([True, False, True],))
+    def test_a_factor_for_each_layer(self, present):
+        squares = [tf.constant(part) for part in self.SQUARES]
+        clip, mask = clipping.per_layer(1.0, [0.6, 0.8]), None if present is None else tf.constant(present)
+        norms, factors = clipping.norms_and_factors(clip, squares, [0, 1, 1], 2, mask)
+        np.testing.assert_allclose(norms, [5.0, 0.5, 2.0], rtol=1e-6)
+        shown = 1.0 if present is None else 0.0
+        expected = [[0.2, shown, 0.6], [0.2, shown, 0.8 / 3**0.5], [0.2, shown, 0.8 / 3**0.5]]
+        np.testing.assert_allclose(tf.stack(factors), expected, rtol=1e-6)
 
 
 class CountUnclippedTest(absltest.TestCase):

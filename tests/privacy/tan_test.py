@@ -16,13 +16,16 @@ class TanTest(parameterized.TestCase):
         self.assertAlmostEqual(privacy.tan.epsilon_tan(size, 8e-7), 8.22, delta=0.005)
         self.assertAlmostEqual(tan.eta(2.5, 16384, 1281167, 1), 3.617e-3, places=6)
 
-    @parameterized.parameters(128, 16384, 32768)
+    @parameterized.parameters(1, 128, 16384, 32768)
     def test_constant_effective_noise_keeps_eta(self, batch_size):
         noise_multiplier = tan.scale_to_batch(2.5, 16384, batch_size)
         self.assertAlmostEqual(noise_multiplier / batch_size, 2.5 / 16384, delta=1e-15)
         np.testing.assert_allclose(
             tan.eta(noise_multiplier, batch_size, 1281167, 72000), tan.eta(2.5, 16384, 1281167, 72000)
         )
+
+    def test_little_noise_scales_too(self):
+        self.assertEqual([tan.scale_to_batch(noise, 64, 128) for noise in (0.0, 0.25)], [0.0, 0.5])
 
     def test_twice_the_rate_for_a_quarter_of_the_steps_keeps_eta(self):
         np.testing.assert_allclose(tan.eta(2.5, 32768, 1281167, 18000), tan.eta(2.5, 16384, 1281167, 72000))

@@ -190,7 +190,7 @@ class Site:
         found = []
         for tensor, channels in ((self.x, self.inputs_a_block), (z, self.outputs_a_block)):
             by_block = tf.reshape(tensor, [-1, *tensor.shape[1:-1], self.blocks, channels])
-            found.append(rounding.added(tf.square(by_block)))
+            found.append(rounding.added(tf.square(by_block), self.setting))
         found[0] = windows.sums(found[0], self.geometry, self.setting.device)
         return [tf.reshape(squares, [-1, self.positions, self.blocks]) for squares in found]
 

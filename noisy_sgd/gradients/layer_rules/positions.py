@@ -116,7 +116,7 @@ def from_both(weight, a, b, arrange, squared_norms, apart=None) -> contributions
 def gram_norms(a, b, setting):
     """Squared norms from inner products between positions, and the examples apart."""
     inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
-    squares = tuple(rounding.added(tf.square(one)) for one in (a, b))
+    squares = tuple(rounding.added(tf.square(one), setting) for one in (a, b))
     found = rounding.squares_of_products(inputs, gradients, squares, setting)
     return rounding.settled(*found, _exactly(a, b), setting)
 

@@ -190,8 +190,10 @@ def squares_of_products(
     return running[:, -1], sizes
 
 
-def added(values: tf.Tensor) -> tf.Tensor:
-    """The sum over the last axis, in parts: fewer additions follow one another, and XLA makes them so on a CPU."""
+def added(values: tf.Tensor, setting: contributions.Setting) -> tf.Tensor:
+    """The sum over the last axis; where XLA would add one by one, in parts, so that fewer additions follow another."""
+    if setting.device == "cpu":
+        return tf.reduce_sum(values, axis=-1)
     return tf.add_n(tf.unstack(_in_parts(values), axis=-1))
 
 
