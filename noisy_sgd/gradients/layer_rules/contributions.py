@@ -18,7 +18,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import devices
+from noisy_sgd.gradients.layer_rules import devices
 
 # Rates behind the estimates, in seconds: of one large and of many small matrix products, and of passing over memory.
 # Those of the CPU are measured on two cores of a 2023 server with oneDNN; of an accelerator only the usual ratio of
