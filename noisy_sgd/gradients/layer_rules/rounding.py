@@ -10,7 +10,7 @@ output gradients of both signs, both lose digits, and not the same ones:
                                                              side where the terms are alike
 
     squares, apart = rounding.settled(squares, sizes, exactly, setting)
-    total = rounding.with_those_apart(total, factors, apart, form)
+    totals = rounding.with_those_apart(totals, factors, apart, form)
 
 A CPU forms the gradients of such examples one by one: norm and sum come from the same numbers, and what they add to the
 sum is as long as their factor says. An accelerator, where no loop over examples may be, adds to the norm the most that
@@ -56,10 +56,10 @@ class Sizes:
 
     Attributes:
         terms: the sum of the absolute values of what the squared norm was added up from.
-        units: the error of those terms that goes to one side, in eps of each. Defaults to 0.
         lengths: sum_t |a_t| |b_t|.
         running: the mean over t of |P_t|; at most `lengths` / 4 where g is short. None where it is not known.
         positions: T; None where the trace does not know it.
+        units: the error of the terms that goes to one side, in eps of each. Defaults to 0.
     """
 
     terms: tf.Tensor
