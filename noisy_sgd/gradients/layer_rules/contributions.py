@@ -18,8 +18,6 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import devices
-
 # Rates behind the estimates, in seconds: of one large and of many small matrix products, and of passing over memory.
 # Those of the CPU are measured on two cores of a 2023 server with oneDNN; of an accelerator only the usual ratio of
 # arithmetic to memory is known. Only ratios within one device kind matter.
@@ -29,8 +27,10 @@ SECONDS_PER_BYTE = {"cpu": 1e-10, "accelerator": 4e-13}
 
 # What per-example gradients, all together, may take beyond the inputs and output gradients that they replace.
 SPARE_BYTES = 8 * 2**20
-# On a CPU, XLA adds squares one by one, and the sum of millions of equal ones is wrong by 1e-4: no more than this many.
-ADDED_ONE_BY_ONE = 4096
+# On a CPU, XLA adds squares one by one, and the sum of millions of equal ones is wrong by 1e-4. More than this many are
+# added in parts.
+ADDED_ONE_BY_ONE = 2**19
+LARGEST_PART = 4096
 # Less memory than this is no reason to take a slower route.
 NEGLIGIBLE_BYTES = 16 * 2**20
 # A route that is slower by no more than this share is as good: the estimates know no better, and memory decides.
@@ -150,9 +150,9 @@ def row_squares(rows: tf.Tensor) -> tf.Tensor:
     """[n, size] -> the squared norm of each row."""
     squares = tf.square(rows)
     size = squares.shape[1]
-    if devices.in_xla() and size is not None and size > ADDED_ONE_BY_ONE:
-        squares = tf.pad(squares, [[0, 0], [0, -size % ADDED_ONE_BY_ONE]])
-        parts = tf.reduce_sum(tf.reshape(squares, [-1, squares.shape[1] // ADDED_ONE_BY_ONE, ADDED_ONE_BY_ONE]), axis=2)
+    if size is not None and size > ADDED_ONE_BY_ONE:
+        part = next(part for part in range(LARGEST_PART, 0, -1) if size % part == 0)
+        parts = tf.reduce_sum(tf.reshape(squares, [-1, size // part, part]), axis=2)
         # XLA would make one sum of two, but for what comes between.
         squares = tf.maximum(parts, tf.zeros([], parts.dtype))
     return tf.reduce_sum(squares, axis=1)
