@@ -18,8 +18,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipping, layer_rules, placement, recording, vectorized
-from noisy_sgd.gradients.layer_rules import devices
+from noisy_sgd.gradients import clipping, devices, layer_rules, placement, recording, vectorized
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:

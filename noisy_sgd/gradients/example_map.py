@@ -26,7 +26,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from noisy_sgd.gradients.layer_rules import devices
+from noisy_sgd.gradients import devices
 
 _BATCHED_PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 _WARNED: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()

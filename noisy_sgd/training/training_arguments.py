@@ -10,7 +10,7 @@ import math
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import devices
+from noisy_sgd.gradients import devices
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import budget, distribution, remarks
 
