@@ -2,7 +2,7 @@
 
 What a loss computes from several examples may show for some of them only: for those of one class, for predictions near
 each other, where a target is missing. So a pool has examples of the same and of different targets, and there is a pool
-of each kind.
+of each kind. The tests of `loss_trial` cover it.
 
     shapes = loss_examples.shapes_to_try(y, predictions)[0]
     for pool in loss_examples.pools(y, predictions, shapes):
@@ -22,6 +22,8 @@ CLASSES = np.array([0, 0, 1, 1, 1, 2, 0, 2, 1, 3, 4, 5, 6, 7, 0, 3])
 # Sizes of targets' and of predictions' axes whose size is not known, in the order to try; no number of examples that a
 # loss is tried on, with which they would be confused.
 SIZES = ((5, 5), (12, 12), (5, 20), (20, 5), (5, 10), (10, 5), (40, 40), (1, 1), (1, 5), (5, 1), (65, 65), (257, 257))
+# What stands for a missing number, another in each class.
+MISSING = (-9.0, -1.0, -99.0, -999.0, -100.0, -9999.0)
 # Of one pool, as far as more than four examples go; and of all.
 _ENTRIES = 100_000
 _ALL_ENTRIES = 40_000_000
@@ -39,7 +41,7 @@ class _Kind:
 
 KINDS = (
     _Kind(name="normals", predictions="normals", targets="normals", integers="classes"),
-    _Kind(name="missing targets (-1)", predictions="normals", targets="missing -1", integers="missing -1"),
+    _Kind(name="missing targets (-1)", predictions="normals", targets="missing numbers", integers="missing -1"),
     _Kind(name="missing targets (NaN or -100)", predictions="normals", targets="missing nan", integers="missing -100"),
     _Kind(name="unit vectors", predictions="unit vectors", targets="classes", integers="classes"),
     _Kind(name="probabilities", predictions="fractions", targets="fractions", integers="zeros and ones"),
@@ -193,11 +195,16 @@ def _drawn(name, shape, classes_of, classes, one_hot, rng):
         return np.zeros(shape, int) if name == "one class" else _labels(shape, classes, rng)
     if name == "from one on":
         return 1 + _labels(shape, max(classes - 1, 1), rng)
-    marker = float(name.split()[1])
-    entries = _labels(shape, classes, rng).astype(float) if np.isfinite(marker) else 3 * numbers
+    if name == "missing numbers":
+        marker = np.resize(MISSING, shape[0]).reshape([-1, *[1] * (len(shape) - 1)])
+    else:
+        marker = float(name.split()[1])
+    entries = 3 * numbers if np.any(np.isnan(marker)) else _labels(shape, classes, rng).astype(float)
     missing = rng.uniform(size=shape) < 0.3
-    # Of one entry an example, every other.
-    missing[1::2] |= _is_single(shape)
+    # Of the first class none is missing; of each other at least one, where there is but one that of every other class.
+    missing[0] = False
+    first = missing.reshape([shape[0], -1])[1:, 0]
+    first[:] = np.arange(1, shape[0]) % 2 if _is_single(shape) else True
     return np.where(missing, marker, entries)
 
 

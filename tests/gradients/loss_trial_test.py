@@ -166,6 +166,15 @@ OF_NUMBERS = {
         tf.reduce_sum(tf.where(tf.math.is_nan(y), 0.0, tf.square(tf.where(tf.math.is_nan(y), 0.0, y) - p)), -1)
         / (1.0 + tf.reduce_mean(tf.cast(~tf.math.is_nan(y), tf.float32)))
     ),
+    "a number for missing targets": lambda y, p: (
+        tf.reduce_sum(tf.where(y == -9999.0, 0.0, tf.square(y - p)), -1)
+        / tf.reduce_mean(tf.cast(y != -9999.0, tf.float32))
+    ),
+    "positives of the batch": lambda y, p: (
+        tf.reduce_sum(tf.nn.softplus(-y * p), -1) / (1.0 + tf.reduce_sum(tf.cast(y > 0.5, tf.float32)))
+    ),
+    "repelled when near": lambda y, p: tf.reduce_sum(tf.nn.relu(0.1 - distances(p)), axis=1) + error(y, y),
+    "quantiles": lambda y, p: tf.reduce_mean(tf.square(tf.sort(p, axis=0) - tf.sort(y, axis=0)), -1),
     "hinge of Keras": losses.hinge,
     "of pixels if large": lambda y, p: error(tf.cond(tf.reduce_max(p) > 1.0, lambda: y / 255.0, lambda: y), p),
     "another example's": lambda y, p: error(y, tf.roll(p, 1, axis=0)),
