@@ -318,7 +318,7 @@ class ReproduceTest(BinaryTest):
         theory_run = records.create(self.root / "theory" / "run", {"share": 1.0}, privacy="none")
         theory_run.finish({})
         _, stderr = self._run(flags.reproduce, reproduce.main, *SWEEP, f"--run_dir={self.root}", status=2)
-        self.assertIn("`run_dir` holds another run", stderr)
+        self.assertIn("`--run_dir` holds another run", stderr)
         self.assertEqual(os.listdir(self.root), ["theory"])
 
     def test_the_quick_flagfile_is_figure_1s_protocol(self):
