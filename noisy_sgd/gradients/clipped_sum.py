@@ -73,18 +73,22 @@ def engine_named(engine: str):
     return ENGINES[engine]
 
 
-def try_model(model: keras.Model, engine: str) -> None:
-    """Tries a functional model on synthetic inputs before its step is traced.
+def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
+    """Refuses what cannot be trained, and tries a model on synthetic inputs before its step is traced.
 
     The step would try it as well, but what a trial frees while the step is traced lies between what stays in memory.
 
     Args:
         model: a functional Keras model.
         engine: one of `ENGINES`.
+        clipped: whether its gradients are to be clipped per example; others are not tried.
 
     Raises:
-        ValueError: for a model that mixes examples.
+        ValueError: for a model that `validation` refuses, or one that is to be clipped and mixes examples.
     """
+    validation.check_model(model)
+    if not clipped:
+        return
     independence.check(model, model.input)
     if engine != "vectorized":
         with contextlib.suppress(layer_rules.NoRuleError):

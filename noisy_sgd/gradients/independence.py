@@ -28,7 +28,7 @@ _MORE = (1, 2, 1)
 def check(model: keras.Model, inputs) -> None:
     """Refuses a model in which one example's outputs depend on another example, or that keeps something of its inputs.
 
-    Tries every model once for inputs of each structure, type and number of axes.
+    Tries every model once for inputs of each structure, type and number of axes, and each choice of trainable layers.
 
     Args:
         model: a Keras model; one that is not built yet is built.
@@ -39,7 +39,8 @@ def check(model: keras.Model, inputs) -> None:
             training=True; or if the model fails on made-up inputs.
     """
     tried = _TRIED.setdefault(model, set())
-    signature = _signature(inputs, lambda shape: shape.rank)
+    trainable = tuple(layer.trainable for layer in model._flatten_layers())
+    signature = (trainable, _signature(inputs, lambda shape: shape.rank))
     if signature in tried:
         return
     problem = made_up.of_model(model, inputs, lambda examples: _problem(model, examples))

@@ -19,7 +19,6 @@ from noisy_sgd.gradients import (
     clipped_sum,
     clipping,
     independence,
-    validation,
 )
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import (
@@ -132,9 +131,7 @@ class PrivateModel(keras.Model):
         clipped_sum.engine_named(engine)
         matched_loss = per_example_loss.from_keras(loss, loss_weights, self.output_names)
         matched_loss.matched(None, self.output)
-        validation.check_model(self)
-        if isinstance(optimizer, dp_sgd.DPSGD):
-            clipped_sum.try_model(self, engine)
+        clipped_sum.check_model(self, engine, clipped=isinstance(optimizer, dp_sgd.DPSGD))
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -166,7 +163,7 @@ class PrivateModel(keras.Model):
                 need the same. Defaults to a new one from the operating system.
         """
         # What is trainable decides how it runs.
-        validation.check_model(self)
+        clipped_sum.check_model(self, self._engine, clipped=isinstance(self.optimizer, dp_sgd.DPSGD))
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
             if isinstance(self.optimizer, dp_sgd.DPSGD):

@@ -213,6 +213,18 @@ class IndependenceTest(absltest.TestCase):
         model = keras.Model(inputs, keras.layers.Dense(3, dtype="mixed_bfloat16")(inputs))
         independence.check(model, model.input)
 
+    def test_a_model_is_tried_again_when_other_layers_are_trained(self):
+        class MixesWhenTrained(keras.layers.Layer):
+            def call(self, inputs):
+                return inputs - keras.ops.mean(inputs, axis=0, keepdims=True) if self.trainable else inputs
+
+        model = model_of(lambda x: MixesWhenTrained(name="mixes")(keras.layers.Dense(2)(x)))
+        model.get_layer("mixes").trainable = False
+        independence.check(model, model.input)
+        model.get_layer("mixes").trainable = True
+        with self.assertRaisesRegex(ValueError, "treat every example alone"):
+            independence.check(model, model.input)
+
     def test_variables_that_depend_on_the_inputs_are_refused_and_counters_are_not(self):
         for raw, name in ((False, "keeps/kept"), (True, "raw:0")):
             model = model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(True, raw)(x)))
