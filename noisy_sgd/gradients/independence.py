@@ -19,9 +19,10 @@ from noisy_sgd.gradients import loss_trial, made_up
 # Of each model and each loss the kinds of inputs that it was tried for.
 _TRIED: "weakref.WeakKeyDictionary[keras.Model, set]" = weakref.WeakKeyDictionary()
 _TRIED_LOSSES: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
-# Examples of a call, as `made_up.Examples.chosen` takes them. Gradients come from calls in training: those are tried on
-# more examples, of which two are the same and two become the same.
-_CALLS = ((False, (0, 1)), (True, (0, 1, 2, 0, made_up.COUNT + 1)))
+# Calls in training or not: the examples, as `made_up.Examples.chosen` takes them, and the places of those to move at
+# once, beside which the others must stay. Gradients come from calls in training: there two examples are the same, each
+# move makes others the same, and each example is moved.
+_CALLS = ((False, (0, 1), ((0,), (1,))), (True, (0, 1, 2, 0, made_up.COUNT + 1), ((0, 3, 4), (1, 2))))
 _MORE = (1, 2, 1)
 
 
@@ -93,12 +94,15 @@ def _problem(model, examples):
     if not model.built:
         made_up.call(model, [], examples.batch(1), training=False)
     weights = made_up.weights(model)
-    for training, chosen in _CALLS:
+    for training, chosen, moves in _CALLS:
         outputs, state = made_up.call(model, weights, examples.chosen(chosen), training)
         made_up.check_finite(outputs)
-        for place in [place for place, index in enumerate(chosen) if index not in chosen[:place]]:
-            moved = [*chosen[:place], (chosen[place] + made_up.COUNT) % (2 * made_up.COUNT), *chosen[place + 1 :]]
-            others = [other for other in range(len(chosen)) if other != place]
+        for places in moves:
+            moved = [
+                (index + made_up.COUNT) % (2 * made_up.COUNT) if place in places else index
+                for place, index in enumerate(chosen)
+            ]
+            others = [place for place in range(len(chosen)) if place not in places]
             found, after = made_up.call(model, weights, examples.chosen(moved), training)
             for before, output in zip(outputs, found, strict=True):
                 if not made_up.same(tf.gather(before, others), tf.gather(output, others), relative=True):

@@ -106,9 +106,6 @@ def _problem(loss_fn, pool, batches):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(watched)
         losses = _losses(loss_fn, y, predictions, pool.count)
-        kept = losses if losses.dtype.is_floating else tf.zeros(pool.count)
-        sloped = kept * tf.cast(slopes, kept.dtype)
-        total, of_all = tf.reduce_sum(tf.where(some, sloped, tf.zeros_like(sloped))), tf.reduce_sum(sloped)
     made_up.check_finite([losses])
     for batch in _of_at_most(pool.count, batches):
         if not _same(_losses(loss_fn, *pool.rows(batch), len(batch)), losses, batch, loss_fn, pool):
@@ -116,16 +113,23 @@ def _problem(loss_fn, pool, batches):
                 "`loss` must treat every example alone: an example's loss changes with the other examples of the "
                 "batch; take out what works over the batch axis; are targets and predictions of one shape?"
             )
-    gradients = [_rows(gradient) for gradient in tape.gradient(total, watched)]
-    if any(_reaches_others(gradient, some) for gradient in gradients if gradient is not None):
+
+    def gradients_of(slopes):
+        if not losses.dtype.is_floating:
+            return []
+        found = tape.gradient(losses, watched, output_gradients=tf.constant(slopes, losses.dtype))
+        return [_numbers(tf.convert_to_tensor(gradient)) for gradient in found if gradient is not None]
+
+    gradients = gradients_of(np.where(some, slopes, 0.0))
+    if any(_reaches_others(gradient, some) for gradient in gradients):
         return (
             "`loss` must treat every example alone: an example's loss has a gradient at another example's prediction; "
             "take out what works over the batch axis; are targets and predictions of one shape?"
         )
     # On the first pool alone, where all batches are tried: only a gradient that is the loss's own can differ.
-    together = tape.gradient(of_all, watched) if batches == _BATCHES else []
-    for alone, gradient in zip(gradients, together, strict=False):
-        if alone is not None and not made_up.same(alone[some], _rows(gradient)[some], relative=True):
+    together = gradients_of(slopes) if batches == _BATCHES else gradients
+    for alone, gradient in zip(gradients, together, strict=True):
+        if not made_up.same(alone[some], gradient[some], relative=True):
             return (
                 "`loss` must treat every example alone: the gradient of an example's loss changes with the other "
                 "examples of the batch; take out what works over the batch axis."
@@ -174,10 +178,6 @@ def _largest_difference(a, b):
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return np.inf
     return np.abs(a[finite] - b[finite]).max(initial=0.0)
-
-
-def _rows(gradient):
-    return None if gradient is None else _numbers(tf.convert_to_tensor(gradient))
 
 
 def _reaches_others(rows, some):
