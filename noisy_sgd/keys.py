@@ -9,8 +9,10 @@ Every consumer therefore derives its own 128 bits from the seed by SHA-256.
 
 import hashlib
 import os
+import typing
 
-import numpy as np
+if typing.TYPE_CHECKING:
+    import numpy as np
 
 PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data", "subset")
 
@@ -38,7 +40,7 @@ def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:
     )
 
 
-def generator(seed: int, purpose: str) -> np.random.Generator:
+def generator(seed: int, purpose: str) -> "np.random.Generator":
     """NumPy's generator of an integer seed of any sign.
 
     Args:
@@ -48,6 +50,8 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
     Returns:
         A new generator.
     """
+    import numpy as np  # Importing the package imports nothing heavy.
+
     return np.random.default_rng(seed if seed >= 0 else [half % 2**64 for half in derive(seed, purpose)])
 
 

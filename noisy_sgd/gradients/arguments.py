@@ -77,6 +77,26 @@ def dense(name: str, tensors):
     return tf.nest.map_structure(made_dense, tensors)
 
 
+def of_known_sizes(x, model: keras.Model, views: int = 1):
+    """The inputs, with the sizes that a functional model knows of its inputs where the trace does not know them.
+
+    Args:
+        x: any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        model: a Keras model.
+        views: views of an example. Defaults to 1.
+    """
+    symbolic, flat = getattr(model, "inputs", None) or (), tf.nest.flatten(x)
+    if len(symbolic) != len(flat):
+        return x
+
+    def sized(tensor, like):
+        known = tf.TensorShape([None, *([views] if views > 1 else []), *like.shape[1:]])
+        fits = hasattr(tensor, "shape") and tf.is_tensor(tensor) and known.is_compatible_with(tensor.shape)
+        return tf.ensure_shape(tensor, known) if fits and None in tensor.shape[1:] else tensor
+
+    return tf.nest.pack_sequence_as(x, [sized(*pair) for pair in zip(flat, symbolic, strict=True)])
+
+
 def check_batch(x, y, mask, views: int) -> None:
     """Refuses inputs, targets and a mask that do not fit together, as far as their sizes and values are known now.
 

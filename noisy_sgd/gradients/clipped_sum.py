@@ -135,6 +135,7 @@ def clipped_gradient_sum(
     views = arguments.views(views)
     x, y = arguments.dense("x", x), arguments.dense("y", y)
     arguments.check_batch(x, y, mask, views)
+    x = arguments.of_known_sizes(x, model, views)
     one_view = x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x)
     validation.check_model(model, one_view)
     independence.check(model, one_view)

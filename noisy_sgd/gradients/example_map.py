@@ -29,6 +29,8 @@ from absl import logging
 from noisy_sgd.gradients import devices
 
 _BATCHED_PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+# Tried for sizes that are not known.
+_SOME_SIZES = (64, 2)
 _WARNED: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
 
@@ -187,13 +189,21 @@ def _stacks_unknown_sizes(operation):
     if origin.type == "LookupTableFindV2":
         # It gives a value a key, which without the table cannot be seen.
         return False
+    return not any(_has_known_sizes(origin, size) for size in _SOME_SIZES)
+
+
+def _has_known_sizes(origin, size):
+    """Whether an operation's results have known sizes where its inputs' unknown sizes are all of the given size."""
+
+    def known(shape):
+        return shape if shape.rank is None else [size if one is None else one for one in shape]
+
     with tf.Graph().as_default() as scratch:
-        inputs = [tf.compat.v1.placeholder(t.dtype, _known(t.shape)) for t in origin.inputs]
+        inputs = [tf.compat.v1.placeholder(t.dtype, known(t.shape)) for t in origin.inputs]
         dtypes = [output.dtype for output in origin.outputs]
-        again = scratch.create_op(origin.type, inputs, dtypes, attrs=dict(origin.node_def.attr))
-    return not all(output.shape.is_fully_defined() for output in again.outputs)
-
-
-def _known(shape):
-    """The shape with some size for those that are not known."""
-    return shape if shape.rank is None else [2 if size is None else size for size in shape]
+        try:
+            again = scratch.create_op(origin.type, inputs, dtypes, attrs=dict(origin.node_def.attr))
+        except ValueError:
+            # The size does not fit: an image may be smaller than the kernel.
+            return False
+    return all(output.shape.is_fully_defined() for output in again.outputs)

@@ -11,7 +11,6 @@ trying.
 import weakref
 
 import keras
-import tensorflow as tf
 
 from noisy_sgd.gradients import made_up, recording
 
@@ -85,8 +84,7 @@ def _inferring(model, layers, inputs) -> set[int]:
         with recording.routed([(layer, None) for layer in layers], record):
             made_up.call(model, made_up.weights(model), examples.batch(2), training=True)
 
-    with tf.init_scope():
-        made_up.of_model(model, inputs, attempt)
+    made_up.of_model(model, inputs, attempt)
     return inference - training
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipped_sum, clipping, plain, validation
+from noisy_sgd.gradients import arguments, clipped_sum, clipping, plain, validation
 from noisy_sgd.optimizers import dp_sgd
 
 
@@ -47,6 +47,7 @@ def summed(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, views:
     Raises:
         ValueError: for a model that adds losses of its own.
     """
+    x = arguments.of_known_sizes(x, model, views)
     if isinstance(model.optimizer, dp_sgd.DPSGD):
         clip = model.optimizer.clip
         result = clipped_sum.engine_named(engine)(model, loss_fn, x, targets, clip=clip, mask=mask, views=views)

@@ -156,7 +156,7 @@ class PlacementTest(parameterized.TestCase):
         x, y = tf.constant(RNG.normal(size=(4, 4, 3)), tf.float32), tf.ones([4])
         with self.assertRaisesRegex(layer_rules.NoRuleError, f"'scaled' \\(Scaled\\): {reason}"):
             book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
-        with self.assertLogs(clipped_sum.__name__, "WARNING") as logs:
+        with self.assertLogs("absl", "WARNING") as logs:
             found = clipped_sum.clipped_gradient_sum(model, squared, x, y, l2_norm_clip=0.1)
         self.assertRegex(logs.output[0], f"'scaled'.*{reason}")
         expected = clipped_sum.clipped_gradient_sum(model, squared, x, y, l2_norm_clip=0.1, engine="vectorized")

@@ -25,10 +25,11 @@ def dense_forward(tape, layer, inputs, training=None):
 
 
 def dense_gradients(layer, calls, setting):
-    gradient = _positions([call.tap_gradients[0] for call in calls], setting)
+    taken, given = layer.kernel.shape
+    gradient = _positions([call.tap_gradients[0] for call in calls], given, setting)
     groups = []
     if layer.kernel.trainable:
-        inputs = _positions([call.saved for call in calls], setting)
+        inputs = _positions([call.saved for call in calls], taken, setting)
         groups.append(positions.routes(layer.kernel, inputs, gradient, setting, lambda sums: sums[0]))
     if layer.bias is not None and layer.bias.trainable:
         per_example = gradient[:, 0] if gradient.shape[1] == 1 else tf.reduce_sum(gradient, axis=1)
@@ -129,13 +130,13 @@ def _size(tensor, axis):
     return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]
 
 
-def _positions(tensors, setting):
+def _positions(tensors, channels, setting):
     """[units * views, ..., channels] of every call -> [units, positions of all views and calls, channels]."""
     parts = []
     for tensor in tensors:
         tensor = setting.cast(tensor)
         count = setting.views * math.prod(_size(tensor, axis) for axis in range(1, tensor.shape.rank - 1))
-        parts.append(tf.reshape(tensor, [_size(tensor, 0) // setting.views, count, tensor.shape[-1]]))
+        parts.append(tf.reshape(tensor, [_size(tensor, 0) // setting.views, count, channels]))
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 
