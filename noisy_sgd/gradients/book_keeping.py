@@ -19,6 +19,7 @@ import math
 import tensorflow as tf
 
 from noisy_sgd.gradients import clipping, devices, layer_rules, placement, recording, vectorized
+from noisy_sgd.gradients.layer_rules import rounding
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
@@ -261,11 +262,13 @@ def _sums(groups, factors, finite, setting):
         tensors = tf.cond(tf.reduce_all(finite), lambda: tensors, cut)
     else:
         tensors = cut()
-    sums = {}
-    for group, factor, own in zip(groups, factors, tensors, strict=True):
-        for weight, value in zip(group.weights, group.sums(factor, own), strict=True):
-            sums[id(weight)] = value
-    return sums
+    with rounding.in_one_loop() as whole:
+        sums = {
+            id(weight): value
+            for group, factor, own in zip(groups, factors, tensors, strict=True)
+            for weight, value in zip(group.weights, group.sums(factor, own), strict=True)
+        }
+    return {weight: whole.get(id(value), value) for weight, value in sums.items()}
 
 
 def _of_shape(tensor, shape):

@@ -107,8 +107,9 @@ def from_both(weight, a, b, arrange, squared_norms, apart=None) -> contributions
             total = tf.matmul(rows, columns, transpose_a=True)
         else:
             total = tf.einsum("ukta,uktb->kab", a, scaled)
-        (total,) = rounding.with_those_apart([total], factors, apart, lambda index: [_form_one(a, b, index)])
-        return [arrange(total[None])]
+        return rounding.with_those_apart(
+            [arrange(total[None])], factors, apart, lambda index: [arrange(_form_one(a, b, index)[None])]
+        )
 
     return contributions.Contribution(weights=[weight], squared_norms=squared_norms, tensors=[a, b], sums=sums)
 

@@ -18,8 +18,11 @@ rounding can have done: such an example is clipped as if its gradient were longe
 """
 
 import collections.abc
+import contextlib
 import dataclasses
 import math
+import threading
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -134,13 +137,19 @@ def with_those_apart(
 ) -> list[tf.Tensor]:
     """The sums over the other examples, and over those apart of factor times gradient.
 
+    Within `in_one_loop` these are the sums over the others alone; what is missing is added at its end.
+
     Args:
-        totals: the sums over the others, one a weight.
+        totals: the sums over the others, one per weight.
         factors: [units].
         apart: [n, 1], or None for none.
         form: form(index of an example) -> its gradients, of the shapes of the totals.
     """
     if apart is None:
+        return totals
+    pending = getattr(_LOCAL, "pending", None)
+    if pending is not None:
+        pending.append(_Pending(totals, factors, apart, form))
         return totals
     count = tf.size(apart)
 
@@ -153,6 +162,60 @@ def with_those_apart(
         lambda step, _: step < count, body, (tf.constant(0), totals), parallel_iterations=FORMED_AT_ONCE
     )
     return totals
+
+
+class _Pending(NamedTuple):
+    """The arguments of `with_those_apart`."""
+
+    totals: list
+    factors: tf.Tensor
+    apart: tf.Tensor
+    form: collections.abc.Callable[[tf.Tensor], list[tf.Tensor]]
+
+
+# Replicas of one strategy trace in threads of their own.
+_LOCAL = threading.local()
+
+
+@contextlib.contextmanager
+def in_one_loop():
+    """Has one loop add the examples apart of all layers: every loop of its own takes long to compile.
+
+    Yields:
+        A dictionary, filled when the block ends: {id(a total that `with_those_apart` returned): the whole sum}.
+    """
+    outer, _LOCAL.pending, added = getattr(_LOCAL, "pending", None), [], {}
+    try:
+        yield added
+        added.update(_with_pending(_LOCAL.pending))
+    finally:
+        _LOCAL.pending = outer
+
+
+def _with_pending(pending):
+    if not pending:
+        return {}
+    flags = [tf.scatter_nd(one.apart, tf.ones([tf.size(one.apart)]), [tf.size(one.factors)]) > 0 for one in pending]
+    factors = [
+        tf.where(flag, one.factors, tf.zeros_like(one.factors)) for flag, one in zip(flags, pending, strict=True)
+    ]
+    indices = tf.where(tf.reduce_any(tf.stack(flags), axis=0))
+    count = tf.size(indices)
+    before = [total for one in pending for total in one.totals]
+
+    def body(step, totals):
+        index = tf.cast(tf.reshape(tf.slice(indices, [step, 0], [1, 1]), []), tf.int32)
+        parts = []
+        for one, own in zip(pending, factors, strict=True):
+            factor = tf.gather(own, index)
+            # Of an example that is apart in another layer alone, the gradient here may be too long for a number.
+            parts += [tf.where(factor > 0, factor * part, tf.zeros_like(part)) for part in one.form(index)]
+        return step + 1, [total + part for total, part in zip(totals, parts, strict=True)]
+
+    _, after = tf.while_loop(
+        lambda step, _: step < count, body, (tf.constant(0), before), parallel_iterations=FORMED_AT_ONCE
+    )
+    return {id(total): whole for total, whole in zip(before, after, strict=True)}
 
 
 def squares_of_products(

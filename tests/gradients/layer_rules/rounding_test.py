@@ -201,6 +201,29 @@ class SettledTest(parameterized.TestCase):
             found, _ = self.settle([1.0], [1.0], "accelerator", **{name: factor * size})
             self.assertEqual(found[0] > 1 + 1e-5, formed)
 
+    def test_one_loop_adds_what_the_loops_of_all_layers_would(self):
+        rng = np.random.default_rng(0)
+        layers = []
+        for apart, shape in (([[0], [2]], [3]), ([[2], [3]], [2, 2]), (np.zeros([0, 1]), [4])):
+            gradients = tf.constant(rng.normal(size=(4, *shape)))
+            factors = tf.constant([0.5, 1.0, 0.25, 0.0], tf.float64)
+            layers.append((tf.zeros(shape, tf.float64), factors, tf.constant(apart, tf.int64), gradients))
+
+        def totals():
+            return [
+                rounding.with_those_apart([total], factors, apart, lambda index, own=gradients: [own[index]])[0]
+                for total, factors, apart, gradients in layers
+            ]
+
+        alone = totals()
+        with rounding.in_one_loop() as whole:
+            pending = totals()
+        for (_, factors, apart, gradients), one, later in zip(layers, alone, pending, strict=True):
+            rows = np.asarray(apart)[:, 0].astype(int)
+            expected = np.tensordot(np.asarray(factors)[rows], np.asarray(gradients)[rows], 1)
+            np.testing.assert_allclose(one, expected, rtol=1e-12)
+            np.testing.assert_allclose(whole[id(later)], expected, rtol=1e-12)
+
     def test_examples_apart_enter_the_sum_once(self):
         factors, gradients = tf.constant([0.5, 2.0, 3.0]), tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
         for apart in (None, tf.zeros([0, 1], tf.int64), tf.constant([[0], [2]], tf.int64)):
