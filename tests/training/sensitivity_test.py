@@ -142,11 +142,20 @@ def of_unknown_number(x, y):
 
 
 def of_unknown_sizes(x, y):
-    specs = tuple(
-        tf.TensorSpec([None] * (part.ndim - 1) if part.ndim < 3 else [None, FEATURES], part.dtype) for part in (x, y)
+    """As padded batches are: the trace knows the number of axes, and no size but that of the features."""
+
+    def forget(x, y, size):
+        return tf.reshape(x, [size, *x.shape[1:]]), tf.reshape(y, [size])
+
+    def forget_vectors(x, y, size):
+        return tf.reshape(x, [size]), y
+
+    size = x.shape[1]
+    return (
+        tf.data.Dataset.from_tensor_slices((x, y, np.full(len(x), size)))
+        .map(forget if y.ndim > 1 else forget_vectors)
+        .padded_batch(BATCH_SIZE)
     )
-    rows = tf.data.Dataset.from_generator(lambda: zip(x, y, strict=True), output_signature=specs)
-    return rows.padded_batch(BATCH_SIZE)
 
 
 PIPELINES = (from_arrays, of_unknown_number, of_unknown_sizes)
