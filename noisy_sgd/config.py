@@ -25,15 +25,9 @@ _DEFAULT_IMAGE_SIZE = 224
 _LARGEST_SWEEP = 100_000
 # Where a run's files lie, how often it is saved and what is shown: none of it changes a number.
 _NOT_COMPUTED = (
-    "run_dir",
-    "tpu",
-    "resume",
-    "checkpoint_dir",
-    "checkpoint_every",
-    "checkpoint_minutes",
-    "keep_checkpoints",
+    "run_dir", "tpu", "resume", "checkpoint_dir", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints",
     "show_private_metrics",
-)
+)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -117,10 +111,9 @@ class Model:
 
     def __post_init__(self):
         listed = ",".join(map(str, self.hidden or ()))
-        usable = self.hidden is None or (bool(self.hidden) and all(units >= 1 for units in self.hidden))
-        meant = self.hidden is None or self.model == "mlp"
+        usable = self.hidden is None or (self.model == "mlp" and min(self.hidden, default=0) >= 1)
         constraint = "needs `--model=mlp` and one or more positive whole numbers"
-        require(meant and usable, "hidden", constraint, listed, "leave it out otherwise")
+        require(usable, "hidden", constraint, listed, "leave it out otherwise")
         require_choice("precision", self.precision, PRECISIONS)
         pixel_bounds(self.pixel_range)
         if self.is_saved:
@@ -143,9 +136,9 @@ def pixel_bounds(pixel_range: str) -> tuple[float, float] | None:
         return None
     try:
         low, high = map(float, pixel_range.split(","))
-        usable = low < high and math.isfinite(high - low)
     except ValueError:
-        usable = False
+        low = high = math.nan
+    usable = low < high and math.isfinite(high - low)
     constraint, way_out = "must be raw, auto, or two rising numbers with a comma between them", "most models expect 0,1"
     require(usable, "pixel_range", constraint, pixel_range, way_out)
     return low, high
@@ -185,19 +178,15 @@ class Algorithm:
         require_choice("algorithm", self.algorithm, ALGORITHMS)
         require_choice("sampling", self.sampling, SAMPLINGS)
         require_choice("clipping", self.clipping, CLIPPINGS)
-        require_at_least("augmentation_multiplicity", self.augmentation_multiplicity, 1)
-        require_at_least("batch_size", self.batch_size, 1)
-        require_at_least("num_steps", self.num_steps, 1)
-        require_at_least("microbatch_size", self.microbatch_size, 1)
+        for name in ("augmentation_multiplicity", "batch_size", "num_steps", "microbatch_size"):
+            require_at_least(name, getattr(self, name), 1)
         remainder = self.batch_size % (self.microbatch_size or 1)
         constraint = f"must be a multiple of `--microbatch_size`={self.microbatch_size}"
         next_multiple = self.batch_size + (self.microbatch_size or 1) - remainder
         require(remainder == 0, "batch_size", constraint, self.batch_size, f"{next_multiple} would be")
-        rate, momentum = self.learning_rate, self.momentum
-        usable = rate > 0 and math.isfinite(rate)
-        require(usable, "learning_rate", "must be positive and finite", rate, "0.5 is what the paper uses")
+        rate, momentum, decay = self.learning_rate, self.momentum, self.ema_decay
+        require(0 < rate < math.inf, "learning_rate", "must be positive and finite", rate, "the paper uses 0.5")
         require(0 <= momentum < 1, "momentum", "must be at least 0 and less than 1", momentum, "0 is plain descent")
-        decay = self.ema_decay
         require(0 <= decay < 1, "ema_decay", "must be at least 0 and less than 1", decay, "0 is no average")
         self._check_noise()
         self._check_privacy()
@@ -205,8 +194,7 @@ class Algorithm:
     def _check_noise(self) -> None:
         typed = self._typed("noise_multiplier", "effective_noise")
         for name, value in typed.items():
-            usable = value >= 0 and math.isfinite(value)
-            require(usable, name, "must be at least 0 and finite", value, "0 means no noise")
+            require(0 <= value < math.inf, name, "must be at least 0 and finite", value, "0 means no noise")
         if len(typed) == 2:
             received = ", ".join(f"{name}={value}" for name, value in typed.items())
             both = "`--noise_multiplier` (sigma) and `--effective_noise` (sigma / B) say the same thing twice"
@@ -227,8 +215,8 @@ class Algorithm:
         require(self.delta is None or 0 < self.delta < 1, "delta", "must lie between 0 and 1", self.delta, way_out)
         budget = self.max_epsilon
         if budget is not None:
-            usable = 0 < budget < math.inf
-            require(usable, "max_epsilon", "must be positive and finite", budget, "leave it out to have no limit")
+            finite = 0 < budget < math.inf
+            require(finite, "max_epsilon", "must be positive and finite", budget, "leave it out to have no limit")
             noisy = self.resolved_noise_multiplier > 0
             require(noisy, "max_epsilon", "needs noise", budget, "give a positive `--noise_multiplier`")
 
@@ -305,10 +293,8 @@ class Run:
 
     def __post_init__(self):
         require_choice("strategy", self.strategy, STRATEGIES)
-        require_at_least("logical_devices", self.logical_devices, 1)
-        require_at_least("eval_every", self.eval_every, 1)
-        require_at_least("checkpoint_every", self.checkpoint_every, 1)
-        require_at_least("keep_checkpoints", self.keep_checkpoints, 1)
+        for name in ("logical_devices", "eval_every", "checkpoint_every", "keep_checkpoints"):
+            require_at_least(name, getattr(self, name), 1)
         minutes = self.checkpoint_minutes
         require(minutes > 0, "checkpoint_minutes", "must be positive", minutes, "`inf` saves by the steps alone")
         on_tpu, strategy = self.strategy == "tpu", self.strategy
@@ -395,9 +381,8 @@ def sweep(
     require_at_least("num_seeds", num_seeds, 1)
     require_distinct("algorithm", algorithms)
     require_distinct("batch_size", batch_sizes)
-    count = num_seeds * len(algorithms) * len(batch_sizes)
-    constraint = f"must leave at most {_LARGEST_SWEEP} runs"
-    require(count <= _LARGEST_SWEEP, "num_seeds", constraint, num_seeds, "give a smaller one")
+    few = num_seeds * len(algorithms) * len(batch_sizes) <= _LARGEST_SWEEP
+    require(few, "num_seeds", f"must leave at most {_LARGEST_SWEEP} runs", num_seeds, "give a smaller one")
     private = ("l2_norm_clip", "delta", "clipping", "target_quantile")
     foreign = {"sgd": (*private, "effective_noise"), "noisy_sgd": private}
     runs = {}
