@@ -27,9 +27,23 @@ ALLOWED = {
     "gradients": {"gradients/layer_rules"},
     "gradients/layer_rules": {"models/normalizer_free", "models/group_normalization"},
     "optimizers": {"gradients", "mechanisms"},
-    "training": {"optimizers", "models", "data", "gradients", "mechanisms", "privacy", "records", "config"},
+    "training": {"optimizers", "data", "gradients", "mechanisms", "privacy"},
+    "runs": {"training", "optimizers", "models", "data", "gradients", "mechanisms", "privacy", "records", "config"},
+    "toy": {"optimizers", "models", "data"},
     "figures": {"records"},
-    "experiments": {"training", "privacy", "sde", "data", "records", "config", "figures"},
+    "experiments/benchmarks": {"runs", "toy", "training", "data", "records", "config"},
+    "experiments": {
+        "experiments/benchmarks",
+        "runs",
+        "toy",
+        "training",
+        "privacy",
+        "sde",
+        "data",
+        "records",
+        "config",
+        "figures",
+    },
 }
 
 OWNERS = {
@@ -43,7 +57,7 @@ STRATEGY = re.compile(
 )
 TENSORFLOW = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_privacy", "tensorflow_probability")
 WITHOUT_TENSORFLOW = ("config", "figures", "keys", "privacy", "records", "sde")
-MAY_PRINT = ("experiments",)
+MAY_PRINT = ("experiments", "experiments/benchmarks")
 
 _FRONT = "//:__pkg__"
 _TESTS = "//tests:__subpackages__"
@@ -227,9 +241,9 @@ class ImportsTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ("optimizers/dp_sgd.py", "from noisy_sgd import keys\nfrom noisy_sgd.gradients import clipping"),
-        ("gradients/book_keeping.py", "from noisy_sgd.gradients.layer_rules import dense"),
+        ("gradients/engines/book_keeping.py", "from noisy_sgd.gradients.layer_rules import dense"),
         ("gradients/layer_rules/convolution.py", "from noisy_sgd.models import normalizer_free"),
-        ("training/builders.py", "from noisy_sgd.models import nf_resnet, normalizer_free"),
+        ("runs/builders.py", "from noisy_sgd.models import nf_resnet, normalizer_free"),
         ("training/distribution.py", "import tensorflow as tf\ntf.distribute.MirroredStrategy()"),
         ("training/loop.py", "import tensorflow as tf\ndef run(strategy: tf.distribute.Strategy): ..."),
         ("privacy/accounting.py", "import dp_accounting\nimport numpy as np"),

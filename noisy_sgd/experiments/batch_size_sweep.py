@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import endings, flags, startup
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.support import endings, startup
 from noisy_sgd.figures import images
 
 
@@ -36,7 +37,7 @@ def run(sweep: config.Sweep) -> None:
     if not missing:
         return
     startup.tensorflow()
-    from noisy_sgd.training import builders, callbacks, recorded_run
+    from noisy_sgd.runs import builders, callbacks, recorded_run
 
     progress = callbacks.Progress(sum(one.algorithm.num_steps for one in missing), sys.stderr)
     with endings.stop_requests() as stop_requested, endings.failures():

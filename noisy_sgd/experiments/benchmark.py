@@ -23,17 +23,9 @@ import time
 from collections.abc import Callable
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import (
-    benchmark_cases,
-    endings,
-    flags,
-    input_wait,
-    logical_batches,
-    memory,
-    recorded_measurement,
-    startup,
-    toy_benchmark,
-)
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.benchmarks import benchmark_cases, input_wait, logical_batches, memory, toy_benchmark
+from noisy_sgd.experiments.support import endings, recorded_measurement, startup
 from noisy_sgd.figures import speed
 
 PRIVACY = {"text": "No privacy guarantee is needed: the images are random."}
@@ -140,7 +132,8 @@ def _step(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], N
     import keras
     import tensorflow as tf
 
-    from noisy_sgd.training import builders, private_model
+    from noisy_sgd.runs import builders
+    from noisy_sgd.training import private_model
 
     images = benchmark_cases.images(settings.workload, settings.batch_size)
     chosen = benchmark_cases.algorithm(algorithm, settings.batch_size)

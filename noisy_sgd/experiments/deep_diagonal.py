@@ -19,11 +19,12 @@ from scipy import stats
 
 from noisy_sgd import records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
 from noisy_sgd.figures import deep_diagonal as figures
 from noisy_sgd.sde import deep_diagonal as theory
 from noisy_sgd.sde import linear_stability
-from noisy_sgd.training import simulation, toy_settings
+from noisy_sgd.toy import simulation, toy_settings
 
 DEPTHS = (2, 3, 4)
 FRACTIONS = (0.25, 0.5, 0.75, 0.9)

@@ -19,11 +19,12 @@ import numpy as np
 
 from noisy_sgd import keys, records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
 from noisy_sgd.figures import diagonal_linear as figures
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import mirror_map
-from noisy_sgd.training import simulation, toy_settings
+from noisy_sgd.toy import simulation, toy_settings
 
 PAPER_STEP = toy_problems.PAPER_STEP
 _DRAW = {"curves": figures.draw_curves, "distance": figures.draw_distance, "gap": figures.draw_gap}

@@ -14,11 +14,12 @@ import numpy as np
 
 from noisy_sgd import keys, records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
 from noisy_sgd.figures import least_squares as figures
 from noisy_sgd.sde import brownian, euler_maruyama
 from noisy_sgd.sde import least_squares as theory
-from noisy_sgd.training import simulation, toy_settings
+from noisy_sgd.toy import simulation, toy_settings
 
 
 def main(settings: toy_problems.LeastSquares) -> None:

@@ -21,7 +21,8 @@ from scipy import stats
 
 from noisy_sgd import records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import diagonal_linear, endings, flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import diagonal_linear, flags
+from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
 from noisy_sgd.figures import noise_threshold as figures
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import linear_stability, mirror_map

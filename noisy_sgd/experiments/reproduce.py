@@ -13,20 +13,16 @@ import platform
 from noisy_sgd import config, records
 from noisy_sgd.experiments import (
     batch_size_sweep,
-    claims,
     deep_diagonal,
     diagonal_linear,
-    endings,
-    figure_claims,
     flags,
     least_squares,
     noise_threshold,
-    report,
     sde_error,
     theory,
-    theory_claims,
-    toy_problems,
 )
+from noisy_sgd.experiments.report import claims, figure_claims, report, theory_claims
+from noisy_sgd.experiments.support import endings, toy_problems
 
 STUDIES = {
     "deep_diagonal": deep_diagonal,

@@ -16,7 +16,8 @@ import numpy as np
 
 from noisy_sgd import keys, records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import endings, flags, recorded_measurement, toy_problems
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
 from noisy_sgd.figures import sde_error as figures
 from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squares, moments
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.data import regression
-from noisy_sgd.experiments import diagonal_linear, least_squares, recorded_measurement, toy_problems
+from noisy_sgd.experiments import diagonal_linear, least_squares
+from noisy_sgd.experiments.support import recorded_measurement, toy_problems
 from noisy_sgd.figures import diagonal_linear as diagonal_linear_figures
 from noisy_sgd.figures import least_squares as least_squares_figures
 

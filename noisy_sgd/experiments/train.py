@@ -8,7 +8,8 @@ import pathlib
 import sys
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import endings, flags, startup
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.support import endings, startup
 from noisy_sgd.figures import images
 
 
@@ -42,7 +43,8 @@ def main(settings: config.Config) -> None:
 def _train(settings: config.Config) -> records.Record | None:
     # TensorFlow takes seconds to import: bad flags have ended before.
     startup.tensorflow()
-    from noisy_sgd.training import builders, callbacks, distribution, recorded_run
+    from noisy_sgd.runs import builders, callbacks, recorded_run
+    from noisy_sgd.training import distribution
 
     with contextlib.ExitStack() as stack:
         # Of several workers, another one may be lost at any time.

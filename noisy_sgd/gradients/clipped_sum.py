@@ -12,17 +12,9 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from noisy_sgd.gradients import (
-    arguments,
-    book_keeping,
-    clipping,
-    independence,
-    layer_rules,
-    placement,
-    recording,
-    validation,
-    vectorized,
-)
+from noisy_sgd.gradients import arguments, clipping, layer_calls, layer_rules
+from noisy_sgd.gradients.engines import book_keeping, vectorized
+from noisy_sgd.gradients.trials import independence, placement, validation
 
 _FELL_BACK: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
@@ -92,7 +84,7 @@ def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
     independence.check(model, model.input)
     if engine != "vectorized":
         with contextlib.suppress(layer_rules.NoRuleError):
-            placement.check(model, recording.layers_with_weights(model), model.input)
+            placement.check(model, layer_calls.layers_with_weights(model), model.input)
 
 
 def clipped_gradient_sum(
@@ -119,8 +111,8 @@ def clipped_gradient_sum(
             Defaults to "flat".
         engine: "book_keeping", one backward pass for models whose layers have rules (`layer_rules`); "vectorized", for
             any model (one example after the other where TensorFlow cannot vectorize it rightly, see
-            `noisy_sgd.gradients.example_map`); "auto", the first that can serve the model, which logs why where it is
-            the second. Defaults to "auto".
+            `noisy_sgd.gradients.engines.example_map`); "auto", the first that can serve the model, which logs why where
+            it is the second. Defaults to "auto".
 
     Returns:
         A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity` and

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import arguments, clipped_sum, clipping, plain, validation
+from noisy_sgd.gradients import arguments, clipped_sum, clipping
+from noisy_sgd.gradients.trials import validation
 from noisy_sgd.optimizers import dp_sgd
 
 
@@ -54,7 +55,7 @@ def summed(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, views:
         seen, values = Accumulated(result.losses, result.predictions, result.norms), result.values
         unclipped = clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask)
     else:
-        losses, predictions, values = plain.gradient_sum(model, loss_fn, x, targets, mask=mask, views=views)
+        losses, predictions, values = unclipped.gradient_sum(model, loss_fn, x, targets, mask=mask, views=views)
         seen, unclipped = Accumulated(losses, predictions, None), tf.zeros([])
     validation.check_no_added_losses(model)
     return seen, values, unclipped

@@ -14,12 +14,8 @@ import inspect
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import (
-    arguments,
-    clipped_sum,
-    clipping,
-    independence,
-)
+from noisy_sgd.gradients import arguments, clipped_sum, clipping
+from noisy_sgd.gradients.trials import independence
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import (
     batch_shapes,
@@ -118,8 +114,8 @@ class PrivateModel(keras.Model):
             **foreign: none; names of other libraries are answered with ours.
 
         Raises:
-            ValueError: for an argument out of range, a model that `noisy_sgd.gradients.validation` or, with `DPSGD`,
-                `independence` refuses, or a method of Keras' that must not be overridden (see `overrides`).
+            ValueError: for an argument out of range, a model that `noisy_sgd.gradients.trials` refuses, or a method of
+                Keras' that must not be overridden (see `overrides`).
         """
         training_arguments.check_names("compile", foreign)
         optimizer = keras.optimizers.get(optimizer)

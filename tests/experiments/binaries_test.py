@@ -17,8 +17,9 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.data import bundled
-from noisy_sgd.experiments import batch_size_sweep, benchmark, figure_claims, flags, reproduce, train
-from noisy_sgd.training import builders, callbacks, checkpoints
+from noisy_sgd.experiments import batch_size_sweep, benchmark, flags, reproduce, train
+from noisy_sgd.experiments.report import figure_claims
+from noisy_sgd.runs import builders, callbacks, checkpoints
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
 SWEEP = [*SMALL, "--batch_size=8,16", "--num_seeds=2", "--effective_noise=0.02", "--l2_norm_clip=1", "--ema_decay=0.5"]

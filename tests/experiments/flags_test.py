@@ -12,7 +12,8 @@ import textwrap
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, privacy
-from noisy_sgd.experiments import benchmark_cases, flags
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.benchmarks import benchmark_cases
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")

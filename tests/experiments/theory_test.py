@@ -6,7 +6,9 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import diagonal_linear, report, theory, theory_claims, toy_problems
+from noisy_sgd.experiments import diagonal_linear, theory
+from noisy_sgd.experiments.report import report, theory_claims
+from noisy_sgd.experiments.support import toy_problems
 
 _GOOD = [
     {"measurement": "surrogate_covariance", "noise_scale": 0.0, "error_discrete": 0.01, "effective_samples": 9},

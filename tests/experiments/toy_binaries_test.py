@@ -11,15 +11,8 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import (
-    deep_diagonal,
-    diagonal_linear,
-    flags,
-    least_squares,
-    noise_threshold,
-    sde_error,
-    toy_problems,
-)
+from noisy_sgd.experiments import deep_diagonal, diagonal_linear, flags, least_squares, noise_threshold, sde_error
+from noisy_sgd.experiments.support import toy_problems
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 MODULES = {

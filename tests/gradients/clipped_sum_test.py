@@ -7,7 +7,8 @@ import scipy.sparse
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import clipped_sum, clipping, plain
+from noisy_sgd.gradients import clipped_sum, clipping
+from noisy_sgd.gradients.engines import unclipped
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(6, 8, 8, 2)).astype(np.float32)
@@ -55,7 +56,7 @@ def loop_over_examples(model, x, y, l2_norm_clip, how="flat"):
     double.set_weights(model.get_weights())
     total, norms = None, []
     for index in range(len(x)):
-        _, _, gradients = plain.gradient_sum(double, cross_entropy, x[index : index + 1], y[index : index + 1])
+        _, _, gradients = unclipped.gradient_sum(double, cross_entropy, x[index : index + 1], y[index : index + 1])
         gradients = [np.asarray(gradient) for gradient in gradients]
         norm = length(gradients)
         clipped = clipped_by_definition(gradients, l2_norm_clip, how)
@@ -88,7 +89,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
 
     def test_without_a_bound_it_is_the_plain_gradient(self):
         model = small_network()
-        _, _, expected = plain.gradient_sum(model, cross_entropy, IMAGES, LABELS)
+        _, _, expected = unclipped.gradient_sum(model, cross_entropy, IMAGES, LABELS)
         actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=float("inf"))
         for value, reference in zip(actual.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-4, atol=2e-6)
@@ -116,7 +117,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
         model = small_network()
         views = np.stack([IMAGES, IMAGES[:, ::-1]], axis=1)
         actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, views, LABELS, l2_norm_clip=1e9, views=2)
-        halves = [plain.gradient_sum(model, cross_entropy, views[:, k], LABELS)[2] for k in range(2)]
+        halves = [unclipped.gradient_sum(model, cross_entropy, views[:, k], LABELS)[2] for k in range(2)]
         for value, first, second in zip(actual.values, *halves, strict=True):
             np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-4, atol=2e-6)
         self.assertEqual(actual.norms.shape, (6,))
@@ -142,7 +143,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
         actual = clipped_sum.clipped_gradient_sum(
             model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0], l2_norm_clip=float("inf")
         )
-        _, _, expected = plain.gradient_sum(model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0])
+        _, _, expected = unclipped.gradient_sum(model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0])
         for value, reference in zip(actual.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-5)
 

@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd.data import regression
 from noisy_sgd.sde import deep_diagonal, diagonal_linear
-from noisy_sgd.training import simulation, toy_settings
+from noisy_sgd.toy import simulation, toy_settings
 
 _PROBLEM = regression.sparse(0, num_examples=10, dimension=25, num_nonzeros=3)
 

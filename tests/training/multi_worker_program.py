@@ -17,7 +17,8 @@ import tensorflow as tf
 from noisy_sgd import keys
 from noisy_sgd.data import bundled, sampling
 from noisy_sgd.optimizers import dp_sgd
-from noisy_sgd.training import distribution, loop, private_model, run_state, training_metrics, weight_average
+from noisy_sgd.runs import run_state
+from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 BATCH_SIZE, MICROBATCH_SIZE, NUM_STEPS = 12, 2, 20
 NOISE_MULTIPLIER, L2_NORM_CLIP = 3.0, 0.5

@@ -5,7 +5,7 @@ benchmarking.benchmark(["benchmark", "--workload=mlp", "--algorithm=sgd,dp_sgd"]
 
 from collections.abc import Sequence
 
-from noisy_sgd.experiments import benchmark_cases
+from noisy_sgd.experiments.benchmarks import benchmark_cases
 from noisy_sgd.experiments.flags import command_line, training
 
 _BENCHMARK = {

@@ -10,8 +10,8 @@ from typing import Any
 from absl import flags as absl_flags
 
 from noisy_sgd import config
-from noisy_sgd.experiments import toy_problems
 from noisy_sgd.experiments.flags import command_line, toy, training
+from noisy_sgd.experiments.support import toy_problems
 
 
 def reproduce(argv: Sequence[str]) -> toy_problems.Reproduction:

@@ -5,8 +5,8 @@ toy.diagonal_linear(["diagonal_linear", "--noise_scale=0,0.5"]).noise_scales    
 
 from collections.abc import Callable, Sequence
 
-from noisy_sgd.experiments import toy_problems
 from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.support import toy_problems
 
 _STEP = {"relative_step": "gamma times the largest eigenvalue of X^T X / n"}
 _SEED_AND_PLACE = {"seed": "seed of sampling and noise", "run_dir": "where the run is recorded"}

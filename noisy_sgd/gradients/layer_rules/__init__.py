@@ -12,8 +12,17 @@ from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module
     scale,
     weight_standardized,
 )
-from noisy_sgd.gradients.layer_rules.contributions import SPARE_BYTES, Contribution, Route, Setting, choose, kept
-from noisy_sgd.gradients.layer_rules.registry import Call, NoRuleError, Rule, Tape, Traced, constant, register, rule_for
+from noisy_sgd.gradients.layer_rules.shared.contributions import SPARE_BYTES, Contribution, Route, Setting, choose, kept
+from noisy_sgd.gradients.layer_rules.shared.registry import (
+    Call,
+    NoRuleError,
+    Rule,
+    Tape,
+    Traced,
+    constant,
+    register,
+    rule_for,
+)
 
 __all__ = [
     "SPARE_BYTES",

@@ -13,7 +13,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution_site, forming, registry, rounding
+from noisy_sgd.gradients.layer_rules import convolution_site
+from noisy_sgd.gradients.layer_rules.shared import contributions, forming, registry, rounding
 
 
 def forward(tape, layer, inputs):

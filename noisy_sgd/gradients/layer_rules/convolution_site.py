@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, rounding, windows
+from noisy_sgd.gradients.layer_rules.shared import contributions, rounding, windows
 
 # What one call of the library's kernel for the filter's gradient costs beside its arithmetic.
 SECONDS_PER_CALL = 1.2e-4

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, positions, registry
+from noisy_sgd.gradients.layer_rules.shared import contributions, positions, registry
 
 
 def dense_forward(tape, layer, inputs, training=None):

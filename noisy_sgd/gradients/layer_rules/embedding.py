@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import contributions, registry
+from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 
 
 def forward(tape, layer, inputs):

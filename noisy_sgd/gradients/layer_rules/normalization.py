@@ -11,7 +11,8 @@ import math
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import registry, scale
+from noisy_sgd.gradients.layer_rules import scale
+from noisy_sgd.gradients.layer_rules.shared import registry
 from noisy_sgd.models import group_normalization
 
 

@@ -12,7 +12,7 @@ So a rule is the layer's formula with weights [examples, ...] in place of weight
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import contributions, registry
+from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 from noisy_sgd.models import normalizer_free
 
 

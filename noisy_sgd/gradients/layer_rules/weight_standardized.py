@@ -20,7 +20,8 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.layer_rules import contributions, convolution, convolution_site, forming, registry, rounding
+from noisy_sgd.gradients.layer_rules import convolution, convolution_site
+from noisy_sgd.gradients.layer_rules.shared import contributions, forming, registry, rounding
 from noisy_sgd.models import normalizer_free
 
 # Where the bias is more than this many times gamma * gain, output less bias has lost too many digits.

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from noisy_sgd.gradients import clipped_sum, clipping, layer_rules
-from noisy_sgd.gradients.layer_rules import contributions
+from noisy_sgd.gradients.layer_rules.shared import contributions
 from noisy_sgd.models import normalizer_free
 
 L = keras.layers

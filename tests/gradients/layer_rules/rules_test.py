@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import book_keeping, clipping, layer_rules
+from noisy_sgd.gradients import clipping, layer_rules
+from noisy_sgd.gradients.engines import book_keeping
 from noisy_sgd.models import group_normalization, normalizer_free
 
 L = keras.layers

@@ -1,0 +1,146 @@
+"""Times steps of growing logical batches at one microbatch size: memory and time per example should not grow.
+
+    python -m noisy_sgd.experiments.benchmark --sweep=batch_size --workload=mlp --algorithm=dp_sgd --microbatch_size=64
+
+Every time is of as many examples, one step of the largest batch size. Because machines have slow minutes, each size is
+run between two runs of the smallest, in an order that moves on from round to round, and a ratio is that to the mean of
+the two. The steps stream their microbatches as the training binaries do. What a step does once, noise and update
+(`finish_ms`, timed on its own), counts B times less in the time of an example: `us_per_example` is without it, and so
+are the ratios; `cpu_us_per_example` and its ratio are the processor time of all threads, which waiting cores do not
+change. Peak memory is above the process without models; every batch size has one, made before.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from scipy import stats
+
+from noisy_sgd import config
+from noisy_sgd.experiments.benchmarks import benchmark_cases, memory
+
+BATCH_SIZES = (256, 1024, 4096, 32768)
+
+
+def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
+    """One JSON-able line an algorithm and batch size.
+
+    Args:
+        settings: workload, algorithms, microbatch size and number of rounds.
+        batch_sizes: rising, multiples of the microbatch size. Defaults to four from 256 to 32,768.
+    """
+    smallest, *others = batch_sizes
+    for algorithm in settings.algorithms:
+        before = memory.resident()
+        cases = {size: _case(settings, algorithm, size, max(batch_sizes)) for size in batch_sizes}
+        for case in cases.values():
+            case.run()
+            case.finish()
+        beside = {size: [] for size in others}
+        for index in range(settings.num_rounds):
+            cases[smallest].time()
+            for place in range(len(others)):
+                size = others[(index + place) % len(others)]
+                cases[size].time()
+                cases[smallest].time()
+                beside[size].append([(a + b) / 2 for a, b in zip(*cases[smallest].totals[-2:], strict=True)])
+        for size, case in cases.items():
+            pairs = zip(case.totals, beside[size], strict=True) if size in beside else ()
+            pairs = [(case.each(own), cases[smallest].each(other)) for own, other in pairs]
+            ratios, cpu_ratios = ([own[kind] / other[kind] for own, other in pairs] for kind in range(2))
+            seconds, cpu_seconds = case.each([statistics.median(kind) for kind in zip(*case.totals, strict=True)])
+            yield {
+                "workload": settings.workload,
+                "algorithm": algorithm,
+                "batch_size": size,
+                "microbatch_size": settings.microbatch_size,
+                "rounds": settings.num_rounds,
+                "us_per_example": round(1e6 * seconds, 2),
+                "finish_ms": round(1e3 * case.once[0], 3),
+                "ratio_to_smallest": round(statistics.median(ratios), 4) if ratios else None,
+                "ratio_interval": _interval(ratios),
+                "cpu_us_per_example": round(1e6 * cpu_seconds, 2),
+                "cpu_ratio_to_smallest": round(statistics.median(cpu_ratios), 4) if ratios else None,
+                "cpu_ratio_interval": _interval(cpu_ratios),
+                "peak_memory_mib": None if before is None else round(max(case.peaks) - before, 1),
+            }
+
+
+@dataclasses.dataclass
+class _Case:
+    """Steps of one batch size: how to run and to finish them, and of all runs so far the (seconds, CPU seconds), and
+    the peaks.
+    """
+
+    batch_size: int
+    num_examples: int
+    run: Callable[[], None]
+    finish: Callable[[], None]
+    totals: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    finishes: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    peaks: list[float] = dataclasses.field(default_factory=list)
+
+    def time(self) -> None:
+        memory.forget_peak()
+        self.totals.append(_seconds(self.run))
+        self.peaks.append(memory.peak() or 0.0)
+        self.finishes.append(_seconds(self.finish))
+
+    @property
+    def once(self) -> list[float]:
+        """What a step does once: seconds, and CPU seconds."""
+        return [statistics.median(kind) for kind in zip(*self.finishes, strict=True)]
+
+    def each(self, totals: Sequence[float]) -> list[float]:
+        """Of an example, without what a step does once: seconds, and CPU seconds."""
+        return [
+            total / self.num_examples - once / self.batch_size for total, once in zip(totals, self.once, strict=True)
+        ]
+
+
+def _interval(values: list[float]) -> list[float] | None:
+    """The 95 % interval of the median by order statistics; None for fewer than six values, which have none."""
+    if len(values) < 6:
+        return None
+    return [round(float(end), 4) for end in stats.quantile_test(values, p=0.5).confidence_interval(0.95)]
+
+
+def _seconds(run: Callable[[], None]) -> tuple[float, float]:
+    start, cpu_start = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - start, time.process_time() - cpu_start
+
+
+def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:
+    """Runs that train on `num_examples` in logical batches of `batch_size`, and what ends a batch alone."""
+    import keras
+    import tensorflow as tf
+
+    from noisy_sgd.data import sampling
+    from noisy_sgd.runs import builders, recorded_run
+    from noisy_sgd.training import distribution, loop
+
+    images = benchmark_cases.images(settings.workload, num_examples)
+    chosen = benchmark_cases.algorithm(algorithm, batch_size)
+    model = builders.network(config.Model(model=settings.workload), images, seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(builders.optimizer(config.Config(algorithm=chosen)), loss=loss, batch_size=batch_size)
+    strategy, sampler = distribution.make_strategy("default"), sampling.ShuffledBatches(num_examples, batch_size, 0)
+    steps, count = loop.step_functions(model, strategy, {}), num_examples // batch_size
+    rounds = batch_size // settings.microbatch_size
+    ending = tf.function(lambda: strategy.run(model.finish), autograph=False)
+
+    def run():
+        loop.train(
+            model,
+            sampling.stream(images, sampler, settings.microbatch_size, num_steps=count),
+            lambda step: rounds,
+            strategy=strategy,
+            num_steps=count,
+            metrics={},
+            steps_per_call=min(count, recorded_run.STEPS_PER_CALL),
+            steps=steps,
+        )
+
+    return _Case(batch_size=batch_size, num_examples=num_examples, run=run, finish=ending)

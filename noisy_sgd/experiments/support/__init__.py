@@ -1,0 +1,1 @@
+"""What the binaries share: progress, endings, and measurements with a record."""

@@ -1,0 +1,296 @@
+"""The fast engine: one forward pass, one backward pass to the layers' outputs, then every norm and the clipped sums.
+
+The gradient of example i for a layer's weights is a product of the layer's input and the gradient at its output, both
+of which an ordinary backward pass has (Goodfellow 2015; Bu et al. 2023, "book-keeping"). So during the trace every
+layer with weights runs through its rule (`layer_rules`), which keeps the two, and
+
+    ||g_i||^2 = sum over layers of the rule's norm       sum_i c_i g_i = the rule's sum, c_i = clip(||g_i||)
+
+need neither a second backward pass nor, for most layers, any example's gradient. The backward pass waits at each layer
+until its norm is formed, and its gradients too where they are kept: what only they need is freed on the way, not held
+until the end.
+
+    result = book_keeping.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
+"""
+
+import contextlib
+import math
+
+import tensorflow as tf
+
+from noisy_sgd.gradients import clipping, devices, layer_calls, layer_rules
+from noisy_sgd.gradients.engines import vectorized
+from noisy_sgd.gradients.layer_rules.shared import rounding
+from noisy_sgd.gradients.trials import placement
+
+
+def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
+    """Sum over a microbatch of clip(norm) * gradient, from one backward pass.
+
+    Args:
+        model: a built Keras model of layers that have a rule.
+        loss_fn: loss_fn(y, predictions) -> losses [B].
+        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        y: targets, any nest of [B, ...].
+        clip: a `clipping.ClipFunction`, or any function from norms [B] to factors [B].
+        mask: [B], 0 for padding, which contributes nothing at all. Defaults to no padding.
+        views: augmented views of an example; its gradient is the mean over them, clipped once. Defaults to 1.
+
+    Returns:
+        A `clipping.Result`.
+
+    Raises:
+        layer_rules.NoRuleError: naming a layer that has no rule, or is used in a way that its rule does not cover.
+        ValueError: if the model fails on made-up inputs.
+    """
+    layers = layer_calls.layers_with_weights(model)
+    placement.check(model, layers, x, views)
+
+    def compute(x, y, mask):
+        return _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views)
+
+    # TensorFlow's convolutions fail on an empty batch.
+    return vectorized.on_some_example(compute, x, y, mask)
+
+
+def _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views):
+    size = tf.nest.flatten(x)[0].shape[0]
+    present = None if mask is None else tf.cast(mask, tf.bool)
+    if present is not None:
+        x, y = vectorized.only_present((x, y), present)
+    if views > 1:
+        x = tf.nest.map_structure(_flat_views, x)
+        y = tf.nest.map_structure(lambda t: tf.repeat(t, views, axis=0), y)
+    setting = layer_rules.Setting(units=size, views=views, device=_device(), dtype=_precision(model))
+
+    formed = _Formed(setting)
+    with (
+        tf.GradientTape(watch_accessed_variables=False) as tape,
+        _recording(layers, tape, formed) as (records, problems),
+    ):
+        tape.watch([weight.value for weight in model.trainable_weights])
+        predictions = model(x, training=True)
+        losses = loss_fn(y, predictions)
+        if views > 1:
+            losses = tf.reduce_mean(tf.reshape(losses, [-1, views]), axis=1)
+        total = tf.reduce_sum(losses if present is None else tf.where(present, losses, tf.zeros_like(losses)))
+    if problems:
+        raise problems[0]
+    calls = _backward(tape, total, layers, records, formed)
+    by_layer = _groups(layers, calls, formed)
+    groups = [group for own in by_layer.values() for group in own]
+
+    count = tf.shape(losses)[0]
+    with tf.control_dependencies(_one_norm_an_example(layers, by_layer, count, setting)):
+        norms, factors = _norms_and_factors(model, clip, groups, count, present, setting)
+    if not norms.shape.is_fully_defined():
+        # XLA leaves the assertion out, but not this.
+        norms = tf.reshape(norms, [count])
+    shown = norms
+    if present is not None:
+        shown = tf.where(present, norms, tf.zeros_like(norms))
+        losses = tf.where(present, losses, tf.zeros_like(losses))
+    sums = _sums(groups, factors, tf.math.is_finite(norms), setting)
+    if views > 1:
+        predictions = tf.nest.map_structure(
+            lambda t: tf.reduce_mean(tf.reshape(t, tf.concat([[-1, views], tf.shape(t)[1:]], axis=0)), axis=1),
+            predictions,
+        )
+    values = [sums.get(id(weight)) for weight in model.trainable_weights]
+    values = [
+        tf.zeros(weight.shape, weight.dtype) if value is None else tf.cast(_of_shape(value, weight.shape), weight.dtype)
+        for weight, value in zip(model.trainable_weights, values, strict=True)
+    ]
+    return clipping.Result(losses=losses, predictions=predictions, norms=shown, values=values)
+
+
+@contextlib.contextmanager
+def _recording(layers, tape, formed):
+    """Runs calls of the layers by their rules.
+
+    Yields:
+        ({id(layer): [Traced]}, [NoRuleError]): errors are for later, because Keras would wrap what a layer's call
+        raises.
+    """
+    records, problems = {id(layer): [] for layer, _ in layers}, []
+    rules = {id(layer): rule for layer, rule in layers}
+    graph = layer_calls.graph()
+
+    def record(layer, rule, usual, args, kwargs):
+        if layer_calls.graph() is not graph:
+            problems.append(layer_rules.NoRuleError(layer, layer_calls.IN_A_GRAPH_OF_ITS_OWN))
+            return usual(*args, **kwargs)
+        taps = layer_rules.Tape(tape, lambda slope: arrived(layer, slope))
+        traced = rule.forward(taps, layer, *args, **kwargs)
+        for tap in traced.taps:
+            tape.watch(tap)
+        records[id(layer)].append(traced)
+        return traced.outputs
+
+    def arrived(layer, slope):
+        """Forms what a layer of one call and one tap contributes; returns what the backward pass shall wait for."""
+        calls = records[id(layer)]
+        if problems or len(calls) != 1 or len(calls[0].taps) != 1 or not formed.fits(calls[0].taps[0]):
+            return []
+        call = layer_rules.Call(saved=calls[0].saved, tap_gradients=[slope])
+        groups = formed.add(layer, rules[id(layer)], [call])
+        return [tensor for group in groups for tensor in (group.squared_norms, *group.tensors)]
+
+    with layer_calls.routed(layers, record):
+        yield records, problems
+
+
+def _backward(tape, total, layers, records, formed):
+    """{id(layer): [Call]} from one backward pass; refuses weights and taps that the norms would miss or mix."""
+    taps = {id(layer): [traced.taps for traced in records[id(layer)]] for layer, _ in layers}
+    weights = {id(layer): [w.value for w in layer._trainable_variables if w.trainable] for layer, _ in layers}
+    slopes, direct = tape.gradient(total, (taps, weights))
+    calls = {}
+    for layer, _ in layers:
+        for weight, slope in zip(weights[id(layer)], direct[id(layer)], strict=True):
+            if slope is not None:
+                raise layer_rules.NoRuleError(
+                    layer, f"its weight {weight.name!r} is also used outside the layer's call"
+                )
+        found = []
+        for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):
+            for tap in traced.taps:
+                if not formed.fits(tap):
+                    raise layer_rules.NoRuleError(
+                        layer,
+                        f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for "
+                        f"{formed.setting.units} examples of {formed.setting.views} views",
+                    )
+            if any(gradient is not None for gradient in gradients):
+                pairs = zip(traced.taps, gradients, strict=True)
+                found.append([tf.zeros_like(t) if g is None else tf.convert_to_tensor(g) for t, g in pairs])
+                found[-1] = layer_rules.Call(saved=traced.saved, tap_gradients=found[-1])
+        calls[id(layer)] = found
+    return calls
+
+
+class _Formed:
+    """The contributions formed so far, each by its chosen route."""
+
+    def __init__(self, setting):
+        self.setting = setting
+        self.groups = {}
+        self._spare_bytes = layer_rules.SPARE_BYTES
+
+    def fits(self, tap):
+        """Whether a tap has a row an example and view, as far as that is known."""
+        rows = None if self.setting.units is None else self.setting.units * self.setting.views
+        return tap.shape.rank != 0 and (None in (rows, tap.shape[0]) or tap.shape[0] == rows)
+
+    def add(self, layer, rule, calls):
+        """The contributions of a layer."""
+        replaced = 0.0
+        for call in calls:
+            for tensor in [*call.tap_gradients, *(t for t in tf.nest.flatten(call.saved) if tf.is_tensor(t))]:
+                inner = math.prod(1 if size is None else size for size in tensor.shape[1:])
+                replaced += self.setting.assumed_units * self.setting.views * inner * tensor.dtype.size
+        found = self.groups[id(layer)] = []
+        for group in rule.gradients(layer, calls, self.setting):
+            if not isinstance(group, layer_rules.Contribution):
+                route = layer_rules.choose(group, replaced, self._spare_bytes)
+                self._spare_bytes -= max(0.0, route.kept_bytes - replaced)
+                group = route.build()
+            found.append(group)
+        return found
+
+
+def _groups(layers, calls, formed):
+    """{id(layer): the contributions of its groups of weights}."""
+    for layer, rule in layers:
+        if calls[id(layer)] and id(layer) not in formed.groups:
+            formed.add(layer, rule, calls[id(layer)])
+    return {id(layer): formed.groups.get(id(layer), []) for layer, _ in layers}
+
+
+def _one_norm_an_example(layers, groups, examples, setting):
+    """Refuses contributions of more or fewer norms than examples; returns assertions where the trace does not know."""
+    names, counts = [], []
+    for layer, _ in layers:
+        for group in groups[id(layer)]:
+            shape = group.squared_norms.shape
+            if not shape.is_compatible_with([setting.units]):
+                raise layer_rules.NoRuleError(
+                    layer,
+                    f"its rule gives squared norms of shape {shape} for {setting.units} examples, not one each",
+                )
+            if not shape.is_fully_defined():
+                names.append(layer.name)
+                counts.append(tf.size(group.squared_norms))
+    if not counts:
+        return []
+    message = f"The rules of layers must give one squared norm an example. Received: examples, then norms of {names}"
+    return [tf.debugging.Assert(tf.reduce_all(tf.equal(tf.stack(counts), examples)), [message, examples, *counts])]
+
+
+def _norms_and_factors(model, clip, groups, count, present, setting):
+    """The norms [units], and the factors [units] of every group."""
+    if not groups:
+        return tf.zeros([count], setting.dtype), []
+    squares = [setting.cast(group.squared_norms) for group in groups]
+    layer_of = clipping.layers_of(model)
+    layers = [layer_of[id(group.weights[0])] for group in groups]
+    norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layer_of.values())), present)
+    return norms, [setting.cast(factor) for factor in factors]
+
+
+def _sums(groups, factors, finite, setting):
+    """{id(weight): clipped sum}, with the rows of examples whose norm is not finite cut out of all that enters."""
+    tensors = [group.tensors for group in groups]
+
+    def cut():
+        zeros = {tensor.dtype: tf.zeros([], tensor.dtype) for tensor in tf.nest.flatten(tensors)}
+        of_rank = {}
+
+        def safe(tensor):
+            rank = tensor.shape.rank
+            if setting.views > 1:
+                # One row an example, or one a view.
+                rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
+                rows = tf.reshape(rows, [-1, *[1] * (rank - 1)])
+            else:
+                rows = of_rank[rank] if rank in of_rank else tf.reshape(finite, [-1, *[1] * (rank - 1)])
+                of_rank[rank] = rows
+            return _of_shape(tf.where(rows, tensor, zeros[tensor.dtype]), tensor.shape)
+
+        return tf.nest.map_structure(safe, tensors)
+
+    if setting.device == "cpu":
+        # Nearly always there is nothing to cut, and selecting costs a pass over everything.
+        tensors = tf.cond(tf.reduce_all(finite), lambda: tensors, cut)
+    else:
+        tensors = cut()
+    with rounding.in_one_loop() as whole:
+        sums = {
+            id(weight): value
+            for group, factor, own in zip(groups, factors, tensors, strict=True)
+            for weight, value in zip(group.weights, group.sums(factor, own), strict=True)
+        }
+    return {weight: whole.get(id(value), value) for weight, value in sums.items()}
+
+
+def _of_shape(tensor, shape):
+    """`tf.ensure_shape`, where the trace does not know the shape already."""
+    return tensor if tensor.shape.is_fully_defined() and tensor.shape == shape else tf.ensure_shape(tensor, shape)
+
+
+def _flat_views(tensor):
+    tensor = tf.convert_to_tensor(tensor)
+    shape = tf.concat([[-1], tf.shape(tensor)[2:]], axis=0)
+    flat = tf.reshape(tensor, shape)
+    known = None if None in tensor.shape[:2] else tensor.shape[0] * tensor.shape[1]
+    return tf.ensure_shape(flat, [known, *tensor.shape[2:]])
+
+
+def _precision(model):
+    """float64 where a weight is, else float32."""
+    return tf.float64 if any(weight.dtype == "float64" for weight in model.trainable_weights) else tf.float32
+
+
+def _device():
+    """ "cpu" or "accelerator"; what XLA compiles counts as an accelerator."""
+    return "accelerator" if devices.in_xla() or devices.accelerators() else "cpu"

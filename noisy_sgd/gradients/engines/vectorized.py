@@ -1,0 +1,126 @@
+"""The reference engine: every example's gradient by `tf.vectorized_map`, for any Keras model.
+
+Each example passes through the model as a batch of one, so whatever the layers do, its gradient depends on it alone.
+All gradients of a microbatch are in memory together, [B, number of weights]: the microbatch size bounds that. Where
+TensorFlow cannot vectorize the model rightly, such as one with recurrent layers, the examples go one after the other
+(see `example_map`), which is slower.
+
+    result = vectorized.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
+    result.values    # sums of clipped gradients, aligned with model.trainable_weights
+"""
+
+import tensorflow as tf
+
+from noisy_sgd.gradients import clipping
+from noisy_sgd.gradients.engines import example_map, example_seeds
+from noisy_sgd.gradients.layer_rules.shared import contributions
+
+
+def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
+    """Sum over a microbatch of clip(norm) * gradient.
+
+    Args:
+        model: a built Keras model.
+        loss_fn: loss_fn(y, predictions) -> losses [B].
+        x: inputs, any nest of [B, ...]; [B, views, ...] where `views` > 1.
+        y: targets, any nest of [B, ...].
+        clip: a `clipping.ClipFunction`, or any function from norms [B] to factors [B].
+        mask: [B], 0 for padding, which contributes nothing at all. Defaults to no padding.
+        views: augmented views of an example; its gradient is the mean over them, clipped once. Defaults to 1.
+
+    Returns:
+        A `clipping.Result`.
+    """
+    # A map needs an example to see what it returns.
+    return on_some_example(lambda *batch: _clipped_sum(model, loss_fn, *batch, clip, views), x, y, mask)
+
+
+def on_some_example(compute, x, y, mask) -> clipping.Result:
+    """What an engine returns for a batch, which may be empty: then an example of padding takes its place.
+
+    Args:
+        compute: compute(x, y, mask) -> a `clipping.Result`.
+        x: inputs, any nest of [B, ...].
+        y: targets, any nest of [B, ...].
+        mask: [B], 0 for padding, or None for no padding.
+    """
+    first = tf.nest.flatten(x)[0]
+    if first.shape[0]:
+        return compute(x, y, mask)
+    size = tf.shape(first)[0]
+    mask = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    result = compute(*tf.nest.map_structure(lambda t: _at_least_one(t, size), (x, y, mask)))
+    return clipping.Result(
+        losses=result.losses[:size],
+        predictions=tf.nest.map_structure(lambda t: t[:size], result.predictions),
+        norms=result.norms[:size],
+        values=result.values,
+    )
+
+
+def _clipped_sum(model, loss_fn, x, y, mask, clip, views):
+    weights = [weight.value for weight in model.trainable_weights]
+    dtype = max((weight.dtype for weight in weights), key=lambda dtype: dtype.size, default=tf.float32)
+    size = tf.shape(tf.nest.flatten(x)[0], tf.int64)[0]
+    present = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    x, y = only_present((x, y), present)
+
+    def one_example(example):
+        index, inputs, targets = example
+        if views == 1:
+            inputs = tf.nest.map_structure(lambda t: t[None], inputs)
+        targets = tf.nest.map_structure(lambda t: tf.repeat(t[None], views, axis=0), targets)
+        with tf.GradientTape() as tape, example_seeds.folded_into_seeds(model, index):
+            predictions = model(inputs, training=True)
+            loss = tf.reduce_mean(loss_fn(targets, predictions))
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
+
+    losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
+    # Where sizes are unknown, the map knows none of its results'.
+    gradients = [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in zip(gradients, weights, strict=True)]
+    squares = [tf.cast(contributions.row_squares(flatten(g)), dtype) for g in gradients]
+    layers = list(clipping.layers_of(model).values())
+    if squares:
+        norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
+    else:
+        norms, factors = tf.zeros_like(losses), []
+    finite = present & tf.math.is_finite(norms)
+    values = []
+    for gradient, factor in zip(gradients, factors, strict=True):
+        safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
+        values.append(
+            tf.reshape(tf.linalg.matvec(safe, tf.cast(factor, safe.dtype), transpose_a=True), gradient.shape[1:])
+        )
+    return clipping.Result(
+        losses=tf.where(present, losses, tf.zeros_like(losses)),
+        predictions=predictions,
+        norms=tf.where(present, norms, tf.zeros_like(norms)),
+        values=values,
+    )
+
+
+def _at_least_one(tensor, size):
+    """The tensor, with zeros as its one row where it has none."""
+    tensor = tf.convert_to_tensor(tensor)
+    missing = tf.zeros(tf.concat([[tf.maximum(1 - size, 0)], tf.shape(tensor)[1:]], axis=0), tensor.dtype)
+    return tf.concat([tensor, missing], axis=0)
+
+
+def only_present(tensors, present: tf.Tensor):
+    """The same nest with the padded examples' entries replaced by zeros, so that nothing in them reaches the model."""
+
+    def keep(tensor):
+        tensor = tf.convert_to_tensor(tensor)
+        shape = tf.concat([tf.shape(present), tf.ones([tf.rank(tensor) - 1], tf.int32)], axis=0)
+        return tf.where(tf.reshape(present, shape), tensor, tf.zeros_like(tensor))
+
+    return tf.nest.map_structure(keep, tensors)
+
+
+def flatten(gradient: tf.Tensor) -> tf.Tensor:
+    """[B, ...] as [B, size]."""
+    known = gradient.shape[1:].num_elements()
+    size = tf.math.reduce_prod(tf.shape(gradient)[1:]) if known is None else known
+    return tf.reshape(gradient, [tf.shape(gradient)[0], size])

@@ -1,0 +1,155 @@
+"""Weights that meet every position of an example in one matrix product: g_i = sum_t a_{i,t} b_{i,t}^T.
+
+a is the layer's input [units, T, p], b the gradient at its output [units, T, q]; with blocks of channels,
+[units, blocks, T, p] and [units, blocks, T, q]. The squared norm of g_i (Goodfellow 2015; Li et al. 2022 for T > 1):
+
+    ||g_i||^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>     2 T^2 (p + q) operations (gram)
+              = ||sum_t a_t b_t^T||^2               2 T p q operations       (per_example)
+
+    routes = positions.routes([layer.kernel], a, b, setting, lambda sums: tf.reshape(sums, layer.kernel.shape))
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from noisy_sgd.gradients.layer_rules.shared import contributions, rounding
+
+
+def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, arrange) -> list[contributions.Route]:
+    """The routes to the contribution of one weight.
+
+    Args:
+        weight: the Keras variable.
+        a: inputs [units, (blocks,) T, p], in the precision of norms.
+        b: output gradients [units, (blocks,) T, q].
+        setting: the microbatch.
+        arrange: arrange(gradient [1, (blocks,) p, q]) -> the shape of the weight.
+
+    Returns:
+        Its routes. One position has but one.
+    """
+    blocks = math.prod(a.shape[1:-2])
+    count, p, q = a.shape[-2], a.shape[-1], b.shape[-1]
+    if count == 1:
+        return [
+            contributions.Route(
+                name="gram", seconds=0.0, kept_bytes=0.0, build=lambda: one_position(weight, a, b, arrange)
+            )
+        ]
+    positions = 1024 if count is None else count
+    per_flop = contributions.SECONDS_PER_SMALL_FLOP[setting.device]
+    per_byte = contributions.SECONDS_PER_BYTE[setting.device]
+    width = a.dtype.size
+    gradient_bytes = blocks * p * q * width
+    form = 2 * blocks * positions * p * q * per_flop + 3 * gradient_bytes * per_byte
+    full = 2 * blocks * positions * p * q * contributions.SECONDS_PER_FLOP[setting.device]
+    full += 2 * positions * blocks * q * width * per_byte
+    gram_bytes = blocks * positions**2 * width
+    gram = 2 * blocks * positions**2 * (p + q) * per_flop + 3 * gram_bytes * per_byte
+    units = setting.assumed_units
+    return [
+        contributions.Route(
+            name="per_example",
+            seconds=units * (form + gradient_bytes * per_byte),
+            kept_bytes=units * gradient_bytes,
+            build=lambda: per_example(weight, a, b, arrange),
+        ),
+        contributions.Route(
+            name="formed_twice",
+            seconds=units * (form + full),
+            kept_bytes=0.0,
+            temporary_bytes=units * gradient_bytes,
+            build=lambda: from_both(weight, a, b, arrange, *formed_norms(a, b, setting)),
+        ),
+        contributions.Route(
+            name="gram",
+            seconds=units * (gram + full),
+            kept_bytes=0.0,
+            temporary_bytes=2 * units * gram_bytes,
+            build=lambda: from_both(weight, a, b, arrange, *gram_norms(a, b, setting)),
+        ),
+    ]
+
+
+def one_position(weight, a, b, arrange) -> contributions.Contribution:
+    """T = 1: the norm of an outer product is the product of the norms (of each block)."""
+    squares = tf.square(_lengths(a) * _lengths(b))
+    return from_both(weight, a, b, arrange, tf.reduce_sum(squares, axis=list(range(1, squares.shape.rank))))
+
+
+def per_example(weight, a, b, arrange) -> contributions.Contribution:
+    """Forms every example's gradient and keeps it."""
+    formed = _form(a, b)
+    rows = _rows(formed)
+
+    def sums(factors, tensors):
+        return [arrange(tf.reshape(contributions.weighted_rows(factors, tensors[0]), [1, *formed.shape[1:]]))]
+
+    return contributions.Contribution(
+        weights=[weight], squared_norms=contributions.row_squares(rows), tensors=[rows], sums=sums
+    )
+
+
+def from_both(weight, a, b, arrange, squared_norms, apart=None) -> contributions.Contribution:
+    """Sums from inputs and factor-scaled output gradients: one ordinary matrix product over examples and positions.
+
+    `apart` are examples whose gradients are formed and added one by one, see `rounding`.
+    """
+
+    def sums(factors, tensors):
+        a, b = tensors
+        together = rounding.without_those_apart(factors, apart)
+        scaled = b * tf.reshape(together, [-1, *[1] * (b.shape.rank - 1)])
+        if a.shape.rank == 3:
+            rows, columns = (tf.reshape(one, [-1, one.shape[-1]]) for one in (a, scaled))
+            total = tf.matmul(rows, columns, transpose_a=True)
+        else:
+            total = tf.einsum("ukta,uktb->kab", a, scaled)
+        return rounding.with_those_apart(
+            [arrange(total[None])], factors, apart, lambda index: [arrange(_form_one(a, b, index)[None])]
+        )
+
+    return contributions.Contribution(weights=[weight], squared_norms=squared_norms, tensors=[a, b], sums=sums)
+
+
+def gram_norms(a, b, setting):
+    """Squared norms from inner products between positions, and the examples apart."""
+    inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
+    squares = tuple(rounding.added(tf.square(one), setting) for one in (a, b))
+    found = rounding.squares_of_products(inputs, gradients, squares, setting)
+    return rounding.settled(*found, _exactly(a, b), setting)
+
+
+def formed_norms(a, b, setting):
+    """Squared norms of gradients that are not kept, and the examples apart."""
+    squares = contributions.row_squares(_rows(_form(a, b)))
+    lengths = rounding.over_blocks(tf.reduce_sum(_lengths(a) * _lengths(b), axis=-1))
+    sizes = rounding.Sizes(terms=squares, lengths=lengths, running=None, positions=a.shape[-2])
+    return rounding.settled(squares, sizes, _exactly(a, b), setting)
+
+
+def _exactly(a, b):
+    return lambda index: tf.reduce_sum(tf.square(_form_one(a, b, index)))
+
+
+def _form_one(a, b, index):
+    return _form(tf.gather(a, index), tf.gather(b, index))
+
+
+def _form(a, b):
+    return tf.matmul(a, b, transpose_a=True)
+
+
+def _lengths(vectors):
+    """[..., n] -> their norms; over the largest entry, so that no square leaves the range of numbers."""
+    tiny = vectors.dtype.as_numpy_dtype(np.finfo(vectors.dtype.as_numpy_dtype).tiny)
+    largest = tf.maximum(tf.reduce_max(tf.abs(vectors), axis=-1, keepdims=True), tiny)
+    return tf.squeeze(largest, -1) * tf.sqrt(tf.reduce_sum(tf.square(vectors / largest), axis=-1))
+
+
+def _rows(tensor):
+    if None in tensor.shape[1:]:
+        return tf.reshape(tensor, [tf.shape(tensor)[0], tf.reduce_prod(tf.shape(tensor)[1:])])
+    return tf.reshape(tensor, [-1, math.prod(tensor.shape[1:])])

@@ -1,0 +1,118 @@
+"""Refuses models whose training would not be private, naming the layer and the way out.
+
+The sum of clipped gradients is bounded only if every gradient depends on one example, and private only if nothing but
+that sum carries data from step to step: BatchNormalization in training mode breaks both (it mixes examples, and keeps
+their running mean without noise). A frozen one uses fixed statistics. What other layers do, `independence` finds out by
+trying.
+
+    validation.check_model(model)    # raises ValueError
+"""
+
+import weakref
+
+import keras
+
+from noisy_sgd.gradients import layer_calls
+from noisy_sgd.gradients.trials import made_up
+
+# Of each model the layers that were tried, and that run in inference mode only.
+_INFERRING: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+
+
+def check_model(model: keras.Model, inputs=None) -> None:
+    """Refuses batch normalization in training mode, weights of half precision and activity regularizers.
+
+    Args:
+        model: a Keras model.
+        inputs: its inputs, tensors or symbolic ones, any nest of [B, ...]; only shapes and types are used. Defaults to
+            those of a functional model.
+
+    Raises:
+        ValueError: naming the first such layer.
+    """
+    for weight in model.trainable_weights:
+        if weight.dtype not in ("float32", "float64"):
+            raise ValueError(
+                "`model` must have trainable weights in float32 or float64, in which norms and sums are exact enough "
+                f"for the bound to hold; use mixed_bfloat16. Received: weight={weight.path}, dtype={weight.dtype}"
+            )
+    for layer in _all_layers(model):
+        if getattr(layer, "activity_regularizer", None) is not None:
+            raise ValueError(
+                f"`model` must have per-example losses only: layer {layer.name!r} has an `activity_regularizer`, whose "
+                "gradient would not be clipped with its example; put the term into the loss, or use a "
+                "weight regularizer. "
+                f"Received: layer={layer.name}"
+            )
+    # Keras runs a frozen one in inference mode whatever it is called with.
+    normalizing = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    _check_normalization(model, [layer for layer in normalizing if layer.trainable], inputs)
+
+
+def _check_normalization(model, layers, inputs):
+    """Refuses the first of the layers that is not seen to run in inference mode while the model trains."""
+    names = [id(layer) for layer in layers]
+    if not layers or _INFERRING.get(model) == names:
+        return
+    inferring = _inferring(model, layers, inputs)
+    for layer in layers:
+        if id(layer) not in inferring:
+            raise ValueError(
+                f"`model` must not mix examples: layer {layer.name!r} is a {type(layer).__name__} in training mode, "
+                "which normalizes over the batch and keeps running statistics without noise; freeze it (set "
+                "`trainable = False` on it, or on the model that it is part of, before `compile`) or use "
+                f"keras.layers.GroupNormalization instead. Received: layer={layer.name}"
+            )
+    _INFERRING[model] = names
+
+
+def _inferring(model, layers, inputs) -> set[int]:
+    """The layers, by id, that a call of the model in training calls in inference mode only."""
+    if inputs is None:
+        inputs = getattr(model, "inputs", None) and model.input
+    if inputs is None:
+        return set()
+    inference, training = set(), set()
+
+    def record(layer, rule, usual, args, kwargs):
+        mode = kwargs.get("training", args[1] if len(args) > 1 else None)
+        (inference if mode is None or mode is False else training).add(id(layer))
+        return usual(*args, **kwargs)
+
+    def attempt(examples):
+        if not model.built:
+            made_up.call(model, [], examples.batch(1), training=False)
+        with layer_calls.routed([(layer, None) for layer in layers], record):
+            made_up.call(model, made_up.weights(model), examples.batch(2), training=True)
+
+    made_up.of_model(model, inputs, attempt)
+    return inference - training
+
+
+def check_no_added_losses(model: keras.Model) -> None:
+    """Refuses, after a call of the model, losses that layers added beside the per-example loss.
+
+    Raises:
+        ValueError: naming the first layer that called `add_loss`.
+    """
+    for layer in _all_layers(model):
+        own = [weight for weight in layer.trainable_weights if weight.regularizer is not None]
+        if len(layer.losses) > len(own) and not _children(layer):
+            raise ValueError(
+                f"`model` must have per-example losses only: layer {layer.name!r} calls `add_loss`, whose gradient "
+                f"would not be clipped with its example; put the term into the loss. Received: layer={layer.name}"
+            )
+    own = [weight for weight in model.trainable_weights if weight.regularizer is not None]
+    if len(model.losses) > len(own):
+        raise ValueError(
+            "`model` must have per-example losses only: it calls `add_loss`, whose gradient would not be clipped with "
+            f"its example; put the term into the loss. Received: model={model.name}"
+        )
+
+
+def _all_layers(model: keras.Model) -> list[keras.Layer]:
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def _children(layer: keras.Layer) -> list[keras.Layer]:
+    return list(layer._flatten_layers(include_self=False, recursive=True))

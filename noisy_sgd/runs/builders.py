@@ -1,0 +1,249 @@
+"""From a configuration to the objects that train: images, network, optimizer, compiled steps, privacy statement.
+
+built = builders.build(settings)               # noisy_sgd.config.Config
+with recorded_run.started(built, settings) as run:
+    recorded_run.train(run)
+builders.restart(built, settings_of_another_seed)     # the same compiled step, another run
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from noisy_sgd import config
+from noisy_sgd.data import bundled, label_noise
+from noisy_sgd.mechanisms import quantile_clipping
+from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
+from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.privacy import accounting, statement
+from noisy_sgd.runs import saved_model
+from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
+
+_EVALUATION_BATCH = 512
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Built:
+    """A compiled model with its images; `steps` are traced once and serve every run of it.
+
+    `metrics` are of the training data: private facts of a DP-SGD run. `average` is None where there is none, and
+    `initial` is what the optimizer's variables held at first. `fed` says what a saved model gets of the pixels; None
+    for networks by name.
+    """
+
+    images: bundled.ImageSet
+    strategy: tf.distribute.Strategy
+    model: private_model.PrivateModel
+    average: weight_average.WeightAverage | None
+    metrics: dict[str, keras.metrics.Metric]
+    steps: tuple[Callable, Callable]
+    evaluate: Callable[[], dict[str, float]]
+    initial: list[np.ndarray]
+    fed: str | None = None
+
+
+def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> Built:
+    """Loads the images, and compiles the network with its optimizer under its strategy.
+
+    Args:
+        settings: the configuration.
+        say: told which other workers are waited for. Defaults to nothing.
+
+    Raises:
+        ValueError: for images that cannot be had, a model that cannot be trained so, a batch larger than the data, or
+            devices that are not there.
+    """
+    if settings.run.logical_devices is not None:
+        distribution.use_logical_devices(settings.run.logical_devices)
+    strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu, say=say)
+    images = image_set(settings.data)
+    batch_size, available = settings.algorithm.batch_size, images.num_train_examples
+    way_out = "give a smaller one"
+    config.require(
+        batch_size <= available, "batch_size", f"must be at most the {available} examples", batch_size, way_out
+    )
+    chosen = settings.algorithm
+    with distribution.naming_lost_workers(strategy), strategy.scope():
+        model, fed = _network(settings.model, images, settings.run.seed, private_model.PrivateModel)
+        model.compile(
+            optimizer(settings),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            batch_size=batch_size,
+            augmentation_multiplicity=chosen.augmentation_multiplicity,
+        )
+        average = weight_average.WeightAverage(model.trainable_weights, chosen.ema_decay) if chosen.ema_decay else None
+        metrics = training_metrics.made(chosen.algorithm)
+    return Built(
+        images=images,
+        strategy=strategy,
+        model=model,
+        average=average,
+        metrics=metrics,
+        steps=loop.step_functions(model, strategy, metrics, average),
+        evaluate=_evaluation(model, average, images),
+        initial=[variable.numpy() for variable in model.optimizer.variables],
+        fed=fed,
+    )
+
+
+def restart(built: Built, settings: config.Config) -> None:
+    """Makes a built model what `build` would make it for a configuration that differs in its seeds only."""
+    fresh = network(settings.model, built.images, settings.run.seed)
+    for variable, value in zip(built.model.variables, fresh.variables, strict=True):
+        variable.assign(value)
+    for variable, value in zip(built.model.optimizer.variables, built.initial, strict=True):
+        variable.assign(value)
+    if built.average is not None:
+        built.average.reset()
+    for metric in built.metrics.values():
+        metric.reset_state()
+    if isinstance(built.model.optimizer, noisy_sgd.NoisySGD):
+        built.model.optimizer.rekey(settings.noise_seed)
+
+
+def image_set(data: config.Data) -> bundled.ImageSet:
+    """The images, with wrong labels where that is asked for; ImageNet's are read as they are needed."""
+    if data.dataset == "imagenet2012":
+        from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
+
+        size, count = data.resolved_image_size, data.num_train_examples
+        return imagenet.load(data.data_dir, image_size=size, train_size=count)
+    images = bundled.load(data.dataset, data.data_dir, train_size=data.num_train_examples)
+    return label_noise.replace(images, data.label_noise) if data.label_noise else images
+
+
+def network(
+    model: config.Model,
+    images: bundled.ImageSet,
+    seed: int,
+    model_class: type[keras.Model] = private_model.PrivateModel,
+) -> keras.Model:
+    """The network by name, or a saved functional model, whose weights are taken as they are.
+
+    Raises:
+        ValueError: as `saved_model.load`.
+    """
+    return _network(model, images, seed, model_class)[0]
+
+
+def _network(
+    model: config.Model, images: bundled.ImageSet, seed: int, model_class: type[keras.Model]
+) -> tuple[keras.Model, str | None]:
+    """As `network`, and what a saved model gets of the pixels."""
+    if model.is_saved:
+        return saved_model.load(model.model, images, pixel_range=model.pixel_range, model_class=model_class)
+    return _named(model, images, seed, model_class), None
+
+
+def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class: type[keras.Model]) -> keras.Model:
+    common = {
+        "input_shape": images.image_shape,
+        "pixel_range": images.pixel_range,
+        "seed": seed,
+        "model_class": model_class,
+        "dtype": "mixed_bfloat16" if model.precision == "bfloat16" else "float32",
+    }
+    if model.model == "wrn_16_4":
+        return wide_resnet(16, 4, images.num_classes, **common)
+    if model.model == "mlp":
+        return feedforward.mlp(images.num_classes, hidden=model.hidden or (512, 512), **common)
+    if model.model == "mnist_cnn":
+        return feedforward.mnist_cnn(images.num_classes, **common)
+    return nf_resnet(model.model, images.num_classes, **common)
+
+
+def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
+    """The optimizer of an algorithm; the noise is that of equations (11) and (2).
+
+    Raises:
+        ValueError: for a DP-SGD mechanism that is not the one its privacy statement accounts for.
+    """
+    chosen = settings.algorithm
+    common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
+    if chosen.algorithm == "sgd":
+        return keras.optimizers.SGD(**common)
+    if chosen.algorithm == "noisy_sgd":
+        return noisy_sgd.NoisySGD(noise_std=chosen.noise_std, seed=settings.noise_seed, **common)
+    learned = chosen.target_quantile is not None
+    made = dp_sgd.DPSGD(
+        l2_norm_clip=chosen.l2_norm_clip,
+        noise_multiplier=chosen.resolved_noise_multiplier,
+        batch_size=chosen.batch_size,
+        seed=settings.noise_seed,
+        clipping=chosen.clipping,
+        query=quantile_clipping.QuantileClipping(target_quantile=chosen.target_quantile) if learned else None,
+        **common,
+    )
+    if chosen.resolved_noise_multiplier:
+        accounting.check_mechanism(made.event, accounted_noise_multiplier(chosen))
+    return made
+
+
+def accounted_noise_multiplier(chosen: config.Algorithm) -> float:
+    """The noise multiplier that a DP-SGD step costs as much as: where the bound is learned, below the gradients'."""
+    sigma, count = chosen.resolved_noise_multiplier, _count_noise_multiplier(chosen)
+    return sigma if count is None else accounting.joint_noise_multiplier(sigma, count)
+
+
+def delta(chosen: config.Algorithm, num_examples: int) -> float:
+    """What was typed, or the largest power of ten below one over the number of examples."""
+    return chosen.delta or 10.0 ** -(math.floor(math.log10(num_examples)) + 1)
+
+
+def privacy_statement(
+    settings: config.Config,
+    num_examples: int,
+    num_steps: int | None = None,
+    attempts: tuple[tuple[int, int], ...] | None = None,
+) -> statement.PrivacyStatement:
+    """What the run guarantees.
+
+    Args:
+        settings: its configuration.
+        num_examples: training examples.
+        num_steps: where the run ends. Defaults to the configuration's steps.
+        attempts: of the run's `privacy.ledger.Ledger`. Defaults to one, from the first step on.
+    """
+    chosen = settings.algorithm
+    if chosen.algorithm != "dp_sgd":
+        return statement.statement(chosen.algorithm)
+    return statement.statement(
+        "dp_sgd",
+        noise_multiplier=chosen.resolved_noise_multiplier,
+        count_noise_multiplier=_count_noise_multiplier(chosen),
+        l2_norm_clip=chosen.l2_norm_clip,
+        clipping=chosen.clipping,
+        batch_size=chosen.batch_size,
+        num_examples=num_examples,
+        num_steps=chosen.num_steps if num_steps is None else num_steps,
+        attempts=attempts,
+        delta=delta(chosen, num_examples),
+        sampling=chosen.sampling,
+        explicit_noise_seed=chosen.noise_seed is not None,
+        explicit_inclusion_seed=chosen.sampling == "poisson" and chosen.noise_seed is not None,
+    )
+
+
+def _count_noise_multiplier(chosen: config.Algorithm) -> float | None:
+    if chosen.target_quantile is None:
+        return None
+    # QuantileClipping's own default, of which the noise multiplier is twice.
+    return chosen.batch_size / 10 if chosen.resolved_noise_multiplier else 0.0
+
+
+def _evaluation(model, average, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:
+    """Evaluates the weights, and their moving average where there is one, as "ema_..."."""
+    evaluate = loop.evaluation(model, images.test_batches(_EVALUATION_BATCH))
+    if average is None:
+        return evaluate
+
+    def evaluate_both():
+        results = evaluate()
+        with average.applied(model):
+            return results | {f"ema_{name}": value for name, value in evaluate().items()}
+
+    return evaluate_both

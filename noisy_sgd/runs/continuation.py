@@ -1,0 +1,340 @@
+"""How a run begins, at its first step or where it was interrupted, and what it leaves behind so that it can go on.
+
+A run's checkpoints hold all that it is. From one of them, under the same circumstances (data, versions, devices), the
+steps that were lost are computed again to the last bit, with the same noise: one release, counted once. Under any other
+circumstances the gradients would differ, and the same noise on two different gradients cancels in their difference: a
+DP-SGD run then takes another secret, and every step that may have been released before counts again. The ledger says
+which these are: it is written before the steps are taken, beside the checkpoints and in the run directory, so that
+whoever removes or moves the checkpoints of a run does not remove what it has spent.
+
+    circumstances = continuation.circumstances(built, settings, environment={})
+    beginning = continuation.begin(built, settings, run, circumstances=circumstances, say=print)
+    keeper = continuation.Keeper(built, settings, run, beginning, ...)     # a Keras callback, the last
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from noisy_sgd import config, keys, records
+from noisy_sgd.privacy import ledger as ledgers
+from noisy_sgd.runs import builders, checkpoints, run_state
+from noisy_sgd.training import distribution
+
+_LEDGER = "ledger.jsonl"
+# Step, whether it is an exact replay, secret: what the first worker tells the others.
+_TOLD = struct.Struct("<q?16s")
+# Compared by a digest that is never shown: who knows all examples but one finds that one by the digest of all.
+_OTHER = {"data": "the training data are others", "model": "the file of `--model` is another one"}
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and did after a checkpoint; `step` steps are done."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """Where a run begins.
+
+    Attributes:
+        step: the first step to take.
+        secret: what a DP-SGD run's noise and batches come from, 16 bytes; None for seeds that anybody may know.
+        ledger: what may have been released so far; None where nothing is private, and on all workers but the first.
+        saved: whether a checkpoint of exactly this exists.
+    """
+
+    step: int = 0
+    secret: bytes | None = dataclasses.field(default=None, repr=False)
+    ledger: ledgers.Ledger | None = None
+    saved: bool = False
+
+
+def circumstances(built: builders.Built, settings: config.Config, environment: dict[str, str]) -> dict[str, Any]:
+    """What beside the configuration decides the last bit of a step, as JSON values.
+
+    Args:
+        built: the images and the strategy of the run.
+        settings: its configuration, which names a saved model but does not hold it.
+        environment: settings of TensorFlow's that change its arithmetic, by name.
+    """
+    return {
+        "data": built.images.fingerprint(),
+        "num_train_examples": built.images.num_train_examples,
+        "model": _digest_of_file(settings.model),
+        "versions": records.versions() | {"noisy_sgd": records.source_digest(), "build": tf.version.GIT_VERSION},
+        "devices": distribution.topology(built.strategy),
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "environment": dict(environment),
+    }
+
+
+def begin(
+    built: builders.Built,
+    settings: config.Config,
+    run: records.Run | None,
+    *,
+    circumstances: dict[str, Any],
+    say: Callable[[str], None],
+) -> Beginning:
+    """Puts the model and the record where the run goes on; several workers must all call it.
+
+    Args:
+        built: the model as it begins at step 0.
+        settings: its configuration.
+        run: its record; None on all workers but the first.
+        circumstances: of this process.
+        say: told in one sentence where the run goes on, and what is odd about it.
+
+    Raises:
+        ValueError: for checkpoints that cannot be read, or of another configuration.
+    """
+    directory, resume = checkpoint_directory(settings), settings.run.resume
+    newest = checkpoints.load_newest(directory, say) if resume else None
+    chosen = Beginning()
+    if run is not None:
+        # What is begun anew is this run, and no other one that lies there.
+        chosen = _chief(newest if resume else _readable(directory), settings, run, circumstances, say)
+    told = _TOLD.pack(chosen.step, chosen.saved, chosen.secret or bytes(16))
+    step, saved, secret = _TOLD.unpack(distribution.broadcast(built.strategy, told))
+    if step and (newest is None or newest.step != step):
+        raise ValueError(
+            f"`--checkpoint_dir` must be the same folder for all workers: the first one goes on from step {step}, this "
+            f"one finds {newest.step if newest else 'nothing'} in {directory}; use a shared filesystem"
+        )
+    if newest is not None and newest.step == step:
+        metrics = built.metrics
+        run_state.restore(built.strategy, built.model, built.average, metrics, newest.arrays)
+    private = _has_secret(settings)
+    if not saved:
+        run_state.seed_layers(built.model, secret if private else settings.run.seed)
+    distribution.require_same(built.strategy, "checkpoint_dir", run_state.digest(built.strategy, built.model))
+    return dataclasses.replace(chosen, step=step, saved=saved, secret=secret if private else None)
+
+
+def _chief(newest, settings, run, circumstances, say) -> Beginning:
+    """What the first worker decides, from the newest checkpoint and the ledger."""
+    private = _has_secret(settings)
+    if newest is not None:
+        difference = records.first_difference(newest.facts["config"], records.plain(settings.resolved()))
+        if difference:
+            raise ValueError(
+                f"`--checkpoint_dir` holds checkpoints of another run ({difference}); choose another directory"
+            )
+    ledger = _read_ledger(settings, newest) if private else None
+    if private and ledger.restarted(0) != ledgers.Ledger():
+        _check_count(newest, run, circumstances["num_train_examples"])
+    if not settings.run.resume:
+        checkpoints.clear(checkpoint_directory(settings))
+        newest = None
+    if newest is None:
+        run.rewrite("")
+        run.rewrite("", private=True)
+        fresh = keys.secret() if private else None
+        if private and ledger != ledgers.Ledger():
+            ledger = ledger.restarted(0)
+            say("The run starts again; with other noise, all steps that it took before count once more.")
+        return Beginning(secret=fresh, ledger=ledger)
+    facts = newest.facts
+    run.rewrite(facts["metrics"])
+    run.rewrite(facts["private_metrics"], private=True)
+    difference = _difference(facts["circumstances"], records.plain(circumstances))
+    if difference is None and any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
+        difference = "accelerators are not known to repeat a computation to the last bit"
+    if difference is None and private and ledgers.from_text(facts["ledger"]).attempt != ledger.attempt:
+        difference = "the checkpoint is of an earlier attempt, with other noise"
+    if difference is None:
+        say(f"The run goes on from step {newest.step}, bit for bit.")
+        secret = bytes.fromhex(facts["secret"]) if private else None
+        return Beginning(step=newest.step, secret=secret, ledger=ledger, saved=True)
+    say(f"The run goes on from step {newest.step}, but not bit for bit: {difference}.")
+    if not private:
+        return Beginning(step=newest.step, saved=True)
+    say("With other noise, all steps that were taken after it count once more.")
+    return Beginning(step=newest.step, secret=keys.secret(), ledger=ledger.restarted(newest.step))
+
+
+class Keeper(keras.callbacks.Callback):
+    """Writes the ledger ahead of the steps, saves checkpoints, and stops the run when it is asked to.
+
+    The last of the callbacks: what the others write at a step has to be in the step's checkpoint.
+
+    Args:
+        built: the model.
+        settings: the configuration; its checkpoints are due by steps and by minutes, and at the end.
+        run: the record; None on all workers but the first.
+        beginning: from `begin`.
+        circumstances: of this process.
+        num_steps: the last step, exclusive.
+        steps_per_call: how many steps one call of the compiled function may take.
+        stop_requested: asked after every call; True ends the run with a checkpoint, by `Interrupted`. Defaults to
+            never.
+        clock: seconds since anything. Defaults to `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        built: builders.Built,
+        settings: config.Config,
+        run: records.Run | None,
+        beginning: Beginning,
+        *,
+        circumstances: dict[str, Any],
+        num_steps: int,
+        steps_per_call: int,
+        stop_requested: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        super().__init__()
+        self._built, self._settings, self._run, self._beginning = built, settings, run, beginning
+        self._circumstances = circumstances
+        self._num_steps, self._steps_per_call = num_steps, steps_per_call
+        self._stop_requested, self._clock = stop_requested, clock
+        self._ledger = beginning.ledger
+        self._step = beginning.step
+        self._saved_step = beginning.step if beginning.saved else None
+        self._saved_time = clock()
+
+    @property
+    def ledger(self) -> ledgers.Ledger | None:
+        """What may have been released by now."""
+        return self._ledger
+
+    def on_train_begin(self, logs=None):
+        """Keeps the ledger, and a fresh secret before any noise comes from it."""
+        if self._ledger is not None:
+            # First of all: checkpoints without a ledger then tell that it was lost.
+            _write_ledger(self._settings, self._ledger)
+        if self._beginning.secret is not None and self._saved_step is None:
+            self._save()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Notes that the steps of this call may be released."""
+        if self._ledger is None:
+            return
+        covering = self._ledger.covering(min(batch + self._steps_per_call, self._num_steps))
+        if covering != self._ledger:
+            self._ledger = covering
+            _write_ledger(self._settings, covering)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves where it is due; at the end of an epoch, its metrics come first."""
+        self._step = batch + 1
+        if self._step % self._settings.eval_every and self._step < self._num_steps:
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves where it is due."""
+        if self._saved_step != self._step:
+            self._save_if_due()
+
+    def on_train_end(self, logs=None):
+        """Saves the end."""
+        if self._saved_step != self._step:
+            self._save()
+
+    def _save_if_due(self) -> None:
+        chosen = self._settings.run
+        stop = distribution.any_worker(self._built.strategy, self._stop_requested())
+        late = self._clock() - self._saved_time >= 60 * chosen.checkpoint_minutes
+        by_steps = chosen.checkpoint_every is not None and self._step % chosen.checkpoint_every == 0
+        if stop or by_steps or distribution.any_worker(self._built.strategy, late):
+            self._save()
+        if stop:
+            raise Interrupted(self._step)
+
+    def _save(self) -> None:
+        built = self._built
+        arrays = run_state.arrays(built.strategy, built.model, built.average, built.metrics)
+        self._saved_step, self._saved_time = self._step, self._clock()
+        if self._run is None:
+            return
+        secret = self._beginning.secret
+        facts = {
+            "config": self._settings.resolved(),
+            "circumstances": self._circumstances,
+            "metrics": self._run.text(),
+            "private_metrics": self._run.text(private=True),
+            "ledger": None if self._ledger is None else self._ledger.to_text(),
+            "secret": None if secret is None else secret.hex(),
+        }
+        made = checkpoints.Checkpoint(step=self._step, arrays=arrays, facts=records.plain(facts))
+        checkpoints.save(checkpoint_directory(self._settings), made, keep=self._settings.run.keep_checkpoints)
+
+
+def checkpoint_directory(settings: config.Config) -> str:
+    """Where a run's checkpoints and its ledger lie."""
+    return settings.run.checkpoint_dir or str(pathlib.Path(settings.run.run_dir) / "checkpoints")
+
+
+def _digest_of_file(model: config.Model) -> str | None:
+    """SHA-256 of a saved model's file; None for a network that goes by a name."""
+    return hashlib.sha256(pathlib.Path(model.model).read_bytes()).hexdigest() if model.is_saved else None
+
+
+def _check_count(newest: checkpoints.Checkpoint | None, run: records.Run, here: int) -> None:
+    """Refuses another number of examples: what was spent of the old one cannot be accounted for by the new one."""
+    if newest is None:
+        there = records.read(run.directory).privacy["num_examples"]
+    else:
+        there = newest.facts["circumstances"]["num_train_examples"]
+    if there != here:
+        raise ValueError(
+            f"`--data_dir` must hold the {there} training examples that this run's privacy is accounted for with. "
+            f"Received: {here} examples; choose another run directory and another `--checkpoint_dir`"
+        )
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """The first difference between circumstances, in words that may be printed; None if they agree."""
+    for name, sentence in _OTHER.items():
+        if there.get(name) != here.get(name):
+            return sentence
+    return records.first_difference(there, here)
+
+
+def _has_secret(settings: config.Config) -> bool:
+    return settings.algorithm.algorithm == "dp_sgd" and settings.noise_seed is None
+
+
+def _readable(directory: str) -> checkpoints.Checkpoint | None:
+    """The newest whole checkpoint, if there is any."""
+    with contextlib.suppress(ValueError):
+        return checkpoints.load_newest(directory, lambda sentence: None)
+    return None
+
+
+def _ledger_paths(settings: config.Config) -> list[str]:
+    return [f"{directory}/{_LEDGER}" for directory in (checkpoint_directory(settings), settings.run.run_dir)]
+
+
+def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None) -> ledgers.Ledger:
+    """What one of the files knows; where all are lost, what the checkpoint knew, and the worst of what it did not."""
+    paths = [path for path in _ledger_paths(settings) if checkpoints.exists(path)]
+    if not paths:
+        if newest is None:
+            return ledgers.Ledger()
+        return ledgers.from_text(newest.facts["ledger"]).covering(settings.algorithm.num_steps)
+    try:
+        return ledgers.furthest([ledgers.from_text(checkpoints.read_file(path).decode()) for path in paths])
+    except ValueError as error:
+        raise ValueError(
+            f"What this run may have released must be known, but {' and '.join(paths)} cannot be read as its ledger "
+            f"({error}); remove what is damaged, or choose other directories"
+        ) from error
+
+
+def _write_ledger(settings: config.Config, ledger: ledgers.Ledger) -> None:
+    for path in _ledger_paths(settings):
+        checkpoints.write_file(path, ledger.to_text().encode())

@@ -1,0 +1,309 @@
+"""One run from its first to its last step, with its record: run.json, metrics.jsonl, checkpoints, TensorBoard's events
+and, at the end, the trained network.
+
+    built = builders.build(settings)
+    with recorded_run.started(built, settings) as run:
+        print(run.privacy.text)
+        record = recorded_run.train(run)
+
+A run that was interrupted goes on where it was when the same is called again (`continuation`).
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from noisy_sgd import config, records
+from noisy_sgd.data import augmentation, sampling
+from noisy_sgd.privacy import calibration, ledger, statement
+from noisy_sgd.runs import builders, callbacks, checkpoints, continuation, trained_model
+from noisy_sgd.training import distribution, loop
+
+STEPS_PER_CALL = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Started:
+    """A run that can be trained.
+
+    Attributes:
+        built: the model, as it goes on.
+        settings: the configuration.
+        privacy: what the run guarantees when it ends as planned.
+        num_steps: the last step, exclusive: the configuration's, or what `max_epsilon` allows.
+        record: to write to; None on all workers but the first.
+        beginning: where it begins.
+        circumstances: what an exact replay needs.
+    """
+
+    built: builders.Built
+    settings: config.Config
+    privacy: statement.PrivacyStatement
+    num_steps: int
+    record: records.Run | None
+    beginning: continuation.Beginning
+    circumstances: dict[str, Any]
+
+
+@contextlib.contextmanager
+def started(
+    built: builders.Built,
+    settings: config.Config,
+    *,
+    environment: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[Started]:
+    """Opens the run directory of a configuration, and puts the model where the run goes on.
+
+    Args:
+        built: from `builders.build`, or restarted.
+        settings: the same configuration.
+        environment: settings of TensorFlow's that change its arithmetic, by name. Defaults to none.
+        say: told where an interrupted run goes on. Defaults to nothing.
+
+    Yields:
+        The run, for `train`. Until the end no other process can open it.
+
+    Raises:
+        ValueError: for a run directory that cannot be used, checkpoints that cannot be read, or a budget that is spent.
+    """
+    circumstances = continuation.circumstances(built, settings, dict(environment or {}))
+    distribution.require_same(built.strategy, "flags", repr((settings.resolved(), circumstances)).encode())
+    with contextlib.ExitStack() as stack:
+        record = None
+        if distribution.is_chief(built.strategy):
+            planned = builders.privacy_statement(settings, built.images.num_train_examples)
+            # What has to be refused is refused before a run directory is made.
+            _last_step(built, settings, continuation.Beginning())
+            elsewhere = settings.run.checkpoint_dir is not None
+            lock = checkpoints.lock(continuation.checkpoint_directory(settings))
+            if elsewhere:
+                try:
+                    stack.enter_context(lock)
+                except ValueError as error:
+                    raise ValueError(f"`checkpoint_dir` must be a folder for this run to write to: {error}") from error
+            record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
+            # Its ledger is written in both places.
+            stack.enter_context(checkpoints.lock(settings.run.run_dir))
+            if not elsewhere:
+                stack.enter_context(lock)
+        beginning = continuation.begin(built, settings, record, circumstances=circumstances, say=say)
+        # The ledger, which a budget's last step depends on, is the first worker's.
+        num_steps = int(distribution.broadcast(built.strategy, b"%d" % _last_step(built, settings, beginning)))
+        privacy = _privacy(built, settings, beginning.ledger, num_steps)
+        if num_steps < settings.algorithm.num_steps:
+            budget, planned = settings.algorithm.max_epsilon, settings.algorithm.num_steps
+            say(f"The budget of epsilon = {budget:g} lasts for {num_steps} of the {planned} steps.")
+        if record is not None:
+            record.state(_described(privacy))
+        yield Started(
+            built=built,
+            settings=settings,
+            privacy=privacy,
+            num_steps=num_steps,
+            record=record,
+            beginning=beginning,
+            circumstances=circumstances,
+        )
+
+
+def train(
+    run: Started,
+    *,
+    listeners: Sequence[keras.callbacks.Callback] = (),
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> records.Record | None:
+    """Trains a started run to its end.
+
+    Noisy-SGD runs record Figure 2's squared norms at every evaluation. What a DP-SGD run computes from the training
+    data without noise goes to the run directory's private/, and to `listeners` and TensorBoard where
+    `show_private_metrics` asks for it.
+
+    Args:
+        run: from `started`.
+        listeners: more Keras callbacks. Defaults to none.
+        stop_requested: asked after every call of the compiled step; True ends the run with a checkpoint. Defaults to
+            never.
+
+    Returns:
+        The record of the finished run; None on all workers but the first.
+
+    Raises:
+        continuation.Interrupted: where `stop_requested` ended the run.
+        ValueError: where a checkpoint cannot be written, an image cannot be decoded, or a callback would act on private
+            facts.
+    """
+    built, settings, chosen = run.built, run.settings, run.settings.algorithm
+    private = chosen.algorithm == "dp_sgd"
+    steps_per_call = min(STEPS_PER_CALL, settings.eval_every)
+    keeper = continuation.Keeper(
+        built,
+        settings,
+        run.record,
+        run.beginning,
+        circumstances=run.circumstances,
+        num_steps=run.num_steps,
+        steps_per_call=steps_per_call,
+        stop_requested=stop_requested,
+    )
+    dataset, rounds = _microbatches(run)
+
+    def report(step, metrics):
+        if run.record is not None:
+            run.record.append({"step": step, **metrics}, private=True)
+
+    with _naming_images(built.images):
+        if run.beginning.step == run.num_steps:
+            _record_end(run)
+        loop.train(
+            built.model,
+            dataset,
+            rounds,
+            strategy=built.strategy,
+            num_steps=run.num_steps,
+            metrics=built.metrics,
+            first_step=run.beginning.step,
+            steps_per_epoch=settings.eval_every,
+            steps_per_call=steps_per_call,
+            pause_every=settings.run.checkpoint_every,
+            norms_every=settings.eval_every if chosen.algorithm == "noisy_sgd" else None,
+            evaluate=built.evaluate,
+            report=report if private else None,
+            log_metrics=not private or settings.run.show_private_metrics,
+            callbacks=[*_recorders(run), *listeners, keeper],
+            steps=built.steps,
+            noise_secret=run.beginning.secret,
+        )
+    return _finish(run, keeper.ledger)
+
+
+@contextlib.contextmanager
+def _naming_images(images) -> Iterator[None]:
+    """Names the image that could not be decoded, which TensorFlow's error does not."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        fault = images.fault(error)
+        if fault is None:
+            raise
+        raise ValueError(fault) from error
+
+
+def _microbatches(run: Started):
+    """This worker's microbatches, and how many of them a replica takes in a step."""
+    built, chosen = run.built, run.settings.algorithm
+    count, seed = built.images.num_train_examples, run.settings.run.seed
+    if chosen.sampling == "poisson":
+        # The batches of a private run come from its secret: who knows them gets no amplification.
+        sampler = sampling.PoissonBatches(count, chosen.batch_size, run.beginning.secret or seed)
+    else:
+        sampler = sampling.ShuffledBatches(count, chosen.batch_size, seed)
+    augment, kind = None, run.settings.data.augmentation
+    if kind != "none":
+        # Four pixels of an image of 32, as is usual.
+        padding = max(1, min(built.images.image_shape[:2]) // 8)
+        views, flips = chosen.augmentation_multiplicity, kind == "flip_and_crop"
+        augment = augmentation.make(seed, views=views, padding=padding, flips=flips)
+    replicas, size = built.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
+    dataset = sampling.stream(
+        built.images,
+        sampler,
+        size,
+        first_step=run.beginning.step,
+        num_steps=max(0, run.num_steps - run.beginning.step),
+        multiple_of=replicas,
+        worker=distribution.worker(built.strategy),
+        augment=augment,
+    )
+    return dataset, lambda step: sampling.num_microbatches(sampler, step, size, replicas) // replicas
+
+
+class _Epsilon(keras.callbacks.Callback):
+    """Logs what a private run has spent by the end of each epoch, with all that earlier attempts may have released."""
+
+    def __init__(self, run: Started):
+        super().__init__()
+        self._run = run
+        self._step = run.beginning.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step = batch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        run = self._run
+        *earlier, (first, _) = run.beginning.ledger.attempts
+        spent = ledger.Ledger((*earlier, (first, self._step)))
+        logs["epsilon"] = _privacy(run.built, run.settings, spent, self._step).epsilon
+
+
+def _recorders(run: Started) -> list[keras.callbacks.Callback]:
+    if run.record is None:
+        return []
+    tensorboard = keras.callbacks.TensorBoard(run.record.directory / "tensorboard", write_graph=False)
+    private = run.built.metrics if run.settings.algorithm.algorithm == "dp_sgd" else ()
+    recorders = [callbacks.MetricsRecorder(run.record, leave_out=tuple(private)), tensorboard]
+    return recorders if run.beginning.ledger is None else [_Epsilon(run), *recorders]
+
+
+def _record_end(run: Started) -> None:
+    """Evaluates the weights that a run goes on with, where no step is left to take and their evaluation is missing."""
+    built, record, step = run.built, run.record, run.num_steps
+    missing = record is not None and step not in {line["step"] for line in records.read(record.directory).metrics}
+    if not distribution.any_worker(built.strategy, missing):
+        return
+    measured = {f"val_{name}": value for name, value in built.evaluate().items()}
+    if run.beginning.ledger is not None:
+        measured["epsilon"] = run.privacy.epsilon
+    if record is not None:
+        record.append({"step": step, **measured})
+
+
+def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:
+    if run.record is None:
+        return None
+    built, directory = run.built, run.record.directory
+    last = records.read(directory).metrics[-1]
+    if spent is not None:
+        run.record.state(_described(_privacy(built, run.settings, spent, last["step"])))
+    parameters = sum(int(weight.value.shape.num_elements()) for weight in built.model.trainable_weights)
+    trained_model.save(directory / trained_model.WEIGHTS, built.model)
+    if built.average is not None:
+        with built.average.applied(built.model):
+            trained_model.save(directory / trained_model.AVERAGE, built.model)
+    run.record.finish({**last, "num_parameters": parameters})
+    return records.read(directory)
+
+
+def _last_step(built: builders.Built, settings: config.Config, beginning: continuation.Beginning) -> int:
+    """The configuration's last step, or an earlier one with which the budget ends."""
+    chosen = settings.algorithm
+    if chosen.max_epsilon is None:
+        return chosen.num_steps
+    count = built.images.num_train_examples
+    allowed = calibration.steps_for(
+        chosen.max_epsilon,
+        builders.accounted_noise_multiplier(chosen),
+        chosen.batch_size,
+        count,
+        builders.delta(chosen, count),
+        sampling=chosen.sampling,
+    )
+    sizes = (chosen.batch_size, count, chosen.sampling)
+    last = min(chosen.num_steps, ledger.last_end(beginning.ledger or ledger.Ledger(), allowed, *sizes))
+    way_out = "raise it, or give more noise"
+    config.require(last > 0, "max_epsilon", "must allow one step", chosen.max_epsilon, way_out)
+    return last
+
+
+def _privacy(built, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
+    """The statement of a run that ends with `num_steps`, after all that earlier attempts may have released."""
+    attempts = None if spent is None else spent.attempts
+    return builders.privacy_statement(settings, built.images.num_train_examples, num_steps, attempts)
+
+
+def _described(privacy: statement.PrivacyStatement) -> dict[str, Any]:
+    return privacy.as_dict() | {"text": privacy.text}

@@ -1,0 +1,122 @@
+"""What a run consists of between two steps, as named arrays: weights, optimizer, average, running metrics.
+
+Weights, optimizer and average are the same on every replica, and kept once. Metrics are sums that each replica keeps
+for itself until they are reported: all of them are kept, so that a resumed report is the same to the last bit.
+
+    arrays = run_state.arrays(strategy, model, average, metrics)        # between two steps
+    run_state.restore(strategy, model, average, metrics, arrays)
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from noisy_sgd import keys
+from noisy_sgd.gradients.engines import example_seeds
+from noisy_sgd.training import distribution
+
+
+def arrays(
+    strategy: tf.distribute.Strategy, model: keras.Model, average, metrics: Mapping[str, keras.metrics.Metric]
+) -> dict[str, np.ndarray]:
+    """The state of this moment; several workers must all call it.
+
+    Args:
+        strategy: what the model was built under.
+        model: a compiled model.
+        average: a `weight_average.WeightAverage`, or None.
+        metrics: by name.
+
+    Returns:
+        One array a variable; of a metric's variable [replicas, ...].
+    """
+    shared = {name: _local(strategy, variable)[0].numpy() for name, variable in _shared(model, average)}
+    return shared | _rows(strategy, dict(_running(metrics)))
+
+
+def restore(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    average,
+    metrics: Mapping[str, keras.metrics.Metric],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Takes a state of `arrays`; with another number of replicas the first of all takes the metrics' whole sum.
+
+    Raises:
+        ValueError: for the state of another model.
+    """
+    variables, running = dict(_shared(model, average)), dict(_running(metrics))
+    expected = {name: tuple(variable.shape) for name, variable in (variables | running).items()}
+    received = {name: array.shape[1:] if name in running else array.shape for name, array in arrays.items()}
+    if expected != received:
+        odd = sorted(expected.items() ^ received.items())[0]
+        raise ValueError(f"The checkpoint holds another model's variables: {odd[0]}, of shape {odd[1]}")
+    for name, variable in variables.items():
+        for component in _local(strategy, variable):
+            component.assign(arrays[name])
+    for name, variable in running.items():
+        components, kept = _local(strategy, variable), arrays[name]
+        index, workers = distribution.worker(strategy)
+        replicas, first = workers * len(components), index * len(components)
+        if len(kept) != replicas:
+            kept = np.zeros_like(kept, shape=(replicas, *kept.shape[1:]))
+            kept[0] = np.sum(arrays[name], axis=0)
+        # A metric is the sum over all workers: each of them takes its own part.
+        for component, value in zip(components, kept[first : first + len(components)], strict=True):
+            component.assign(value)
+
+
+def seed_layers(model: keras.Model, seed: int | bytes) -> None:
+    """Makes what the model's layers draw, such as the masks of Dropout, a function of `seed`, from the first draw on.
+
+    Which mask an example gets depends on its place in the batch, and so on who else is in it: that is no fact about the
+    others as long as the masks are as secret as the batches.
+    """
+    first, _ = keys.derive(seed, "dropout")
+    for index, generator in enumerate(example_seeds.seed_generators(model)):
+        # Keras counts the draws in the second number.
+        generator.state.assign(np.array([(first + index) % 2**62, 0]))
+
+
+def digest(strategy: tf.distribute.Strategy, model: keras.Model) -> bytes:
+    """SHA-256 of the model's variables, to compare them between workers."""
+    found = hashlib.sha256()
+    for _, variable in _shared(model, None):
+        found.update(_local(strategy, variable)[0].numpy().tobytes())
+    return found.digest()
+
+
+def _shared(model, average) -> Iterator[tuple[str, keras.Variable]]:
+    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    if average is not None:
+        parts["average"] = average.variables
+    for part, variables in parts.items():
+        for index, variable in enumerate(variables):
+            yield f"{part}/{index}", variable
+
+
+def _running(metrics) -> Iterator[tuple[str, keras.Variable]]:
+    for name, metric in metrics.items():
+        for index, variable in enumerate(metric.variables):
+            yield f"metric/{name}/{index}", variable
+
+
+def _local(strategy, variable) -> tuple[tf.Variable, ...]:
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    return strategy.experimental_local_results(value)
+
+
+def _rows(strategy, variables) -> dict[str, np.ndarray]:
+    """What every replica of every worker holds of each variable, [replicas, ...], in the workers' order."""
+    own = {name: np.stack([one.numpy() for one in _local(strategy, variable)]) for name, variable in variables.items()}
+    # In one message: every one is a round between the workers.
+    told = distribution.gather(strategy, b"".join(array.tobytes() for array in own.values()))
+    found, first = {}, 0
+    for name, array in own.items():
+        parts = [np.frombuffer(data, array.dtype, array.size, first).reshape(array.shape) for data in told]
+        found[name], first = np.concatenate(parts), first + array.nbytes
+    return found

@@ -1,0 +1,208 @@
+import dataclasses
+import pathlib
+import tempfile
+
+import dp_accounting
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from noisy_sgd import config
+from noisy_sgd.data import bundled
+from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.runs import builders, recorded_run
+from noisy_sgd.training import private_model
+
+ALGORITHMS = {
+    "sgd": {},
+    "noisy_sgd": {"effective_noise": 0.02},
+    "dp_sgd": {"effective_noise": 0.02, "l2_norm_clip": 1.0, "noise_seed": 5},
+}
+
+
+def _settings(algorithm="sgd", *, seed=0, run_dir=None, data=None, model=None, **options):
+    options = {
+        "batch_size": 16,
+        "num_steps": 6,
+        "learning_rate": 0.1,
+        "momentum": 0.5,
+        **ALGORITHMS[algorithm],
+        **options,
+    }
+    return config.Config(
+        data=data or config.Data(num_train_examples=40),
+        model=model or config.Model(model="mlp", hidden=(8,)),
+        algorithm=config.Algorithm(algorithm=algorithm, **options),
+        run=config.Run(seed=seed, run_dir=run_dir, eval_every=3),
+    )
+
+
+class BuildTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("sgd", keras.optimizers.SGD), ("noisy_sgd", noisy_sgd.NoisySGD), ("dp_sgd", dp_sgd.DPSGD)
+    )
+    def test_the_optimizer_has_the_configured_noise(self, name, kind):
+        settings = _settings(name)
+        optimizer = builders.build(settings).model.optimizer
+        self.assertIs(type(optimizer), kind)
+        self.assertAlmostEqual(float(optimizer.learning_rate), 0.1, places=6)
+        self.assertEqual(optimizer.momentum, 0.5)
+        if name != "sgd":
+            self.assertAlmostEqual(float(optimizer.noise_std), 0.02, places=7)
+
+    def test_what_is_accounted_for_is_what_the_mechanism_does(self):
+        settings = _settings("dp_sgd", l2_norm_clip=0.3, effective_noise=None, noise_multiplier=1.1)
+        builders.optimizer(settings)
+        weaker = property(lambda self: dp_accounting.GaussianDpEvent(self.noise_multiplier / 2))
+        with absltest.mock.patch.object(dp_sgd.DPSGD, "event", weaker):
+            with self.assertRaisesRegex(ValueError, "must be the Gaussian that is accounted for"):
+                builders.optimizer(settings)
+
+    def test_the_learned_clip_is_accounted_for(self):
+        settings = _settings("dp_sgd", target_quantile=0.6)
+        optimizer = builders.build(settings).model.optimizer
+        self.assertEqual(optimizer.query.target_quantile, 0.6)
+        sigma = settings.algorithm.resolved_noise_multiplier
+        joint = (sigma**-2 + (16 / 10) ** -2) ** -0.5
+        self.assertAlmostEqual(builders.accounted_noise_multiplier(settings.algorithm), joint, places=12)
+        claimed = builders.privacy_statement(_settings("dp_sgd", target_quantile=0.6, noise_seed=None), 40)
+        weaker = builders.privacy_statement(_settings("dp_sgd", noise_seed=None), 40)
+        self.assertGreater(claimed.epsilon, weaker.epsilon)
+
+    def test_clipping_and_precision_are_the_configured_ones(self):
+        settings = _settings("dp_sgd", clipping="per_layer", model=config.Model(model="mlp", precision="bfloat16"))
+        built = builders.build(settings)
+        self.assertEqual(built.model.optimizer.clipping, "per_layer")
+        self.assertEqual({layer.compute_dtype for layer in built.model.layers[2:-1]}, {"bfloat16"})
+        self.assertEqual({weight.dtype for weight in built.model.trainable_weights}, {"float32"})
+
+    @parameterized.parameters("nf_resnet_tiny", "mlp")
+    def test_networks_by_name_are_functions_of_the_seed(self, name):
+        images = bundled.load("digits")
+        networks = [builders.network(config.Model(model=name), images, seed) for seed in (0, 0, 1)]
+        first, again, other = ([np.array(weight) for weight in one.get_weights()] for one in networks)
+        self.assertTrue(all(np.array_equal(a, b) for a, b in zip(first, again, strict=True)))
+        self.assertFalse(all(np.array_equal(a, b) for a, b in zip(first, other, strict=True)))
+        self.assertIsInstance(networks[0], private_model.PrivateModel)
+
+    def test_every_name_of_the_configuration_is_known(self):
+        images = bundled.load("digits")
+        images = dataclasses.replace(images, train_images=np.zeros([1, 28, 28, 1], np.uint8))
+        for name in set(config.MODELS) - {"nf_resnet50"}:
+            with self.subTest(name):
+                self.assertEqual(builders.network(config.Model(model=name), images, 0).output_shape, (None, 10))
+
+    def test_a_batch_larger_than_the_data_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "`--batch_size` must be at most the 40 examples.*batch_size=41"):
+            builders.build(_settings(batch_size=41))
+
+
+class SavedModelTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.path = str(pathlib.Path(self.enter_context(tempfile.TemporaryDirectory())) / "mine.keras")
+
+    def _save(self, *layers, classes=10):
+        inputs = keras.Input((8, 8, 1))
+        x = keras.layers.Flatten()(inputs)
+        for layer in layers:
+            x = layer(x)
+        model = keras.Model(inputs, keras.layers.Dense(classes)(x))
+        model.save(self.path)
+        return model
+
+    def test_its_weights_are_taken(self):
+        saved = self._save()
+        built = builders.build(_settings(model=config.Model(model=self.path)))
+        np.testing.assert_array_equal(built.model.get_weights()[0], saved.get_weights()[0])
+
+    def test_batch_normalization_is_refused(self):
+        self._save(keras.layers.BatchNormalization())
+        for name in ALGORITHMS:
+            with self.assertRaisesRegex(ValueError, "BatchNormalization"):
+                builders.build(_settings(name, model=config.Model(model=self.path)))
+
+    def test_one_that_does_not_fit_is_refused(self):
+        self._save(classes=3)
+        with self.assertRaisesRegex(ValueError, "`--model` must map images of shape .8, 8, 1. to 10 logits"):
+            builders.build(_settings(model=config.Model(model=self.path)))
+
+    def test_a_run_says_what_it_is_fed(self):
+        self._save()
+        built = builders.build(_settings(model=config.Model(model=self.path, pixel_range="0,2")))
+        self.assertRegex(built.fed, "^mine.keras gets pixels from 0 to 2, the data's from 0 to 16 scaled; ")
+        self.assertIsNone(builders.build(_settings()).fed)
+
+
+class RestartTest(parameterized.TestCase):
+    @parameterized.parameters(("sgd", {}), ("noisy_sgd", {"ema_decay": 0.9}), ("dp_sgd", {"target_quantile": 0.5}))
+    def test_a_restarted_run_is_the_run_built_anew(self, name, options):
+        with tempfile.TemporaryDirectory() as directory:
+            shared = builders.build(_settings(name, seed=0, **options))
+            weights = {}
+            for folder, built, seed in (("other", shared, 0), ("shared", shared, 1), ("fresh", None, 1)):
+                settings = _settings(name, seed=seed, run_dir=f"{directory}/{folder}", **options)
+                built = built or builders.build(settings)
+                builders.restart(built, settings)
+                with recorded_run.started(built, settings) as run:
+                    recorded_run.train(run)
+                weights[folder] = np.concatenate([weight.ravel() for weight in built.model.get_weights()])
+            metrics = [pathlib.Path(directory, folder, "metrics.jsonl").read_bytes() for folder in ("shared", "fresh")]
+        np.testing.assert_array_equal(weights["shared"], weights["fresh"])
+        self.assertEqual(*metrics)
+        self.assertGreater(np.abs(weights["shared"] - weights["other"]).max(), 0.01)
+
+    def test_every_private_run_has_a_key_of_its_own(self):
+        settings = _settings("dp_sgd", noise_seed=None)
+        built = builders.build(settings)
+        keys = [built.model.optimizer._noise_key.variable.numpy().tolist()]
+        for _ in range(2):
+            builders.restart(built, settings)
+            keys.append(built.model.optimizer._noise_key.variable.numpy().tolist())
+        self.assertLen({tuple(key) for key in keys}, 3)
+
+
+class EvaluationTest(absltest.TestCase):
+    def test_weights_and_their_average_are_evaluated(self):
+        built = builders.build(_settings(ema_decay=0.5))
+        before = built.evaluate()
+        self.assertEqual(before["ema_accuracy"], before["accuracy"])
+        variable = built.model.trainable_variables[0]
+        kept = variable.numpy()
+        variable.assign(kept + 1.0)
+        after = built.evaluate()
+        # A change that no step has seen is not in the average.
+        self.assertEqual(before["ema_loss"], after["ema_loss"])
+        self.assertNotEqual(before["loss"], after["loss"])
+        np.testing.assert_array_equal(variable.numpy(), kept + 1.0)
+
+    def test_every_test_image_counts_once(self):
+        images = bundled.load("digits")
+        built = builders.build(_settings())
+        logits = built.model.predict(images.test_images, verbose=0)
+        self.assertAlmostEqual(built.evaluate()["accuracy"], np.mean(logits.argmax(-1) == images.test_labels), places=6)
+
+
+class PrivacyStatementTest(parameterized.TestCase):
+    @parameterized.parameters("sgd", "noisy_sgd")
+    def test_only_dp_sgd_has_one(self, name):
+        self.assertFalse(builders.privacy_statement(_settings(name), 1000).guaranteed)
+
+    def test_delta_is_below_one_over_the_examples(self):
+        for examples, delta in ((999, 1e-3), (1000, 1e-4), (60_000, 1e-5)):
+            made = builders.privacy_statement(_settings("dp_sgd", noise_seed=None), examples)
+            self.assertTrue(made.guaranteed)
+            self.assertAlmostEqual(made.delta, delta, places=12)
+
+    def test_a_noise_seed_voids_it(self):
+        made = builders.privacy_statement(_settings("dp_sgd", noise_seed=3), 1000)
+        self.assertFalse(made.guaranteed)
+        self.assertIn("seed", made.reason)
+
+    def test_no_noise_is_no_guarantee(self):
+        settings = _settings("dp_sgd", noise_seed=None, effective_noise=None, noise_multiplier=0.0)
+        self.assertFalse(builders.privacy_statement(settings, 1000).guaranteed)
+
+
+if __name__ == "__main__":
+    absltest.main()
