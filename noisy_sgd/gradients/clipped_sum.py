@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from noisy_sgd.gradients import arguments, clipping, layer_calls, layer_rules
+from noisy_sgd.gradients import arguments, layer_calls, layer_rules
+from noisy_sgd.gradients import clipping as clip_functions
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 from noisy_sgd.gradients.trials import independence, placement, validation
 
@@ -116,13 +117,13 @@ def clipped_gradient_sum(
 
     Returns:
         A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity` and
-        `unclipped`.
+        `present`.
 
     Raises:
         ValueError: for an argument out of range, or a model that mixes examples.
     """
     arguments.check_model_and_loss(model, loss_fn)
-    clip = _clip_function(clipping, l2_norm_clip)
+    clip = clip_functions.clip_function(clipping, l2_norm_clip)
     compute = engine_named(engine)
     views = arguments.views(views)
     x, y = arguments.dense("x", x), arguments.dense("y", y)
@@ -134,17 +135,9 @@ def clipped_gradient_sum(
     loss_fn = independence.checked_loss(loss_fn)
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
     validation.check_no_added_losses(model)
-    return _clipped_sum(result, clip, mask)
-
-
-def _clip_function(name, l2_norm_clip):
-    return clipping.clip_function(name, l2_norm_clip)
-
-
-def _clipped_sum(result, clip, mask):
-    return clipping.ClippedSum(
+    return clip_functions.ClippedSum(
         values=result.values,
         norms=result.norms,
         l2_sensitivity=clip.l2_sensitivity,
-        unclipped=clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask),
+        present=None if mask is None else tf.cast(mask, tf.bool),
     )

@@ -58,14 +58,16 @@ class ClippedSum:
         values: sums over the batch, one tensor a trainable weight, in the order of `model.trainable_weights`.
         norms: [B], the L2 norm of each example's gradient before clipping; 0 for padding.
         l2_sensitivity: how far `values` moves, in L2 norm, when one example is added or removed; a number or a scalar.
-        unclipped: the sum of 1/2 for every example whose norm is within the bound and -1/2 for every other one, which
-            adaptive clipping learns from. Defaults to None, not counted.
+        present: [B] bool, False for padding. Defaults to None, no padding.
+        statistic: what the optimizer's mechanism sums over the examples beside their gradients, already summed.
+            Defaults to None: the optimizer takes it from `norms`.
     """
 
     values: list[tf.Tensor]
     norms: tf.Tensor
     l2_sensitivity: float | tf.Tensor
-    unclipped: tf.Tensor | None = None
+    present: tf.Tensor | None = None
+    statistic: tf.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -245,18 +247,6 @@ def _check_bounds(bounds, total):
             f"l2_norm_clip={total}{f', and theirs is {root:.7g}' if positive else ''}. "
             f"Received: clipping={list(bounds)!r}"
         )
-
-
-def count_unclipped(norms: tf.Tensor, l2_norm_clip, mask=None) -> tf.Tensor:
-    """The sum of 1/2 for every norm within the bound and -1/2 for every other one, float32; 0 for padding.
-
-    Args:
-        norms: [B]; one that is not finite is not within the bound.
-        l2_norm_clip: C, a number or a scalar.
-        mask: [B], 0 for padding. Defaults to no padding.
-    """
-    halves = tf.where(norms <= tf.cast(l2_norm_clip, norms.dtype), 0.5, -0.5)
-    return tf.reduce_sum(halves if mask is None else tf.where(tf.cast(mask, tf.bool), halves, 0.0))
 
 
 def layers_of(model) -> dict[int, int]:

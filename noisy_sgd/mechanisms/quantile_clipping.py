@@ -111,6 +111,18 @@ class QuantileClipping:
         return cls(**config)
 
 
+def count_unclipped(norms: tf.Tensor, l2_norm_clip, present=None) -> tf.Tensor:
+    """The sum of 1/2 for every norm within the bound and -1/2 for every other one, float32; 0 for padding.
+
+    Args:
+        norms: [B]; one that is not finite is not within the bound.
+        l2_norm_clip: C, a number or a scalar.
+        present: [B], False for padding. Defaults to no padding.
+    """
+    halves = tf.where(norms <= tf.cast(l2_norm_clip, norms.dtype), 0.5, -0.5)
+    return tf.reduce_sum(halves if present is None else tf.where(present, halves, 0.0))
+
+
 class GlobalState(NamedTuple):
     """The current bound, and what a draw depends on (see `gaussian.GlobalState`)."""
 

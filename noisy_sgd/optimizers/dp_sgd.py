@@ -167,7 +167,7 @@ class DPSGD(noisy_sgd.NoisySGD):
 
         Raises:
             TypeError: for bare gradients.
-            ValueError: for a sum clipped to another bound, or without the count that a `query` learns from.
+            ValueError: for a sum clipped to another bound.
         """
         if not isinstance(grads, clip_functions.ClippedSum):
             raise TypeError(
@@ -184,19 +184,31 @@ class DPSGD(noisy_sgd.NoisySGD):
         if self._learning is None:
             keras.optimizers.SGD.apply(self, self.noised(values, variables), variables)
             return
-        if grads.unclipped is None:
-            raise ValueError(
-                "`grads` must count the examples within the bound, which is learned from it; "
-                "`noisy_sgd.clipped_gradient_sum` does. Received: unclipped=None"
-            )
+        statistic = self.statistic(grads.norms, grads.present) if grads.statistic is None else grads.statistic
         state = self._state_of_draw(release=True)
-        noised = self._query.with_noise(self._query.sample_state(values, grads.unclipped), state)
+        noised = self._query.with_noise(self._query.sample_state(values, statistic), state)
         count = noised.quantile_estimator_state
         replica_context = tf.distribute.get_replica_context()
         if replica_context is not None:
             count = replica_context.all_reduce(tf.distribute.ReduceOp.SUM, count)
         keras.optimizers.SGD.apply(self, self._mean(noised.sum_state), variables)
         self._learned_clip.assign(self._query.next_global_state(count, state).l2_norm_clip)
+
+    @property
+    def has_statistic(self) -> bool:
+        """Whether `apply` needs the sum of a statistic of the norms."""
+        return self._learning is not None
+
+    def statistic(self, norms, present=None) -> tf.Tensor | None:
+        """The sum of the statistic of these examples, or None where the mechanism asks for none.
+
+        Args:
+            norms: [B], before clipping.
+            present: [B], False for padding. Defaults to no padding.
+        """
+        if self._learning is None:
+            return None
+        return quantile_clipping.count_unclipped(norms, self.current_l2_norm_clip, present)
 
     def _state_of_draw(self, *, release):
         state = self._global_state()

@@ -1,6 +1,6 @@
 """The sum of a microbatch's gradients as its optimizer needs it: clipped ones for DP-SGD.
 
-    seen, values, unclipped = microbatch_gradients.summed(model, loss_fn, x, (y,), mask=None, engine="auto", views=1)
+    seen, values, statistic = microbatch_gradients.summed(model, loss_fn, x, (y,), mask=None, engine="auto", views=1)
 
 Covered by tests/training/private_model_test.py.
 """
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import arguments, clipped_sum, clipping
+from noisy_sgd.gradients import arguments, clipped_sum
+from noisy_sgd.gradients.engines import unclipped
 from noisy_sgd.gradients.trials import validation
 from noisy_sgd.optimizers import dp_sgd
 
@@ -43,7 +44,7 @@ def summed(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, views:
         views: augmented views of an example.
 
     Returns:
-        (an `Accumulated`, the sums in the order of the trainable weights, `ClippedSum.unclipped`).
+        (an `Accumulated`, the sums in the order of the trainable weights, `ClippedSum.statistic`).
 
     Raises:
         ValueError: for a model that adds losses of its own.
@@ -53,9 +54,10 @@ def summed(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, views:
         clip = model.optimizer.clip
         result = clipped_sum.engine_named(engine)(model, loss_fn, x, targets, clip=clip, mask=mask, views=views)
         seen, values = Accumulated(result.losses, result.predictions, result.norms), result.values
-        unclipped = clipping.count_unclipped(result.norms, clip.l2_sensitivity, mask)
+        present = None if mask is None else tf.cast(mask, tf.bool)
+        statistic = model.optimizer.statistic(result.norms, present)
     else:
         losses, predictions, values = unclipped.gradient_sum(model, loss_fn, x, targets, mask=mask, views=views)
-        seen, unclipped = Accumulated(losses, predictions, None), tf.zeros([])
+        seen, statistic = Accumulated(losses, predictions, None), None
     validation.check_no_added_losses(model)
-    return seen, values, unclipped
+    return seen, values, statistic

@@ -171,7 +171,9 @@ class PrivateModel(keras.Model):
                 self._running_sum.reset()
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
-                self._running_sum = running_sum.RunningSum(self.trainable_weights)
+                self._running_sum = running_sum.RunningSum(
+                    self.trainable_weights, has_statistic=getattr(self.optimizer, "has_statistic", False)
+                )
             self._gradients = tf.function(
                 tf.autograph.experimental.do_not_convert(self._compute_gradients),
                 jit_compile=self._jit_gradients,
@@ -197,9 +199,9 @@ class PrivateModel(keras.Model):
 
     def _accumulate(self, compute, x, y, sample_weight=None, *, mask):
         targets = self._checked_targets(y, sample_weight)
-        seen, values, unclipped = compute(x, targets, mask)
+        seen, values, statistic = compute(x, targets, mask)
         present = tf.shape(seen.losses)[0] if mask is None else tf.math.count_nonzero(mask)
-        self._running_sum.add(values, present, unclipped)
+        self._running_sum.add(values, present, statistic)
         return seen
 
     def _checked_targets(self, y, sample_weight):
@@ -218,7 +220,7 @@ class PrivateModel(keras.Model):
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
-        values, divisor, unclipped = self._sum_and_divisor()
+        values, divisor, statistic = self._sum_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         values = weight_penalties.added(values, self.trainable_weights, divisor / replicas)
         if isinstance(self.optimizer, dp_sgd.DPSGD):
@@ -227,7 +229,7 @@ class PrivateModel(keras.Model):
                 values=values,
                 norms=tf.zeros([0]),
                 l2_sensitivity=self.optimizer.current_l2_norm_clip,
-                unclipped=unclipped,
+                statistic=statistic,
             )
         else:
             update = [value / tf.cast(divisor, value.dtype) for value in values]
@@ -256,11 +258,11 @@ class PrivateModel(keras.Model):
         return running_sum.squared_norm(gradient), running_sum.squared_norm(noise)
 
     def _sum_and_divisor(self):
-        values, count, unclipped = self._running_sum.read()
+        values, count, statistic = self._running_sum.read()
         if self._batch_size is not None:
-            return values, tf.constant(self._batch_size, tf.float32), unclipped
+            return values, tf.constant(self._batch_size, tf.float32), statistic
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-        return values, tf.maximum(total, 1.0), unclipped
+        return values, tf.maximum(total, 1.0), statistic
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
         """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.

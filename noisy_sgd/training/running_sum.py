@@ -1,44 +1,48 @@
 """A sum over the microbatches of a logical batch, kept apart on each replica until the one all-reduce.
 
 total = running_sum.RunningSum(model.trainable_weights)    # in the strategy's scope
-total.add(values, count, unclipped); total.read(); total.reset()      # on a replica
+total.add(values, count); total.read(); total.reset()      # on a replica
 """
 
 import tensorflow as tf
 
 
 class RunningSum:
-    """One accumulator a weight, the number of examples, and the count that adaptive clipping learns from; invisible to
+    """One accumulator per weight, the number of examples, and the statistic that a mechanism asks for; invisible to
     Keras' saving, since a step never ends half-way.
 
     Args:
         weights: the Keras weights whose gradients are summed.
+        has_statistic: whether a scalar statistic is summed as well. Defaults to False.
     """
 
-    def __init__(self, weights):
+    def __init__(self, weights, *, has_statistic: bool = False):
         self._like = [(weight.path, tuple(weight.shape), weight.dtype) for weight in weights]
         self._values = [_accumulator(tf.zeros(weight.shape, weight.dtype)) for weight in weights]
-        self._count, self._unclipped = (_accumulator(tf.zeros([], tf.float32)) for _ in range(2))
+        self._count = _accumulator(tf.zeros([], tf.float32))
+        self._statistic = _accumulator(tf.zeros([], tf.float32)) if has_statistic else None
 
     def fits(self, weights) -> bool:
         """Whether these are the weights it was made for."""
         return self._like == [(weight.path, tuple(weight.shape), weight.dtype) for weight in weights]
 
-    def add(self, values, count, unclipped) -> None:
-        """Adds a microbatch's sums, its number of examples and its `ClippedSum.unclipped` to this replica's."""
+    def add(self, values, count, statistic=None) -> None:
+        """Adds a microbatch's sums, its number of examples and its statistic to this replica's."""
         for accumulator, value in zip(self._values, values, strict=True):
             accumulator.assign_add(tf.cast(value, accumulator.dtype))
         self._count.assign_add(tf.cast(count, tf.float32))
-        self._unclipped.assign_add(unclipped)
+        if self._statistic is not None:
+            self._statistic.assign_add(statistic)
 
-    def read(self) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """This replica's sums, its number of examples, and their `ClippedSum.unclipped`."""
+    def read(self) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor | None]:
+        """This replica's sums, its number of examples, and their statistic."""
         values = [tf.identity(accumulator) for accumulator in self._values]
-        return values, tf.identity(self._count), tf.identity(self._unclipped)
+        return values, tf.identity(self._count), None if self._statistic is None else tf.identity(self._statistic)
 
     def reset(self) -> None:
         """Back to zero."""
-        accumulators = [*self._values, self._count, self._unclipped]
+        statistic = [] if self._statistic is None else [self._statistic]
+        accumulators = [*self._values, self._count, *statistic]
         zeros = {key: tf.zeros(*key) for key in {_key(accumulator) for accumulator in accumulators}}
         for accumulator in accumulators:
             accumulator.assign(zeros[_key(accumulator)])

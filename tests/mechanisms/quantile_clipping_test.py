@@ -180,5 +180,20 @@ class ArgumentsTest(parameterized.TestCase):
             query(noise_multiplier=1.0)
 
 
+class CountUnclippedTest(absltest.TestCase):
+    def test_by_hand(self):
+        norms = tf.constant([0.5, 2.0, 2.1, np.inf, np.nan, 0.0, 0.0])
+        mask = np.arange(7) < 6  # the last is padding
+        self.assertEqual(float(quantile_clipping.count_unclipped(norms, 2.0, mask)), 3 * 0.5 - 3 * 0.5)
+        self.assertEqual(float(quantile_clipping.count_unclipped(norms, tf.constant(2.0))), 4 * 0.5 - 3 * 0.5)
+
+    def test_one_example_moves_it_by_a_half(self):
+        norms = tf.constant([0.5, 2.0, 2.1, np.nan])
+        everyone = quantile_clipping.count_unclipped(norms, 1.0)
+        for left_out in range(4):
+            moved = quantile_clipping.count_unclipped(norms, 1.0, np.arange(4) != left_out) - everyone
+            self.assertEqual(abs(float(moved)), 0.5)
+
+
 if __name__ == "__main__":
     absltest.main()

@@ -14,9 +14,9 @@ from noisy_sgd.mechanisms import quantile_clipping
 from noisy_sgd.optimizers import dp_sgd, noisy_sgd
 
 
-def clipped(values, bound=1.0, unclipped=None):
+def clipped(values, bound=1.0, statistic=None):
     values = [tf.constant(value, tf.float32) for value in values]
-    return clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=bound, unclipped=unclipped)
+    return clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=bound, statistic=statistic)
 
 
 def key_of(optimizer):
@@ -223,9 +223,14 @@ class AdaptiveClippingTest(parameterized.TestCase):
             step()
         np.testing.assert_allclose(weight.numpy(), [-0.25, 0.5], rtol=1e-6)
 
-    def test_a_sum_without_a_count_is_refused(self):
-        with self.assertRaisesRegex(ValueError, "clipped_gradient_sum.*Received: unclipped=None"):
-            adaptive().apply(clipped([[1.0]], 2.0), [keras.Variable(np.zeros(1))])
+    def test_the_statistic_comes_from_the_norms_without_padding(self):
+        norms, present = tf.constant([1.0, 3.0, 1.0, 0.0]), tf.constant([True, True, True, False])
+        total = clipping.ClippedSum(values=[[1.0]], norms=norms, l2_sensitivity=2.0, present=present)
+        optimizer = adaptive()
+        optimizer.apply(total, [keras.Variable(np.zeros(1))])
+        expected = adaptive()
+        expected.apply(clipped([[1.0]], 2.0, tf.constant(0.5)), [keras.Variable(np.zeros(1))])
+        self.assertEqual(float(optimizer.current_l2_norm_clip), float(expected.current_l2_norm_clip))
 
     def test_a_loop_of_ones_own_by_clipped_gradient_sum(self):
         keras.utils.set_random_seed(1)

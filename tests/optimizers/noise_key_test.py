@@ -34,7 +34,7 @@ class Released:
 
     def _apply(self):
         values = [tf.zeros([SIZE])]
-        total = clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=1.0, unclipped=tf.zeros([]))
+        total = clipping.ClippedSum(values=values, norms=tf.zeros([0]), l2_sensitivity=1.0, statistic=tf.zeros([]))
         self.optimizer.apply(total, [self.weight])
 
     def step(self, traced=True):
