@@ -225,7 +225,7 @@ class AdaptiveClippingTest(parameterized.TestCase):
 
     def test_the_statistic_comes_from_the_norms_without_padding(self):
         norms, present = tf.constant([1.0, 3.0, 1.0, 0.0]), tf.constant([True, True, True, False])
-        total = clipping.ClippedSum(values=[[1.0]], norms=norms, l2_sensitivity=2.0, present=present)
+        total = clipping.ClippedSum(values=[tf.constant([1.0])], norms=norms, l2_sensitivity=2.0, present=present)
         optimizer = adaptive()
         optimizer.apply(total, [keras.Variable(np.zeros(1))])
         expected = adaptive()
