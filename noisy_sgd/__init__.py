@@ -17,24 +17,29 @@ import platform
 import sys
 
 _NAMES = {
+    "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",
     "ClippedSum": "noisy_sgd.gradients.clipping",
-    "DPSGD": "noisy_sgd.optimizers.dp_sgd",
-    "NoisySGD": "noisy_sgd.optimizers.noisy_sgd",
+    "DPAdam": "noisy_sgd.optimizers.adam",
+    "DPAdamW": "noisy_sgd.optimizers.adam",
+    "DPSGD": "noisy_sgd.optimizers.sgd",
+    "NoisySGD": "noisy_sgd.optimizers.sgd",
     "PrivacyBudget": "noisy_sgd.training.budget",
     "PrivateModel": "noisy_sgd.training.private_model",
-    "QuantileClipping": "noisy_sgd.mechanisms.quantile_clipping",
+    "PrivateUpdate": "noisy_sgd.optimizers.privatized",
     "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
 }
 
 # What a saved model may hold of the package: Keras' registered name, without "noisy_sgd>", and the module.
 _SAVED = {
-    "DPSGD": "noisy_sgd.optimizers.dp_sgd",
+    "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",
+    "DPAdam": "noisy_sgd.optimizers.adam",
+    "DPAdamW": "noisy_sgd.optimizers.adam",
+    "DPSGD": "noisy_sgd.optimizers.sgd",
     "DiagonalLinearNetwork": "noisy_sgd.models.diagonal_linear",
     "GroupNormalization": "noisy_sgd.models.group_normalization",
     "LinearLeastSquares": "noisy_sgd.models.least_squares",
-    "NoisySGD": "noisy_sgd.optimizers.noisy_sgd",
+    "NoisySGD": "noisy_sgd.optimizers.sgd",
     "PrivateModel": "noisy_sgd.training.private_model",
-    "QuantileClipping": "noisy_sgd.mechanisms.quantile_clipping",
     "SkipGain": "noisy_sgd.models.normalizer_free",
     "WeightStandardizedConv2D": "noisy_sgd.models.normalizer_free",
 }
@@ -52,7 +57,10 @@ _SUBMODULES = (
     "optimizers",
     "privacy",
     "records",
+    "runs",
+    "sampling",
     "sde",
+    "toy",
     "training",
 )
 

@@ -12,9 +12,10 @@ from absl.testing import absltest, parameterized
 ROOT = pathlib.Path(__file__).parents[1]
 
 # A layer is a package or a top-level module of noisy_sgd/, or a part of a package that has a rule of its own.
-# Everyone may import keys, and whoever may import a package may import its parts.
+# Everyone may import `SHARED`, and whoever may import a package may import its parts.
 ALLOWED = {
     "keys": set(),
+    "checks": set(),
     "config": set(),
     "records": set(),
     "mechanisms": set(),
@@ -22,16 +23,28 @@ ALLOWED = {
     "models/normalizer_free": set(),
     "models/group_normalization": set(),
     "data": set(),
-    "privacy": set(),
+    "sampling": set(),
+    "privacy": {"sampling"},
     "sde": set(),
     "gradients": {"gradients/layer_rules"},
     "gradients/layer_rules": {"models/normalizer_free", "models/group_normalization"},
     "optimizers": {"gradients", "mechanisms"},
-    "training": {"optimizers", "data", "gradients", "mechanisms", "privacy"},
-    "runs": {"training", "optimizers", "models", "data", "gradients", "mechanisms", "privacy", "records", "config"},
+    "training": {"optimizers", "data", "gradients", "mechanisms", "privacy", "sampling"},
+    "runs": {
+        "training",
+        "optimizers",
+        "models",
+        "data",
+        "gradients",
+        "mechanisms",
+        "privacy",
+        "sampling",
+        "records",
+        "config",
+    },
     "toy": {"optimizers", "models", "data"},
     "figures": {"records"},
-    "experiments/benchmarks": {"runs", "toy", "training", "data", "records", "config"},
+    "experiments/benchmarks": {"sampling", "runs", "toy", "training", "data", "records", "config"},
     "experiments": {
         "experiments/benchmarks",
         "runs",
@@ -46,6 +59,9 @@ ALLOWED = {
     },
 }
 
+# Everyone may import these, and they import each other.
+SHARED = ("checks", "keys")
+
 OWNERS = {
     "tensorflow_privacy": "mechanisms/tf_privacy.py",
     "absl.flags": "experiments/flags/",
@@ -56,7 +72,7 @@ STRATEGY = re.compile(
     r"(^|\.)(CentralStorage|CollectiveAllReduce|Mirrored|MultiWorkerMirrored|OneDevice|ParameterServer|TPU)Strategy"
 )
 TENSORFLOW = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_privacy", "tensorflow_probability")
-WITHOUT_TENSORFLOW = ("config", "figures", "keys", "privacy", "records", "sde")
+WITHOUT_TENSORFLOW = ("checks", "config", "figures", "keys", "privacy", "records", "sampling", "sde")
 MAY_PRINT = ("experiments", "experiments/benchmarks")
 
 _FRONT = "//:__pkg__"
@@ -75,7 +91,7 @@ def parent(layer: str) -> str:
 
 
 def may_import(importer: str, imported: str) -> bool:
-    return imported in {importer, "keys"} or bool({imported, parent(imported)} & ALLOWED[importer])
+    return imported in {importer, *SHARED} or bool({imported, parent(imported)} & ALLOWED[importer])
 
 
 def _dotted(node: ast.AST) -> str:
@@ -174,14 +190,14 @@ def package_of(layer: str) -> str:
 
 
 def expected_visibility(layer: str) -> set[str]:
-    if layer == "keys":
+    if layer in SHARED:
         return {_FRONT, _TESTS, "//noisy_sgd:__subpackages__"}
     importers = {package_of(importer) for importer, allowed in ALLOWED.items() if layer in allowed}
     return {_FRONT, _TESTS} | {f"{importer}:__pkg__" for importer in importers - {package_of(layer)}}
 
 
 def expected_deps(layer: str) -> set[str]:
-    shared = {"//noisy_sgd:init"} | ({label_of("keys")} - {label_of(layer)})
+    shared = {"//noisy_sgd:init"} | ({label_of(each) for each in SHARED if layer not in SHARED})
     return shared | {label_of(imported) for imported in ALLOWED[layer]}
 
 

@@ -31,7 +31,7 @@ class PackageTest(parameterized.TestCase):
         inputs = keras.Input((4, 4, 2))
         features = group_normalization.GroupNormalization(2)(inputs)
         model = noisy_sgd.PrivateModel(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
-        optimizer = noisy_sgd.DPSGD(0.1, 1.0, 1.0, 8, query=noisy_sgd.QuantileClipping())
+        optimizer = noisy_sgd.DPSGD(0.1, 1.0, 1.0, 8, adaptive_clipping=noisy_sgd.AdaptiveClipping())
         model.compile(optimizer, keras.losses.Huber())
         path = self.create_tempdir().full_path + "/saved.keras"
         model.save(path)
@@ -42,7 +42,7 @@ class PackageTest(parameterized.TestCase):
                 "print(type(model).__name__, type(model.layers[1]).__module__, type(model.optimizer.query).__name__)"
             )
             result = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True, check=True)
-            expected = "PrivateModel noisy_sgd.models.group_normalization QuantileClipping"
+            expected = "PrivateModel noisy_sgd.models.group_normalization AdaptiveClipping"
             self.assertEqual(result.stdout.split("\n")[-2], expected)
         with self.subTest("Keras first"):
             objects = keras.saving.get_custom_objects()

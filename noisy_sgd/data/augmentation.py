@@ -6,7 +6,7 @@ not depend on where in a batch it stands: that depends on who else is in it, and
 the gradients of the others, against the sensitivity that the privacy statement counts on.
 
     augment = augmentation.make(seed=7, views=4)
-    dataset = sampling.stream(digits, sampler, 64, num_steps=10, augment=augment)    # images [64, 4, 8, 8, 1]
+    dataset = streaming.stream(digits, scheme, 64, num_steps=10, augment=augment)    # images [64, 4, 8, 8, 1]
 """
 
 from collections.abc import Callable

@@ -11,30 +11,16 @@ is drawn, split over the tensors; each of R replicas adds its share Z_k / R, so 
     noised, state, event = query.get_noised_result(clipped_sums, query.initial_global_state())
 """
 
-from typing import Any, NamedTuple
+import math
 
 import dp_accounting
 import tensorflow as tf
 
-from noisy_sgd.mechanisms import tf_privacy
+from noisy_sgd.mechanisms import mechanism, tf_privacy
 
 GEOMETRIES = ("isotropic", "multiplicative", "mirrored")
 # Noise of no more than this may be drawn while the sums are computed, which is faster on idle cores.
 DRAWN_EARLY_BYTES = 16 * 2**20
-
-
-class GlobalState(NamedTuple):
-    """What a draw depends on beside the key: the step and its generation; and the fraction of it to add here.
-
-    Attributes:
-        step: scalar integer.
-        share: 1 / replicas. Defaults to 1.
-        generation: scalar integer; a step that is released again has noise of another generation. Defaults to 0.
-    """
-
-    step: Any = 0
-    share: float = 1.0
-    generation: Any = 0
 
 
 def flat_normal(shapes, dtype, key, step, generation=0) -> list[tf.Tensor]:
@@ -84,8 +70,10 @@ def draw(geometry: str, values, key, step, generation=0) -> list[tf.Tensor]:
     return [normal * value for normal, value in zip(normals, values, strict=True)]
 
 
-class GaussianSumQuery(tf_privacy.gaussian_query.GaussianSumQuery):
+class GaussianSumQuery(mechanism.Mechanism, tf_privacy.gaussian_query.GaussianSumQuery):
     """DP-SGD's mechanism: a sum of records clipped to `l2_norm_clip`, plus N(0, stddev^2) on every coordinate.
+
+    It is tensorflow-privacy's query as well, whose global state is a `mechanism.Draw`.
 
     Args:
         l2_norm_clip: C, the sensitivity of the sum.
@@ -97,27 +85,52 @@ class GaussianSumQuery(tf_privacy.gaussian_query.GaussianSumQuery):
         super().__init__(l2_norm_clip, stddev)
         self._key = key
 
-    def initial_global_state(self) -> GlobalState:
-        """The state of step 0."""
-        return GlobalState()
-
-    def derive_sample_params(self, global_state: GlobalState) -> float:
-        """The clipping norm."""
+    def clip_bound(self, state: mechanism.State) -> float:
+        """C, in every step."""
         return self._l2_norm_clip
 
-    def get_noised_result(self, sample_state, global_state: GlobalState):
-        """The sum with this step's noise, the next step's state, and the event to account."""
-        noised = sample_state
+    def stddev(self, state: mechanism.State) -> float:
+        """The same in every step."""
+        return self._stddev
+
+    def add_noise(self, sums, statistic, state: mechanism.State, draw: mechanism.Draw):
+        """The sums with this replica's share of the step's noise."""
         if self._stddev:
-            noised = _add_noise("isotropic", sample_state, sample_state, self._stddev, self._key, global_state)
-        return noised, global_state._replace(step=global_state.step + 1), self.event
+            sums = _add_noise("isotropic", sums, sums, self._stddev, self._key, draw)
+        return sums, statistic
 
     @property
     def event(self) -> dp_accounting.DpEvent:
-        """What one call costs, for the accountant; non-private without noise."""
-        if not self._stddev:
+        """What one step costs, for the accountant; non-private without noise."""
+        if not self._stddev or math.isinf(self._l2_norm_clip):
             return dp_accounting.NonPrivateDpEvent()
         return dp_accounting.GaussianDpEvent(self._stddev / self._l2_norm_clip)
+
+    def facts(self) -> dict[str, float]:
+        """The numbers of a privacy statement."""
+        multiplier = self._stddev / self._l2_norm_clip if math.isfinite(self._l2_norm_clip) else 0.0
+        return {"l2_norm_clip": self._l2_norm_clip, "noise_multiplier": multiplier}
+
+    def initial_global_state(self) -> mechanism.Draw:
+        """The state of step 0."""
+        return mechanism.Draw()
+
+    def derive_sample_params(self, global_state: mechanism.Draw) -> float:
+        """The clipping norm."""
+        return self._l2_norm_clip
+
+    def get_noised_result(self, sample_state, global_state: mechanism.Draw):
+        """The sum with this step's noise, the next step's state, and the event to account."""
+        noised, _ = self.add_noise(sample_state, None, {}, global_state)
+        return noised, global_state._replace(step=global_state.step + 1), self.event
+
+
+class IndependentNoise(mechanism.Recipe):
+    """The recipe of DP-SGD's usual noise: independent in every step, of noise_multiplier times the clip norm."""
+
+    def make(self, l2_norm_clip: float, noise_multiplier: float, batch_size: int, key) -> GaussianSumQuery:
+        """The mechanism of a run; infinity times 0 is no noise."""
+        return GaussianSumQuery(l2_norm_clip, noise_multiplier * l2_norm_clip if noise_multiplier else 0.0, key)
 
 
 class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
@@ -136,23 +149,23 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
         self._geometry = geometry
         self._weights = weights
 
-    def initial_global_state(self) -> GlobalState:
+    def initial_global_state(self) -> mechanism.Draw:
         """The state of step 0."""
-        return GlobalState()
+        return mechanism.Draw()
 
-    def get_noised_result(self, sample_state, global_state: GlobalState):
+    def get_noised_result(self, sample_state, global_state: mechanism.Draw):
         """The sum with this step's noise, the next step's state, and a non-private event."""
         like = sample_state if self._weights is None else self._weights
         noised = _add_noise(self._geometry, sample_state, like, self._stddev, self._key, global_state)
         return noised, global_state._replace(step=global_state.step + 1), dp_accounting.NonPrivateDpEvent()
 
 
-def _add_noise(geometry, sums, like, stddev, key, state: GlobalState):
+def _add_noise(geometry, sums, like, stddev, key, drawn: mechanism.Draw):
     flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(sums)]
     # Drawn sooner, it would wait in memory beside all that the sums are computed from.
     large = sum(value.shape.num_elements() * value.dtype.size for value in flat) > DRAWN_EARLY_BYTES
     with tf.control_dependencies([tf.group(*flat)] if large else []):
-        noise = draw(geometry, tf.nest.flatten(like), key, state.step, state.generation)
-    scales = {dtype: tf.cast(stddev, dtype) * state.share for dtype in {value.dtype for value in flat}}
+        noise = draw(geometry, tf.nest.flatten(like), key, drawn.step, drawn.generation)
+    scales = {dtype: tf.cast(stddev, dtype) * drawn.share for dtype in {value.dtype for value in flat}}
     noised = [value + scales[value.dtype] * z for value, z in zip(flat, noise, strict=True)]
     return tf.nest.pack_sequence_as(sums, noised)

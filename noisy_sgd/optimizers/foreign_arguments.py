@@ -35,7 +35,8 @@ OURS = {
     "grad_sample_mode": _ENGINE,
     "use_xla": "use `jit_compile` of PrivateModel.compile",
     "loss_reduction": _REDUCTION,
-    "dp_sum_query": "use `query` and `clipping` of noisy_sgd.DPSGD",
+    "dp_sum_query": "use `noise`, `adaptive_clipping` and `clipping` of noisy_sgd.DPSGD",
+    "query": "use `adaptive_clipping=noisy_sgd.AdaptiveClipping(...)`",
 }
 
 

@@ -1,16 +1,18 @@
-"""How much noise, or how many steps, a privacy budget buys: the inverses of `accounting.epsilon`.
+"""How much noise, or how many steps, a privacy budget buys: the inverses of a plan's epsilon.
 
 RDP, which is cheap, brackets the answer; only then is the chosen accountant asked, at a handful of points. Whatever is
 returned has itself been accounted for and lies within the budget.
 
     noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7, sampling="poisson")    # the least noise with epsilon <= 8
     steps_for(8.0, 2.5, 16384, 1281167, 8e-7, sampling="poisson")                 # the most steps with epsilon <= 8
+    most_steps(8.0, plan)                                                         # the same for any plan
 """
 
 import math
 from collections.abc import Callable
 
-from noisy_sgd.privacy import accounting, arguments
+from noisy_sgd import checks
+from noisy_sgd.privacy import plan as plans
 
 LARGEST_NUM_STEPS = 10**6
 
@@ -24,19 +26,19 @@ def noise_multiplier_for(
     *,
     sampling: str,
     accountant: str = "pld",
-    neighbours: str = "add_or_remove",
+    neighbors: str = "add_or_remove",
 ) -> float:
-    """The least noise multiplier that keeps `accounting.epsilon` at or below `epsilon`, rounded up in its fifth digit.
+    """The least noise multiplier that keeps `privacy.epsilon` at or below `epsilon`, rounded up in its fifth digit.
 
     Args:
         epsilon: the budget, above 0.
-        batch_size: as in `accounting.epsilon`, like all that follow.
+        batch_size: as in `privacy.epsilon`, like all that follow.
         num_examples: N.
         num_steps: number of noisy steps; 0 needs no noise.
         delta: in (0, 1).
-        sampling: "poisson" or "shuffled"; Keras' `fit` shuffles.
+        sampling: "poisson" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
         accountant: "pld" or "rdp". Defaults to "pld".
-        neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+        neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
     Returns:
         A noise multiplier of five significant digits whose epsilon is within the budget.
@@ -44,10 +46,9 @@ def noise_multiplier_for(
     Raises:
         ValueError: for an argument out of its range.
     """
-    epsilon = arguments.real("epsilon", epsilon, above=0)
 
-    def spent(noise_multiplier: float, accountant: str) -> float:
-        return accounting.epsilon(
+    def plan_of(noise_multiplier: float) -> plans.Plan:
+        return plans.gaussian(
             noise_multiplier,
             batch_size,
             num_examples,
@@ -55,11 +56,27 @@ def noise_multiplier_for(
             delta,
             sampling=sampling,
             accountant=accountant,
-            neighbours=neighbours,
+            neighbors=neighbors,
         )
 
-    if spent(0.0, accountant) <= epsilon:
+    return least_noise(epsilon, plan_of)
+
+
+def least_noise(epsilon: float, plan_of: Callable[[float], plans.Plan]) -> float:
+    """The least noise multiplier with which a plan's epsilon is within a budget, rounded up in its fifth digit.
+
+    Args:
+        epsilon: the budget, above 0.
+        plan_of: the plan of a noise multiplier, whose epsilon falls as the multiplier grows.
+    """
+    epsilon = checks.real("epsilon", epsilon, above=0)
+    chosen = plan_of(0.0)
+    if chosen.epsilon <= epsilon:
         return 0.0
+
+    def spent(noise_multiplier: float, accountant: str) -> float:
+        return plan_of(noise_multiplier).by(accountant).epsilon
+
     enough = 1.0
     while spent(enough, "rdp") > epsilon:
         enough *= 2
@@ -72,7 +89,7 @@ def noise_multiplier_for(
         return float(f"{units}e{-digits}")
 
     units = math.ceil(enough * 10.0**digits)
-    for name in dict.fromkeys(("rdp", accountant)):
+    for name in dict.fromkeys(("rdp", chosen.accountant)):
         units = _first_within(lambda units, name=name: spent(multiplier(units), name), epsilon, 0, units)
     return multiplier(units)
 
@@ -86,20 +103,20 @@ def steps_for(
     *,
     sampling: str,
     accountant: str = "pld",
-    neighbours: str = "add_or_remove",
+    neighbors: str = "add_or_remove",
     capacity: int | None = None,
 ) -> int:
-    """The largest number of steps that keeps `accounting.epsilon` at or below `epsilon`.
+    """The largest number of steps that keeps `privacy.epsilon` at or below `epsilon`.
 
     Args:
         epsilon: the budget, above 0.
-        noise_multiplier: as in `accounting.epsilon`, like all that follow; for a learned clip norm the joint one.
+        noise_multiplier: as in `privacy.epsilon`, like all that follow.
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
         sampling: "poisson" or "shuffled", which counts whole epochs: one started is spent.
         accountant: "pld" or "rdp". Defaults to "pld".
-        neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+        neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
         capacity: where Poisson batches are cut off. Defaults to None, nowhere.
 
     Returns:
@@ -108,25 +125,35 @@ def steps_for(
     Raises:
         ValueError: for an argument out of its range.
     """
-    epsilon = arguments.real("epsilon", epsilon, above=0)
-    stride = accounting.steps_per_epoch(batch_size, num_examples) if sampling == "shuffled" else 1
+    plan = plans.gaussian(
+        noise_multiplier,
+        batch_size,
+        num_examples,
+        0,
+        delta,
+        sampling=sampling,
+        accountant=accountant,
+        neighbors=neighbors,
+        capacity=capacity,
+    )
+    return most_steps(epsilon, plan)
+
+
+def most_steps(epsilon: float, plan: plans.Plan) -> int:
+    """The largest number of steps with which a plan's epsilon is within a budget; at most `LARGEST_NUM_STEPS`.
+
+    Args:
+        epsilon: the budget, above 0.
+        plan: the run, whatever its number of steps.
+    """
+    epsilon = checks.real("epsilon", epsilon, above=0)
+    stride = plan.sampling.stride
 
     def spent(strides: int, accountant: str) -> float:
-        num_steps = strides * stride
-        return accounting.epsilon(
-            noise_multiplier,
-            batch_size,
-            num_examples,
-            num_steps,
-            delta,
-            sampling=sampling,
-            accountant=accountant,
-            neighbours=neighbours,
-            capacity=capacity,
-        )
+        return plan.by(accountant).with_steps(strides * stride).epsilon
 
     fits, limit = 0, LARGEST_NUM_STEPS // stride
-    for name in dict.fromkeys(("rdp", accountant)):
+    for name in dict.fromkeys(("rdp", plan.accountant)):
         too_many = fits + 1
         while too_many <= limit and spent(too_many, name) <= epsilon:
             fits, too_many = too_many, too_many + max(1, too_many // 4)

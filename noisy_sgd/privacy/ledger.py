@@ -8,21 +8,22 @@ gradients: that is a new attempt with new keys, and what the earlier ones may ha
     record = Ledger().covering(100)         # before steps 0 to 99
     record = record.restarted(60)           # from the checkpoint of step 60, with new keys
     record = record.covering(280)           # 100 + 220 steps are counted
-    spent(record, noise_multiplier=4.0, batch_size=64, num_examples=1797, delta=1e-5, sampling="poisson")
+    spent(record, plan)                    # a `noisy_sgd.privacy.Plan`
 
-How attempts add up:
+How attempts add up is the sampling scheme's to say:
 
-- `sampling="poisson"`: every step of every attempt is one more sampled Gaussian. A new attempt must draw new batches as
-  well as new noise: two releases on the same batch cost more than two on independent ones.
-- `sampling="shuffled"`: an example takes part at most once in each epoch that an attempt touches, so the epochs of all
-  attempts add up. An epoch is ceil(N / B) steps, and one that two attempts touch counts twice.
+- Poisson: every step of every attempt is one more sampled release. A new attempt must draw new batches as well as new
+  noise: two releases on the same batch cost more than two on independent ones.
+- Shuffled: an example takes part at most once in each epoch that an attempt touches, so the epochs of all attempts add
+  up. An epoch is ceil(N / B) steps, and one that two attempts touch counts twice.
 """
 
 import dataclasses
 import json
 from collections.abc import Sequence
 
-from noisy_sgd.privacy import accounting, arguments
+from noisy_sgd import checks, sampling
+from noisy_sgd.privacy import plan as plans
 
 _FIELDS = ("attempt", "first_step", "end_step")
 
@@ -40,8 +41,8 @@ class Ledger:
     def __post_init__(self):
         reached = 0
         for first, end in self.attempts:
-            arguments.count("attempts", first, least=0)
-            arguments.count("attempts", end, least=0)
+            checks.count("attempts", first, least=0)
+            checks.count("attempts", end, least=0)
             if not 0 <= first <= min(end, reached):
                 raise ValueError(
                     "`attempts` must each begin at a step that an earlier one reached, the first at 0, and not end "
@@ -58,7 +59,7 @@ class Ledger:
 
     def covering(self, end: int) -> "Ledger":
         """The ledger whose current attempt reaches step `end`; the same one if it already does."""
-        end = arguments.count("end", end, least=0)
+        end = checks.count("end", end, least=0)
         first, reached = self.attempts[-1]
         return self if end <= reached else Ledger((*self.attempts[:-1], (first, end)))
 
@@ -70,7 +71,7 @@ class Ledger:
         Raises:
             ValueError: for a step that no attempt has reached: then this is not the ledger of that checkpoint.
         """
-        first_step = arguments.count("first_step", first_step, least=0)
+        first_step = checks.count("first_step", first_step, least=0)
         reached = max(end for _, end in self.attempts)
         if first_step > reached:
             raise ValueError(
@@ -82,7 +83,7 @@ class Ledger:
         return Ledger((*earlier, (first_step, first_step)))
 
     def to_text(self) -> str:
-        """One JSON object a line, one line an attempt."""
+        """One JSON object per line, one line per attempt."""
         return "".join(
             json.dumps(dict(zip(_FIELDS, (number, *steps), strict=True))) + "\n"
             for number, steps in enumerate(self.attempts, start=1)
@@ -103,7 +104,8 @@ def from_text(text: str) -> Ledger:
         whole = False
     if not whole:
         raise ValueError(
-            f"`text` must be a ledger, one JSON object with {', '.join(_FIELDS)} a line. Received: text={text[:200]!r}"
+            f"`text` must be a ledger, one JSON object with {', '.join(_FIELDS)} per line. "
+            f"Received: text={text[:200]!r}"
         )
     return made
 
@@ -127,93 +129,50 @@ def furthest(copies: Sequence[Ledger]) -> Ledger:
     return last
 
 
-def counted_steps(ledger: Ledger, batch_size: int, num_examples: int, sampling: str) -> int:
+def counted_steps(ledger: Ledger, scheme: sampling.Scheme) -> int:
     """How many steps an unbroken run would have that costs the same.
 
     Args:
         ledger: what may have been released.
-        batch_size: nominal batch size B.
-        num_examples: number of training examples N.
-        sampling: "poisson" or "shuffled"; the latter counts whole epochs.
+        scheme: how the batches are drawn, with keys of their own in every attempt.
 
     Returns:
-        A number for `accounting.epsilon`, and to compare with `calibration.steps_for`.
-
-    Raises:
-        ValueError: for an argument out of its range.
+        A number of steps for a plan, and to compare with `calibration.most_steps`.
     """
-    return sum(_counted(first, end, batch_size, num_examples, sampling) for first, end in ledger.attempts)
+    return sum(scheme.counted_steps(first, end) for first, end in ledger.attempts)
 
 
-def last_end(ledger: Ledger, num_steps: int, batch_size: int, num_examples: int, sampling: str) -> int:
+def last_end(ledger: Ledger, num_steps: int, scheme: sampling.Scheme) -> int:
     """How far the current attempt may go, so that at most `num_steps` steps are counted.
 
     Args:
         ledger: what may have been released.
-        num_steps: the budget in steps, from `calibration.steps_for`.
-        batch_size: as in `counted_steps`.
-        num_examples: as in `counted_steps`.
-        sampling: as in `counted_steps`.
+        num_steps: the budget in steps, from `calibration.most_steps`.
+        scheme: as in `counted_steps`.
 
     Returns:
-        The largest `end` for which `counted_steps(ledger.covering(end), ...)` is at most `num_steps`; the first step of
-        the attempt if there is none beyond it.
+        The largest `end` for which `counted_steps(ledger.covering(end), scheme)` is at most `num_steps`; the first step
+        of the attempt if there is none beyond it.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: for a negative number of steps.
     """
     first, _ = ledger.attempts[-1]
-    earlier = sum(_counted(*steps, batch_size, num_examples, sampling) for steps in ledger.attempts[:-1])
-    left = arguments.count("num_steps", num_steps, least=0) - earlier
-    if sampling == "shuffled":
-        stride = accounting.steps_per_epoch(batch_size, num_examples)
-        return max(first, (first // stride + left // stride) * stride)
-    return first + max(0, left)
+    earlier = sum(scheme.counted_steps(*steps) for steps in ledger.attempts[:-1])
+    return scheme.last_end(first, checks.count("num_steps", num_steps, least=0) - earlier)
 
 
-def spent(
-    ledger: Ledger,
-    *,
-    noise_multiplier: float,
-    batch_size: int,
-    num_examples: int,
-    delta: float,
-    sampling: str,
-    accountant: str = "pld",
-    neighbours: str = "add_or_remove",
-    capacity: int | None = None,
-) -> float:
+def spent(ledger: Ledger, plan: plans.Plan) -> float:
     """Epsilon of everything that may have been released.
 
     Args:
         ledger: what may have been released.
-        noise_multiplier: as in `accounting.epsilon`, like all that follow; for a learned clip norm the joint one.
-        batch_size: B.
-        num_examples: N.
-        delta: in (0, 1).
-        sampling: "poisson" or "shuffled".
-        accountant: "pld" or "rdp". Defaults to "pld".
-        neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
-        capacity: where Poisson batches are cut off. Defaults to None, nowhere.
+        plan: the run, whatever its number of steps.
 
     Returns:
         Epsilon, never too low.
-
-    Raises:
-        ValueError: for an argument out of its range.
     """
-    num_steps = counted_steps(ledger, batch_size, num_examples, sampling)
-    return accounting.epsilon(
-        noise_multiplier,
-        batch_size,
-        num_examples,
-        num_steps,
-        delta,
-        sampling=sampling,
-        accountant=accountant,
-        neighbours=neighbours,
-        capacity=capacity,
-    )
+    return plan.with_steps(counted_steps(ledger, plan.sampling)).epsilon
 
 
 def _led_to(earlier: Ledger, later: Ledger) -> bool:
@@ -225,12 +184,3 @@ def _led_to(earlier: Ledger, later: Ledger) -> bool:
     if len(later.attempts) <= number or list(later.attempts[:number]) != before:
         return False
     return later.attempts[number][0] == first and end <= later.attempts[number][1]
-
-
-def _counted(first: int, end: int, batch_size: int, num_examples: int, sampling: str) -> int:
-    """The steps that one attempt counts for."""
-    arguments.choice("sampling", sampling, accounting.SAMPLINGS)
-    if sampling == "poisson" or first == end:
-        return end - first
-    stride = accounting.steps_per_epoch(batch_size, num_examples)
-    return (-(-end // stride) - first // stride) * stride

@@ -12,7 +12,7 @@ run pays for the large batch.
 
 import math
 
-from noisy_sgd.privacy import arguments
+from noisy_sgd import checks
 
 
 def eta(noise_multiplier: float, batch_size: int, num_examples: int, num_steps: int) -> float:
@@ -30,9 +30,9 @@ def eta(noise_multiplier: float, batch_size: int, num_examples: int, num_steps: 
     Raises:
         ValueError: for an argument out of its range.
     """
-    noise_multiplier = arguments.real("noise_multiplier", noise_multiplier, above=0)
-    batch_size, num_examples = arguments.batch(batch_size, num_examples)
-    num_steps = arguments.count("num_steps", num_steps, least=0)
+    noise_multiplier = checks.real("noise_multiplier", noise_multiplier, above=0)
+    batch_size, num_examples = checks.batch(batch_size, num_examples)
+    num_steps = checks.count("num_steps", num_steps, least=0)
     return batch_size / num_examples * math.sqrt(num_steps / 2) / noise_multiplier
 
 
@@ -49,8 +49,8 @@ def epsilon_tan(eta: float, delta: float) -> float:
     Raises:
         ValueError: for an argument out of its range.
     """
-    eta = arguments.real("eta", eta, least=0)
-    delta = arguments.real("delta", delta, above=0, below=1)
+    eta = checks.real("eta", eta, least=0)
+    delta = checks.real("delta", delta, above=0, below=1)
     return eta**2 + 2 * eta * math.sqrt(-math.log(delta))
 
 
@@ -68,7 +68,5 @@ def scale_to_batch(noise_multiplier: float, batch_size: int, new_batch_size: int
     Raises:
         ValueError: for an argument out of its range.
     """
-    noise_multiplier = arguments.real("noise_multiplier", noise_multiplier, least=0)
-    return (
-        noise_multiplier * arguments.count("new_batch_size", new_batch_size) / arguments.count("batch_size", batch_size)
-    )
+    noise_multiplier = checks.real("noise_multiplier", noise_multiplier, least=0)
+    return noise_multiplier * checks.count("new_batch_size", new_batch_size) / checks.count("batch_size", batch_size)

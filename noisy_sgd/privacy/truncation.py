@@ -1,53 +1,20 @@
-"""What it costs to cut Poisson batches off at a fixed capacity, as a compiled program of one shape must.
+"""What it costs that a run may differ, with a small probability, from the one that is accounted for.
 
-A batch of Poisson sampling has Binomial(N, q) examples. Where only M of them fit, the run differs from one without a
-limit only if some batch overflows, which has at most the probability
-
-    tau = sum over steps of P(Binomial(N, q) > M)
-
-Whatever the run without a limit satisfies with (epsilon, delta), the one that was cut off satisfies with
+Where Poisson batches are cut off at a capacity, the run differs from one without a limit with a probability of at most
+tau (`noisy_sgd.sampling.poisson`). Whatever the run without a limit satisfies with (epsilon, delta), the one that was
+cut off satisfies with
 
     (epsilon, delta + (1 + e^epsilon) tau)
 
-once tau for the data set, and e^epsilon times tau for its neighbour.
+once tau for the data set, and e^epsilon times tau for its neighbor.
 
-    1000 * overflow_probability(4096, 50000, 4608)                    # 1e-13, for a thousand steps
-    delta_added(8.0, 1000 * overflow_probability(4096, 50000, 4608))   # 3e-10
+    delta_added(8.0, 1e-13)    # 3e-10
 """
 
 import math
 from collections.abc import Callable
 
-from scipy import stats
-
-from noisy_sgd.privacy import arguments
-
-# SciPy's tail of the binomial is good to 1e-10 of itself and better, and rounds to 0 what no double holds.
-_ROUNDED_UP = 1 + 1e-9
-_LEAST_PROBABILITY = 5e-324
 _LARGEST_EXPONENT = 700.0
-
-
-def overflow_probability(batch_size: int, num_examples: int, capacity: int) -> float:
-    """P(Binomial(N, q) > M), q = B / N, for one step; rounded up.
-
-    Args:
-        batch_size: expected batch size B.
-        num_examples: number of training examples N.
-        capacity: M, how many examples fit.
-
-    Returns:
-        A probability, 0 only where everything fits.
-
-    Raises:
-        ValueError: for an argument out of its range.
-    """
-    batch_size, num_examples = arguments.batch(batch_size, num_examples)
-    capacity = arguments.count("capacity", capacity)
-    if capacity >= num_examples:
-        return 0.0
-    tail = float(stats.binom.sf(capacity, num_examples, batch_size / num_examples))
-    return min(1.0, max(tail * _ROUNDED_UP, _LEAST_PROBABILITY))
 
 
 def delta_added(epsilon: float, overflow: float) -> float:
@@ -55,7 +22,7 @@ def delta_added(epsilon: float, overflow: float) -> float:
 
     Args:
         epsilon: of the run without a limit.
-        overflow: tau, the sum of `overflow_probability` over all steps.
+        overflow: tau, the probability that any step differs.
 
     Returns:
         A number at least 0; from 1 on, nothing is guaranteed.

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import config
+from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
-from noisy_sgd.mechanisms import quantile_clipping
+from noisy_sgd.mechanisms import adaptive_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
-from noisy_sgd.privacy import accounting, statement
+from noisy_sgd.optimizers import noised, sgd
+from noisy_sgd.privacy import plan as plans
+from noisy_sgd.privacy import statement
 from noisy_sgd.runs import saved_model
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
@@ -101,7 +102,7 @@ def restart(built: Built, settings: config.Config) -> None:
         built.average.reset()
     for metric in built.metrics.values():
         metric.reset_state()
-    if isinstance(built.model.optimizer, noisy_sgd.NoisySGD):
+    if noised.is_noised(built.model.optimizer):
         built.model.optimizer.rekey(settings.noise_seed)
 
 
@@ -157,36 +158,58 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
 
 
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
-    """The optimizer of an algorithm; the noise is that of equations (11) and (2).
-
-    Raises:
-        ValueError: for a DP-SGD mechanism that is not the one its privacy statement accounts for.
-    """
+    """The optimizer of an algorithm; the noise is that of equations (11) and (2)."""
     chosen = settings.algorithm
     common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
     if chosen.algorithm == "sgd":
         return keras.optimizers.SGD(**common)
     if chosen.algorithm == "noisy_sgd":
-        return noisy_sgd.NoisySGD(noise_std=chosen.noise_std, seed=settings.noise_seed, **common)
-    learned = chosen.target_quantile is not None
-    made = dp_sgd.DPSGD(
+        return sgd.NoisySGD(noise_std=chosen.noise_std, seed=settings.noise_seed, **common)
+    quantile = chosen.target_quantile
+    return sgd.DPSGD(
         l2_norm_clip=chosen.l2_norm_clip,
         noise_multiplier=chosen.resolved_noise_multiplier,
         batch_size=chosen.batch_size,
         seed=settings.noise_seed,
         clipping=chosen.clipping,
-        query=quantile_clipping.QuantileClipping(target_quantile=chosen.target_quantile) if learned else None,
+        adaptive_clipping=None if quantile is None else adaptive_clipping.AdaptiveClipping(target_quantile=quantile),
         **common,
     )
-    if chosen.resolved_noise_multiplier:
-        accounting.check_mechanism(made.event, accounted_noise_multiplier(chosen))
-    return made
 
 
-def accounted_noise_multiplier(chosen: config.Algorithm) -> float:
-    """The noise multiplier that a DP-SGD step costs as much as: where the bound is learned, below the gradients'."""
-    sigma, count = chosen.resolved_noise_multiplier, _count_noise_multiplier(chosen)
-    return sigma if count is None else accounting.joint_noise_multiplier(sigma, count)
+def scheme(settings: config.Config, num_examples: int, secret: bytes | None = None) -> sampling.Scheme:
+    """How the batches of a run are drawn.
+
+    Args:
+        settings: its configuration.
+        num_examples: training examples.
+        secret: what the batches come from where the scheme amplifies by their secrecy. Defaults to None, the run's
+            seed.
+    """
+    kind = sampling.named(settings.algorithm.sampling)
+    seed = secret if secret and kind.amplifies else settings.run.seed
+    return kind(num_examples, settings.algorithm.batch_size, seed)
+
+
+def plan(
+    settings: config.Config, optimizer: keras.optimizers.Optimizer, num_examples: int, num_steps: int
+) -> plans.Plan:
+    """What a DP-SGD run does and how it is accounted for: asked of its optimizer and its sampling scheme.
+
+    Args:
+        settings: its configuration.
+        optimizer: the run's.
+        num_examples: training examples.
+        num_steps: where the run ends.
+    """
+    drawn = scheme(settings, num_examples)
+    return plans.Plan(
+        event=optimizer.mechanism,
+        sampling=drawn,
+        num_steps=num_steps,
+        delta=delta(settings.algorithm, num_examples),
+        batches_known=drawn.amplifies and settings.algorithm.noise_seed is not None,
+    )
 
 
 def delta(chosen: config.Algorithm, num_examples: int) -> float:
@@ -196,6 +219,7 @@ def delta(chosen: config.Algorithm, num_examples: int) -> float:
 
 def privacy_statement(
     settings: config.Config,
+    optimizer: keras.optimizers.Optimizer,
     num_examples: int,
     num_steps: int | None = None,
     attempts: tuple[tuple[int, int], ...] | None = None,
@@ -204,6 +228,7 @@ def privacy_statement(
 
     Args:
         settings: its configuration.
+        optimizer: the run's.
         num_examples: training examples.
         num_steps: where the run ends. Defaults to the configuration's steps.
         attempts: of the run's `privacy.ledger.Ledger`. Defaults to one, from the first step on.
@@ -213,26 +238,11 @@ def privacy_statement(
         return statement.statement(chosen.algorithm)
     return statement.statement(
         "dp_sgd",
-        noise_multiplier=chosen.resolved_noise_multiplier,
-        count_noise_multiplier=_count_noise_multiplier(chosen),
-        l2_norm_clip=chosen.l2_norm_clip,
+        plan(settings, optimizer, num_examples, chosen.num_steps if num_steps is None else num_steps),
         clipping=chosen.clipping,
-        batch_size=chosen.batch_size,
-        num_examples=num_examples,
-        num_steps=chosen.num_steps if num_steps is None else num_steps,
-        attempts=attempts,
-        delta=delta(chosen, num_examples),
-        sampling=chosen.sampling,
         explicit_noise_seed=chosen.noise_seed is not None,
-        explicit_inclusion_seed=chosen.sampling == "poisson" and chosen.noise_seed is not None,
+        attempts=attempts,
     )
-
-
-def _count_noise_multiplier(chosen: config.Algorithm) -> float | None:
-    if chosen.target_quantile is None:
-        return None
-    # QuantileClipping's own default, of which the noise multiplier is twice.
-    return chosen.batch_size / 10 if chosen.resolved_noise_multiplier else 0.0
 
 
 def _evaluation(model, average, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:

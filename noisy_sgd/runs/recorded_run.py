@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd import config, records
-from noisy_sgd.data import augmentation, sampling
+from noisy_sgd.data import augmentation, streaming
 from noisy_sgd.privacy import calibration, ledger, statement
 from noisy_sgd.runs import builders, callbacks, checkpoints, continuation, trained_model
 from noisy_sgd.training import distribution, loop
@@ -76,7 +76,7 @@ def started(
     with contextlib.ExitStack() as stack:
         record = None
         if distribution.is_chief(built.strategy):
-            planned = builders.privacy_statement(settings, built.images.num_train_examples)
+            planned = builders.privacy_statement(settings, built.model.optimizer, built.images.num_train_examples)
             # What has to be refused is refused before a run directory is made.
             _last_step(built, settings, continuation.Beginning())
             elsewhere = settings.run.checkpoint_dir is not None
@@ -197,11 +197,8 @@ def _microbatches(run: Started):
     """This worker's microbatches, and how many of them a replica takes in a step."""
     built, chosen = run.built, run.settings.algorithm
     count, seed = built.images.num_train_examples, run.settings.run.seed
-    if chosen.sampling == "poisson":
-        # The batches of a private run come from its secret: who knows them gets no amplification.
-        sampler = sampling.PoissonBatches(count, chosen.batch_size, run.beginning.secret or seed)
-    else:
-        sampler = sampling.ShuffledBatches(count, chosen.batch_size, seed)
+    # The batches of a private run come from its secret: who knows them gets no amplification.
+    scheme = builders.scheme(run.settings, count, run.beginning.secret)
     augment, kind = None, run.settings.data.augmentation
     if kind != "none":
         # Four pixels of an image of 32, as is usual.
@@ -209,9 +206,9 @@ def _microbatches(run: Started):
         views, flips = chosen.augmentation_multiplicity, kind == "flip_and_crop"
         augment = augmentation.make(seed, views=views, padding=padding, flips=flips)
     replicas, size = built.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
-    dataset = sampling.stream(
+    dataset = streaming.stream(
         built.images,
-        sampler,
+        scheme,
         size,
         first_step=run.beginning.step,
         num_steps=max(0, run.num_steps - run.beginning.step),
@@ -219,7 +216,7 @@ def _microbatches(run: Started):
         worker=distribution.worker(built.strategy),
         augment=augment,
     )
-    return dataset, lambda step: sampling.num_microbatches(sampler, step, size, replicas) // replicas
+    return dataset, lambda step: streaming.num_microbatches(scheme, step, size, replicas) // replicas
 
 
 class _Epsilon(keras.callbacks.Callback):
@@ -283,17 +280,12 @@ def _last_step(built: builders.Built, settings: config.Config, beginning: contin
     chosen = settings.algorithm
     if chosen.max_epsilon is None:
         return chosen.num_steps
-    count = built.images.num_train_examples
-    allowed = calibration.steps_for(
-        chosen.max_epsilon,
-        builders.accounted_noise_multiplier(chosen),
-        chosen.batch_size,
-        count,
-        builders.delta(chosen, count),
-        sampling=chosen.sampling,
-    )
-    sizes = (chosen.batch_size, count, chosen.sampling)
-    last = min(chosen.num_steps, ledger.last_end(beginning.ledger or ledger.Ledger(), allowed, *sizes))
+    plan = builders.plan(settings, built.model.optimizer, built.images.num_train_examples, chosen.num_steps)
+    # With batches that are known nothing is guaranteed; the budget is that of the same run with secret ones.
+    plan = dataclasses.replace(plan, batches_known=False)
+    allowed = calibration.most_steps(chosen.max_epsilon, plan)
+    spent = beginning.ledger or ledger.Ledger()
+    last = min(chosen.num_steps, ledger.last_end(spent, allowed, plan.sampling))
     way_out = "raise it, or give more noise"
     config.require(last > 0, "max_epsilon", "must allow one step", chosen.max_epsilon, way_out)
     return last
@@ -302,7 +294,9 @@ def _last_step(built: builders.Built, settings: config.Config, beginning: contin
 def _privacy(built, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
     """The statement of a run that ends with `num_steps`, after all that earlier attempts may have released."""
     attempts = None if spent is None else spent.attempts
-    return builders.privacy_statement(settings, built.images.num_train_examples, num_steps, attempts)
+    return builders.privacy_statement(
+        settings, built.model.optimizer, built.images.num_train_examples, num_steps, attempts
+    )
 
 
 def _described(privacy: statement.PrivacyStatement) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 
 What may be claimed depends on how batches are made. Keras' `fit` on arrays passes over the examples again and again,
 shuffled: an example takes part at most once in a pass, whatever the order, so the cost is one Gaussian for every pass
-that was begun (sampling="shuffled", without amplification; see `noisy_sgd.privacy.accounting`). Where a dataset is not
+that was begun (sampling="shuffled", without amplification; see `noisy_sgd.sampling`). Where a dataset is not
 known to be one pass, every step counts (see `participation`).
 """
 
@@ -14,8 +14,11 @@ from collections.abc import Sequence
 import keras
 from absl import logging
 
-from noisy_sgd.optimizers import dp_sgd
-from noisy_sgd.privacy import accounting, arguments, calibration
+from noisy_sgd import checks
+from noisy_sgd import sampling as schemes
+from noisy_sgd.optimizers import privatized
+from noisy_sgd.privacy import accounting, calibration
+from noisy_sgd.privacy import plan as plans
 from noisy_sgd.training import participation
 
 
@@ -45,11 +48,11 @@ class PrivacyBudget(keras.callbacks.Callback):
         sampling: "shuffled", or "poisson" where each example is in each batch with probability batch_size / N,
             independently and secretly; `fit` on arrays does not do that. Defaults to "shuffled".
         accountant: "pld" or "rdp". Defaults to "pld".
-        neighbours: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+        neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
     Raises:
-        ValueError: for an argument out of range; when training begins, for an optimizer that is no DPSGD, a budget that
-            not even the first step fits, or `steps_per_execution` > 1 where that could pass it.
+        ValueError: for an argument out of range; when training begins, for an optimizer that is not private, a budget
+            that not even the first step fits, or `steps_per_execution` > 1 where that could pass it.
     """
 
     def __init__(
@@ -60,17 +63,18 @@ class PrivacyBudget(keras.callbacks.Callback):
         num_examples: int,
         sampling: str = "shuffled",
         accountant: str = "pld",
-        neighbours: str = "add_or_remove",
+        neighbors: str = "add_or_remove",
     ):
         super().__init__()
-        self.epsilon = arguments.real("epsilon", epsilon, above=0)
-        self._setting = {
-            "num_examples": arguments.count("num_examples", num_examples, least=1),
-            "delta": arguments.real("delta", delta, above=0, below=1),
-            "accountant": arguments.choice("accountant", accountant, accounting.ACCOUNTANTS),
-            "sampling": arguments.choice("sampling", sampling, accounting.SAMPLINGS),
-            "neighbours": arguments.choice("neighbours", neighbours, accounting.NEIGHBOURS),
+        self.epsilon = checks.real("epsilon", epsilon, above=0)
+        self._num_examples = checks.count("num_examples", num_examples, least=1)
+        self._scheme = schemes.named(sampling)
+        self._accounting = {
+            "delta": checks.real("delta", delta, above=0, below=1),
+            "accountant": checks.choice("accountant", accountant, accounting.ACCOUNTANTS),
+            "neighbors": checks.choice("neighbors", neighbors, accounting.NEIGHBORS),
         }
+        self._plan = None
         self._optimizer = None
         self._data = participation.Data()
         self._allowed, self._pass = 0, 1
@@ -83,17 +87,22 @@ class PrivacyBudget(keras.callbacks.Callback):
     @property
     def sampling(self) -> str:
         """How the batches are taken to be made."""
-        return self._setting["sampling"]
+        return self._scheme.name
+
+    @property
+    def amplifies(self) -> bool:
+        """Whether the batches are taken to be drawn at random, of any size."""
+        return self._scheme.amplifies
 
     @property
     def num_examples(self) -> int:
         """N, how many training examples the budget is for."""
-        return self._setting["num_examples"]
+        return self._num_examples
 
     @property
     def delta(self) -> float:
         """What epsilon is given at."""
-        return self._setting["delta"]
+        return self._accounting["delta"]
 
     @property
     def spent(self) -> float:
@@ -114,10 +123,10 @@ class PrivacyBudget(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Reads the optimizer; in `loop.train`, finds where it goes on."""
         optimizer = self.model.optimizer
-        if not isinstance(optimizer, dp_sgd.DPSGD):
+        if not privatized.needs_clipped_sum(optimizer):
             raise ValueError(
-                "`optimizer` must be a noisy_sgd.DPSGD for a PrivacyBudget: without clipping and noise no budget is "
-                f"kept. Received: optimizer of type {type(optimizer).__name__}"
+                "`optimizer` must be private, such as noisy_sgd.DPSGD, for a PrivacyBudget: without clipping and noise "
+                f"no budget is kept. Received: optimizer of type {type(optimizer).__name__}"
             )
         if self._optimizer is None:
             self._read(optimizer)
@@ -129,7 +138,7 @@ class PrivacyBudget(keras.callbacks.Callback):
             )
         if optimizer.seed is not None:
             self._say_once(
-                "PrivacyBudget: DPSGD has an explicit seed, from which its noise can be recomputed: nothing is "
+                "PrivacyBudget: the optimizer has an explicit seed, from which its noise can be recomputed: nothing is "
                 "guaranteed, and epsilon is what the same training would have with secret noise"
             )
         if self._in_order:
@@ -189,18 +198,21 @@ class PrivacyBudget(keras.callbacks.Callback):
             self._say_it_is_spent()
 
     def _read(self, optimizer) -> None:
-        events = getattr(optimizer.event, "events", [optimizer.event])
-        noises = [getattr(event, "noise_multiplier", 0.0) for event in events]
-        self._setting["noise_multiplier"] = accounting.joint_noise_multiplier(*noises)
-        self._setting["batch_size"] = optimizer.batch_size
-        self._pass = accounting.steps_per_epoch(optimizer.batch_size, self._setting["num_examples"])
+        scheme = self._scheme(self._num_examples, optimizer.batch_size)
+        self._plan = plans.Plan(event=optimizer.mechanism, sampling=scheme, num_steps=0, **self._accounting)
+        self._pass = scheme.steps_per_epoch
         self._optimizer = optimizer
-        self._allowed = calibration.steps_for(self.epsilon, **self._setting) // self._stride
+        self._allowed = calibration.most_steps(self.epsilon, self._plan) // self._stride
 
     @property
     def _stride(self) -> int:
         """Steps that one use stands for, for the accountant."""
-        return self._pass if self.sampling == "shuffled" else 1
+        return self._plan.sampling.stride
+
+    @property
+    def _counts_passes(self) -> bool:
+        """Whether an example takes part once in every pass over the examples, so that a pass is a use."""
+        return issubclass(self._scheme, schemes.Shuffled)
 
     @property
     def _in_order(self) -> bool:
@@ -210,13 +222,13 @@ class PrivacyBudget(keras.callbacks.Callback):
     @property
     def _every_step_counts(self) -> bool:
         """Whether every step is a use."""
-        if self.sampling == "poisson" or self._in_order:
-            return self.sampling == "poisson"
+        if self._in_order or not self._counts_passes:
+            return not self._counts_passes
         return self._data.counts_every_step(self._pass)
 
     def _uses(self, steps: int) -> int:
         """All uses once the current stretch has so many steps."""
-        if self._in_order or self.sampling == "poisson":
+        if self._in_order or not self._counts_passes:
             return self._uses_before + -(-steps // self._stride)
         return self._uses_before + self._data.participations(steps, self._pass)
 
@@ -226,11 +238,11 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     def _epsilon(self, uses: int) -> float:
         # Remembered by the accountant: the same number is asked for at every batch of a pass.
-        return accounting.epsilon(num_steps=uses * self._stride, **self._setting) if uses else 0.0
+        return self._plan.with_steps(uses * self._stride).epsilon if uses else 0.0
 
     def _refuse_a_budget_without_a_step(self) -> None:
         if self._uses(self._steps) == 0:
-            needs = "a pass over the data" if self.sampling == "shuffled" else "a step of this noise"
+            needs = "a pass over the data" if self._counts_passes else "a step of this noise"
             raise ValueError(
                 f"`epsilon` must be at least {self._epsilon(1):.6g}, which {needs} costs, for one step to fit the "
                 f"privacy budget; raise the noise multiplier or the budget. Received: epsilon={self.epsilon:g}"
@@ -247,7 +259,7 @@ class PrivacyBudget(keras.callbacks.Callback):
         )
 
     def _say_that_every_step_counts(self) -> None:
-        if self.sampling == "shuffled" and self._every_step_counts:
+        if self._counts_passes and self._every_step_counts:
             self._say_once(
                 "PrivacyBudget counts every step as a participation of every example: "
                 f"{self._data.why_every_step(self._pass)}; give `fit` arrays, or a dataset that holds every example "
@@ -303,14 +315,14 @@ def observe(callbacks, x, steps_per_epoch: int | None) -> bool:
     listed = getattr(callbacks, "callbacks", callbacks) or ()
     budgets = [callback for callback in listed if isinstance(callback, PrivacyBudget)]
     for budget in budgets:
-        if data.one_pass and budget.sampling == "poisson":
+        if data.one_pass and budget.amplifies:
             raise ValueError(
                 "`sampling` must be 'shuffled' where Keras makes the batches from arrays: it passes over all examples "
                 "in turn, without Poisson sampling's amplification; give `fit` a dataset of Poisson-sampled batches. "
                 "Received: sampling='poisson'"
             )
         budget.observe(data)
-    return any(budget.sampling == "poisson" for budget in budgets)
+    return any(budget.amplifies for budget in budgets)
 
 
 def _iterations(optimizer: keras.optimizers.Optimizer) -> int:

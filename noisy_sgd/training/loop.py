@@ -14,7 +14,7 @@ import math
 import keras
 import tensorflow as tf
 
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import privatized
 from noisy_sgd.training import budget, private_facts, training_metrics
 
 
@@ -68,7 +68,7 @@ def train(
         The number of steps done since the beginning of the run; less than `num_steps` if a callback set
         `model.stop_training`.
     """
-    if isinstance(model.optimizer, dp_sgd.DPSGD):
+    if privatized.needs_clipped_sum(model.optimizer):
         private_facts.check_callbacks(callbacks)
     steps_per_epoch = steps_per_epoch or num_steps
     model.prepare(noise_secret)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from noisy_sgd.gradients import arguments, clipped_sum
 from noisy_sgd.gradients.engines import unclipped
 from noisy_sgd.gradients.trials import validation
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import privatized
 
 
 class Accumulated(NamedTuple):
@@ -50,7 +50,7 @@ def summed(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, views:
         ValueError: for a model that adds losses of its own.
     """
     x = arguments.of_known_sizes(x, model, views)
-    if isinstance(model.optimizer, dp_sgd.DPSGD):
+    if privatized.needs_clipped_sum(model.optimizer):
         clip = model.optimizer.clip
         result = clipped_sum.engine_named(engine)(model, loss_fn, x, targets, clip=clip, mask=mask, views=views)
         seen, values = Accumulated(result.losses, result.predictions, result.norms), result.values

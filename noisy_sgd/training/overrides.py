@@ -7,7 +7,7 @@ All other methods are called as by Keras: `compute_metrics`, `test_step`, `call`
 
 import keras
 
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import privatized
 
 _LOSS = (
     "`compute_loss` must not be overridden: it gives one loss for a whole batch, of which no example's gradient can be "
@@ -33,7 +33,7 @@ def check(model: keras.Model, model_class: type[keras.Model], optimizer: keras.o
         ValueError: naming the method and the way out.
     """
     _refuse(model, "compute_loss", keras.Model.compute_loss, _LOSS)
-    if isinstance(optimizer, dp_sgd.DPSGD):
+    if privatized.needs_clipped_sum(optimizer):
         _refuse(model, "train_step", model_class.train_step, _STEP)
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import arguments, clipped_sum, clipping
 from noisy_sgd.gradients.trials import independence
-from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
+from noisy_sgd.optimizers import foreign_arguments, noised, privatized
 from noisy_sgd.training import (
     batch_shapes,
     budget,
@@ -127,7 +127,7 @@ class PrivateModel(keras.Model):
         clipped_sum.engine_named(engine)
         matched_loss = per_example_loss.from_keras(loss, loss_weights, self.output_names)
         matched_loss.matched(None, self.output)
-        clipped_sum.check_model(self, engine, clipped=isinstance(optimizer, dp_sgd.DPSGD))
+        clipped_sum.check_model(self, engine, clipped=privatized.needs_clipped_sum(optimizer))
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -159,10 +159,10 @@ class PrivateModel(keras.Model):
                 need the same. Defaults to a new one from the operating system.
         """
         # What is trainable decides how it runs.
-        clipped_sum.check_model(self, self._engine, clipped=isinstance(self.optimizer, dp_sgd.DPSGD))
+        clipped_sum.check_model(self, self._engine, clipped=privatized.needs_clipped_sum(self.optimizer))
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
-            if isinstance(self.optimizer, dp_sgd.DPSGD):
+            if privatized.needs_clipped_sum(self.optimizer):
                 # A secret is drawn anew; an explicit seed replays its noise, as tests want it.
                 seed = self.optimizer.seed
                 self.optimizer.rekey(noise_secret if seed is None else seed)
@@ -172,7 +172,8 @@ class PrivateModel(keras.Model):
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
                 self._running_sum = running_sum.RunningSum(
-                    self.trainable_weights, has_statistic=getattr(self.optimizer, "has_statistic", False)
+                    self.trainable_weights,
+                    has_statistic=privatized.needs_clipped_sum(self.optimizer) and self.optimizer.has_statistic,
                 )
             self._gradients = tf.function(
                 tf.autograph.experimental.do_not_convert(self._compute_gradients),
@@ -223,7 +224,7 @@ class PrivateModel(keras.Model):
         values, divisor, statistic = self._sum_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         values = weight_penalties.added(values, self.trainable_weights, divisor / replicas)
-        if isinstance(self.optimizer, dp_sgd.DPSGD):
+        if privatized.needs_clipped_sum(self.optimizer):
             # The regularization does not depend on the data, so the sum's sensitivity is still the clip's.
             update = clipping.ClippedSum(
                 values=values,
@@ -250,7 +251,7 @@ class PrivateModel(keras.Model):
         gradient = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values]
         )
-        if not isinstance(self.optimizer, noisy_sgd.NoisySGD):
+        if not noised.is_noised(self.optimizer):
             return running_sum.squared_norm(gradient), tf.zeros([])
         weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
         noise = self.optimizer.noised([tf.zeros_like(value) for value in values], weights, release=False)
@@ -278,7 +279,7 @@ class PrivateModel(keras.Model):
         if not self.compiled:
             return super().fit(x, y)  # Keras says so.
         training_arguments.check_one_host(self.distribute_strategy)
-        if isinstance(self.optimizer, dp_sgd.DPSGD):
+        if privatized.needs_clipped_sum(self.optimizer):
             private_facts.check_callbacks(callbacks)
         training_arguments.check_batch_size(batch_size, self._batch_size)
         if batch_size is None and participation.is_arrays(x):

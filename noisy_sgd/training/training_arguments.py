@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd.gradients import devices
-from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
+from noisy_sgd.optimizers import foreign_arguments, noised, privatized
 from noisy_sgd.training import budget, distribution, remarks
 
 _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of examples, which the sum is divided by"
@@ -52,7 +52,7 @@ def divisor(optimizer: keras.optimizers.Optimizer, batch_size: int | None) -> in
         ValueError: for another size than a DPSGD's own.
     """
     check_size("batch_size", batch_size)
-    if not isinstance(optimizer, dp_sgd.DPSGD):
+    if not privatized.needs_clipped_sum(optimizer):
         return batch_size
     if batch_size not in (None, optimizer.batch_size):
         raise ValueError(
@@ -64,7 +64,7 @@ def divisor(optimizer: keras.optimizers.Optimizer, batch_size: int | None) -> in
 
 def remark_on_optimizer(model: keras.Model) -> None:
     """Remarks, once, that a training is not private."""
-    if not isinstance(model.optimizer, noisy_sgd.NoisySGD):
+    if not noised.is_noised(model.optimizer):
         remarks.once(
             model, "optimizer", "PrivateModel %r trains without privacy: %s neither clips gradients nor adds noise; "
             "noisy_sgd.DPSGD does.", model.name, type(model.optimizer).__name__,

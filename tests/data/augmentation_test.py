@@ -10,8 +10,8 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from noisy_sgd import keys
-from noisy_sgd.data import augmentation, bundled, sampling
+from noisy_sgd import keys, sampling
+from noisy_sgd.data import augmentation, bundled, streaming
 
 SEED = 5
 KEY = keys.derive(SEED, "augmentation")
@@ -115,19 +115,19 @@ class MakeTest(parameterized.TestCase):
             augmentation.make(SEED)(tf.constant(photographs(2)), tf.range(2), 0)
         derive.assert_called_once_with(SEED, "augmentation")
 
-    @parameterized.product(kind=(sampling.ShuffledBatches, sampling.PoissonBatches), views=(1, 3), first_step=(1, 23))
+    @parameterized.product(kind=(sampling.Shuffled, sampling.Poisson), views=(1, 3), first_step=(1, 23))
     def test_a_resumed_stream_is_the_tail_of_the_unbroken_one(self, kind, views, first_step):
         images = image_set(photographs(50))
 
         def stream(first):
             augment, sampler = augmentation.make(SEED, views), kind(50, 20, SEED)
-            dataset = sampling.stream(images, sampler, 8, first_step=first, num_steps=40 - first, augment=augment)
+            dataset = streaming.stream(images, sampler, 8, first_step=first, num_steps=40 - first, augment=augment)
             self.assertEqual(dataset.element_spec[0].shape.as_list(), [8] + [3] * (views > 1) + [9, 7, 3])
             self.assertEqual(dataset.element_spec[0].dtype, tf.uint8)
             return [[part.tobytes() for part in parts] for parts in dataset.as_numpy_iterator()]
 
         whole, tail, sampler = stream(0), stream(first_step), kind(50, 20, SEED)
-        skipped = sum(sampling.num_microbatches(sampler, step, 8) for step in range(first_step))
+        skipped = sum(streaming.num_microbatches(sampler, step, 8) for step in range(first_step))
         self.assertEqual(tail, whole[skipped:])
 
     def test_refuses_what_cannot_be(self):

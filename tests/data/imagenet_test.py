@@ -20,7 +20,8 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 from sklearn import datasets
 
-from noisy_sgd.data import array_records, augmentation, bundled, imagenet, label_noise, sampling
+from noisy_sgd import sampling
+from noisy_sgd.data import array_records, augmentation, bundled, imagenet, label_noise, streaming
 
 # Width and height: landscape, portrait, square, one to enlarge, one with a side that 8 does not divide.
 SIZES = ((300, 200), (150, 260), (128, 128), (20, 30), (101, 77))
@@ -160,10 +161,10 @@ class ReadTest(parameterized.TestCase):
             num_classes=1000,
             pixel_range=(0.0, 255.0),
         )
-        sampler = sampling.PoissonBatches(TRAIN, 6, seed=2)
+        sampler = sampling.Poisson(TRAIN, 6, seed=2)
         settings = {"num_steps": 6, "multiple_of": 2, "augment": augmentation.make(seed=3)}
         for microbatches in zip(
-            *(sampling.stream(one, sampler, 4, **settings) for one in (images, in_memory)), strict=True
+            *(streaming.stream(one, sampler, 4, **settings) for one in (images, in_memory)), strict=True
         ):
             for ours, theirs in zip(*microbatches, strict=True):
                 np.testing.assert_array_equal(ours, theirs)

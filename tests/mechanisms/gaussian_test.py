@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from noisy_sgd import keys
-from noisy_sgd.mechanisms import gaussian, tf_privacy
+from noisy_sgd.mechanisms import gaussian, mechanism, tf_privacy
 
 KEY = tf.constant(keys.derive(11, "noise"), tf.int64)
 
@@ -56,9 +56,7 @@ class QueryTest(parameterized.TestCase):
     def test_arrays_and_tensors_get_the_same_noise(self):
         query = gaussian.GaussianSumQuery(1.0, 2.5, KEY)
         array = np.arange(3, dtype=np.float32)
-        results = [
-            query.get_noised_result([value], gaussian.GlobalState(3))[0][0] for value in (array, tf.constant(array))
-        ]
+        results = [query.get_noised_result([value], mechanism.Draw(3))[0][0] for value in (array, tf.constant(array))]
         np.testing.assert_array_equal(*results)
 
     def test_large_noise_waits_for_the_sums_and_small_noise_does_not(self):
@@ -66,7 +64,7 @@ class QueryTest(parameterized.TestCase):
 
         @tf.function
         def noised(value):
-            return query.get_noised_result([tf.sin(value)], gaussian.GlobalState(3))[0][0]
+            return query.get_noised_result([tf.sin(value)], mechanism.Draw(3))[0][0]
 
         for size, waits in ((2**10, False), (2**23, True)):
             graph = noised.get_concrete_function(tf.TensorSpec([size])).graph
@@ -89,8 +87,8 @@ class QueryTest(parameterized.TestCase):
 
     def test_shares_sum_to_one_noise(self):
         query = gaussian.GaussianSumQuery(l2_norm_clip=1.0, stddev=2.0, key=KEY)
-        whole, _, _ = query.get_noised_result([tf.zeros([50])], gaussian.GlobalState(step=4))
-        share, _, _ = query.get_noised_result([tf.zeros([50])], gaussian.GlobalState(step=4, share=0.25))
+        whole, _, _ = query.get_noised_result([tf.zeros([50])], mechanism.Draw(step=4))
+        share, _, _ = query.get_noised_result([tf.zeros([50])], mechanism.Draw(step=4, share=0.25))
         np.testing.assert_allclose(4 * share[0], whole[0], rtol=1e-6)
 
     def test_no_noise_is_not_private(self):

@@ -10,8 +10,8 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from noisy_sgd.gradients import clipped_sum, clipping
-from noisy_sgd.mechanisms import quantile_clipping
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.mechanisms import adaptive_clipping
+from noisy_sgd.optimizers import sgd
 
 
 def clipped(values, bound=1.0, statistic=None):
@@ -26,13 +26,13 @@ def key_of(optimizer):
 class DPSGDTest(parameterized.TestCase):
     def test_one_step_by_hand(self):
         weight = keras.Variable(np.zeros(3))
-        dp_sgd.DPSGD(0.5, 1.0, 0.0, 4).apply(clipped([[1.0, -2.0, 4.0]]), [weight])
+        sgd.DPSGD(0.5, 1.0, 0.0, 4).apply(clipped([[1.0, -2.0, 4.0]]), [weight])
         np.testing.assert_allclose(weight.numpy(), [-0.125, 0.25, -0.5], rtol=1e-6)
 
     def test_noise_is_multiplier_times_clip_over_batch_size(self):
         size = 200_000
         weight = keras.Variable(np.zeros(size))
-        optimizer = dp_sgd.DPSGD(1.0, 3.0, 1.5, 10)
+        optimizer = sgd.DPSGD(1.0, 3.0, 1.5, 10)
         optimizer.apply(clipped([np.zeros(size)], bound=3.0), [weight])
         self.assertAlmostEqual(optimizer.noise_std, 0.45)
         self.assertAlmostEqual(weight.numpy().std() / 0.45, 1.0, delta=0.01)
@@ -43,8 +43,8 @@ class DPSGDTest(parameterized.TestCase):
 
     def test_at_one_seed_its_noise_is_noisy_sgds(self):
         ours, other = keras.Variable(np.zeros(5)), keras.Variable(np.zeros(5))
-        dp = dp_sgd.DPSGD(1.0, 2.0, 1.5, 10, seed=7)
-        noisy = noisy_sgd.NoisySGD(1.0, 0.3, seed=7)
+        dp = sgd.DPSGD(1.0, 2.0, 1.5, 10, seed=7)
+        noisy = sgd.NoisySGD(1.0, 0.3, seed=7)
         for _ in range(3):
             dp.apply(clipped([np.ones(5)], bound=2.0), [ours])
             noisy.apply([tf.fill([5], 0.1)], [other])
@@ -53,8 +53,8 @@ class DPSGDTest(parameterized.TestCase):
     def test_bare_gradients_are_refused(self):
         weight = keras.Variable(np.zeros(3))
         for call in (
-            lambda: dp_sgd.DPSGD(0.5, 1.0, 1.0, 4).apply([tf.ones(3)], [weight]),
-            lambda: dp_sgd.DPSGD(0.5, 1.0, 1.0, 4).apply_gradients([(tf.ones(3), weight)]),
+            lambda: sgd.DPSGD(0.5, 1.0, 1.0, 4).apply([tf.ones(3)], [weight]),
+            lambda: sgd.DPSGD(0.5, 1.0, 1.0, 4).apply_gradients([(tf.ones(3), weight)]),
         ):
             with self.assertRaisesRegex(TypeError, "PrivateModel"):
                 call()
@@ -62,27 +62,27 @@ class DPSGDTest(parameterized.TestCase):
 
     def test_plain_fit_is_refused(self):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        model.compile(dp_sgd.DPSGD(0.1, 1.0, 1.0, 4), "mse")
+        model.compile(sgd.DPSGD(0.1, 1.0, 1.0, 4), "mse")
         with self.assertRaisesRegex(TypeError, "PrivateModel"):
             model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
 
     def test_a_sum_clipped_to_another_bound_is_refused(self):
         with self.assertRaisesRegex(ValueError, "l2_norm_clip=1.0. Received: l2_sensitivity=2.0"):
-            dp_sgd.DPSGD(0.5, 1.0, 1.0, 4).apply(clipped([[1.0]], bound=2.0), [keras.Variable(np.zeros(1))])
+            sgd.DPSGD(0.5, 1.0, 1.0, 4).apply(clipped([[1.0]], bound=2.0), [keras.Variable(np.zeros(1))])
 
     @parameterized.parameters("l2_norm_clip", "noise_multiplier", "batch_size", "noise_std", "clipping")
     def test_what_the_accountant_was_told_cannot_be_changed(self, name):
         with self.assertRaises(AttributeError):
-            setattr(dp_sgd.DPSGD(0.5, 1.0, 1.0, 4), name, 100)
+            setattr(sgd.DPSGD(0.5, 1.0, 1.0, 4), name, 100)
 
     def test_every_private_run_has_its_own_key(self):
-        keys = {key_of(dp_sgd.DPSGD(0.5, 1.0, 1.0, 4)) for _ in range(10)}
+        keys = {key_of(sgd.DPSGD(0.5, 1.0, 1.0, 4)) for _ in range(10)}
         self.assertLen(keys, 10)
-        optimizer = dp_sgd.DPSGD(0.5, 1.0, 1.0, 4)
-        self.assertNotEqual(key_of(optimizer), key_of(dp_sgd.DPSGD.from_config(optimizer.get_config())))
+        optimizer = sgd.DPSGD(0.5, 1.0, 1.0, 4)
+        self.assertNotEqual(key_of(optimizer), key_of(sgd.DPSGD.from_config(optimizer.get_config())))
 
     def test_a_secret_is_taken_as_bytes_and_not_shown(self):
-        first, second = dp_sgd.DPSGD(0.5, 1.0, 1.0, 4), dp_sgd.DPSGD(0.5, 1.0, 1.0, 4, seed=7)
+        first, second = sgd.DPSGD(0.5, 1.0, 1.0, 4), sgd.DPSGD(0.5, 1.0, 1.0, 4, seed=7)
         for optimizer in (first, second):
             optimizer.rekey(b"0123456789abcdef")
             self.assertIsNone(optimizer.seed)
@@ -93,7 +93,7 @@ class DPSGDTest(parameterized.TestCase):
 
     def test_the_key_is_in_no_config_and_no_saved_model(self):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        optimizer = dp_sgd.DPSGD(0.1, 1.0, 1.0, 4)
+        optimizer = sgd.DPSGD(0.1, 1.0, 1.0, 4)
         model.compile(optimizer, "mse")
         optimizer.apply(clipped([np.zeros((3, 2)), np.zeros(2)]), model.trainable_weights)
         self.assertIsNone(optimizer.get_config()["seed"])
@@ -114,7 +114,7 @@ class DPSGDTest(parameterized.TestCase):
 
     def test_loaded_weights_bring_another_secret(self):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        optimizer = dp_sgd.DPSGD(0.1, 1.0, 1.0, 4)
+        optimizer = sgd.DPSGD(0.1, 1.0, 1.0, 4)
         model.compile(optimizer, "mse")
         optimizer.build(model.trainable_weights)
         before, path = key_of(optimizer), self.create_tempdir().full_path + "/model.weights.h5"
@@ -124,15 +124,15 @@ class DPSGDTest(parameterized.TestCase):
         self.assertNotEqual(key_of(optimizer), before)
 
     def test_config_round_trip(self):
-        optimizer = dp_sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, momentum=0.9, nesterov=True, weight_decay=0.01)
+        optimizer = sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, momentum=0.9, nesterov=True, weight_decay=0.01)
         rebuilt = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-        self.assertIsInstance(rebuilt, dp_sgd.DPSGD)
+        self.assertIsInstance(rebuilt, sgd.DPSGD)
         self.assertEqual(rebuilt.get_config(), optimizer.get_config())
         self.assertEqual(key_of(rebuilt), key_of(optimizer))
 
     @parameterized.parameters("automatic", "normalized", "per_layer", ([1.2, 1.6],), (np.array([1.2, 1.6]),))
     def test_the_clip_function_survives_a_round_trip(self, how):
-        optimizer = dp_sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, clipping=how)
+        optimizer = sgd.DPSGD(0.1, 2.0, 1.5, 8, seed=7, clipping=how)
         config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
         rebuilt = keras.optimizers.deserialize(config)
         self.assertEqual(rebuilt.clipping, optimizer.clipping)
@@ -140,7 +140,7 @@ class DPSGDTest(parameterized.TestCase):
 
     def test_no_clip_and_no_noise_is_sgd(self):
         ours, other = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(3))
-        optimizer, reference = dp_sgd.DPSGD(0.1, float("inf"), 0.0, 4, momentum=0.9), keras.optimizers.SGD(0.1, 0.9)
+        optimizer, reference = sgd.DPSGD(0.1, float("inf"), 0.0, 4, momentum=0.9), keras.optimizers.SGD(0.1, 0.9)
         for gradient in np.random.default_rng(0).normal(size=(10, 3)):
             optimizer.apply(clipped([4 * gradient], bound=float("inf")), [ours])
             reference.apply([tf.constant(gradient, tf.float32)], [other])
@@ -176,12 +176,12 @@ class DPSGDTest(parameterized.TestCase):
     def test_bad_arguments_are_refused(self, arguments, message):
         good = {"learning_rate": 0.1, "l2_norm_clip": 1.0, "noise_multiplier": 1.0, "batch_size": 4}
         with self.assertRaisesRegex(ValueError, message):
-            dp_sgd.DPSGD(**{**good, **arguments})
+            sgd.DPSGD(**{**good, **arguments})
 
 
 def adaptive(noise_multiplier=0.0, batch_size=4, seed=7, count_stddev=0.0, **arguments):
-    query = quantile_clipping.QuantileClipping(count_stddev=count_stddev)
-    return dp_sgd.DPSGD(1.0, 2.0, noise_multiplier, batch_size, seed=seed, query=query, **arguments)
+    query = adaptive_clipping.AdaptiveClipping(count_stddev=count_stddev)
+    return sgd.DPSGD(1.0, 2.0, noise_multiplier, batch_size, seed=seed, adaptive_clipping=query, **arguments)
 
 
 class AdaptiveClippingTest(parameterized.TestCase):
@@ -235,8 +235,8 @@ class AdaptiveClippingTest(parameterized.TestCase):
     def test_a_loop_of_ones_own_by_clipped_gradient_sum(self):
         keras.utils.set_random_seed(1)
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-        query = quantile_clipping.QuantileClipping(count_stddev=0.0, target_quantile=0.25, learning_rate=1.0)
-        optimizer = dp_sgd.DPSGD(0.0, 5.0, 0.0, 64, query=query)
+        query = adaptive_clipping.AdaptiveClipping(count_stddev=0.0, target_quantile=0.25, learning_rate=1.0)
+        optimizer = sgd.DPSGD(0.0, 5.0, 0.0, 64, adaptive_clipping=query)
         optimizer.build(model.trainable_weights)
         x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
         for _ in range(40):
@@ -261,15 +261,15 @@ class AdaptiveClippingTest(parameterized.TestCase):
             setattr(adaptive(), name, None)
 
     @parameterized.parameters(
-        ({"query": 0.5}, "`query` must be a noisy_sgd.QuantileClipping or None. Received: query=0.5"),
+        ({"query": 0.5}, "`query` must be a noisy_sgd.AdaptiveClipping or None. Received: adaptive_clipping=0.5"),
         ({"clipping": "automatic"}, '`clipping` must be "flat" where a `query`.*Received: clipping=.automatic'),
         ({"l2_norm_clip": float("inf"), "noise_multiplier": 0.0}, "`l2_norm_clip` must be in"),
     )
     def test_bad_arguments_are_refused(self, arguments, message):
-        query = quantile_clipping.QuantileClipping()
+        query = adaptive_clipping.AdaptiveClipping()
         good = {"learning_rate": 0.1, "l2_norm_clip": 1.0, "noise_multiplier": 1.0, "batch_size": 4, "query": query}
         with self.assertRaisesRegex(ValueError, message):
-            dp_sgd.DPSGD(**{**good, **arguments})
+            sgd.DPSGD(**{**good, **arguments})
 
 
 if __name__ == "__main__":

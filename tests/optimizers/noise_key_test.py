@@ -7,8 +7,8 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import keys
 from noisy_sgd.gradients import clipping
-from noisy_sgd.mechanisms import quantile_clipping
-from noisy_sgd.optimizers import dp_sgd, noise_key
+from noisy_sgd.mechanisms import adaptive_clipping
+from noisy_sgd.optimizers import noise_key, sgd
 from noisy_sgd.training import distribution
 
 SIZE = 4000
@@ -25,10 +25,10 @@ class Released:
 
     def __init__(self, strategy="default", seed=None, learned=False):
         self.strategy = distribution.make_strategy(strategy)
-        query = quantile_clipping.QuantileClipping(learning_rate=0.0) if learned else None
+        query = adaptive_clipping.AdaptiveClipping(learning_rate=0.0) if learned else None
         with self.strategy.scope():
             self.weight = keras.Variable(np.zeros(SIZE))
-            self.optimizer = dp_sgd.DPSGD(1.0, 1.0, 1.0, 1, seed=seed, query=query)
+            self.optimizer = sgd.DPSGD(1.0, 1.0, 1.0, 1, seed=seed, adaptive_clipping=query)
             self.optimizer.build([self.weight])
         self.traced = tf.function(lambda: self.strategy.run(self._apply))
 

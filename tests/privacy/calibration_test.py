@@ -21,9 +21,9 @@ class NoiseMultiplierForTest(parameterized.TestCase):
         {"epsilon": 1.0, "accountant": "pld"},
         {"epsilon": 0.1, "accountant": "pld"},
         {"epsilon": 8.0, "accountant": "rdp"},
-        {"epsilon": 1.0, "accountant": "rdp", "neighbours": "replace_one"},
+        {"epsilon": 1.0, "accountant": "rdp", "neighbors": "replace_one"},
         {"epsilon": 2.0, "accountant": "pld", "sampling": "shuffled"},
-        {"epsilon": 0.5, "accountant": "rdp", "sampling": "shuffled", "neighbours": "replace_one"},
+        {"epsilon": 0.5, "accountant": "rdp", "sampling": "shuffled", "neighbors": "replace_one"},
         {"epsilon": 1e6, "accountant": "pld", "sampling": "shuffled"},
     )
     def test_accounting_gives_the_budget_back(self, epsilon, **choices):
@@ -58,7 +58,7 @@ class StepsForTest(parameterized.TestCase):
     @parameterized.parameters(
         ({"accountant": "pld"}, 1),
         ({"accountant": "rdp"}, 1),
-        ({"accountant": "rdp", "neighbours": "replace_one"}, 1),
+        ({"accountant": "rdp", "neighbors": "replace_one"}, 1),
         ({"accountant": "pld", "sampling": "shuffled"}, 29),
     )
     def test_one_more_would_pass_the_budget(self, choices, stride):

@@ -7,7 +7,10 @@ import re
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import privacy
-from noisy_sgd.privacy import ledger, statement, truncation
+from noisy_sgd import sampling as sampling_schemes
+from noisy_sgd.mechanisms import adaptive_clipping, gaussian
+from noisy_sgd.privacy import ledger, plan, statement, truncation
+from noisy_sgd.sampling import poisson
 
 RUN = {
     "noise_multiplier": 4.0,
@@ -20,12 +23,23 @@ RUN = {
 }
 ACCOUNTED = {name: value for name, value in RUN.items() if name != "l2_norm_clip"}
 
-ACCOUNTED_BUT_STEPS = {name: value for name, value in ACCOUNTED.items() if name != "num_steps"}
-
 
 def made(**changes) -> statement.PrivacyStatement:
     """The statement of a DP-SGD run that differs from `RUN`."""
-    return privacy.statement.statement("dp_sgd", **{**RUN, **changes})
+    run = {**RUN, "sampling": "shuffled", "capacity": None, "count_noise_multiplier": None, **changes}
+    said = {name: run.pop(name) for name in ("clipping", "explicit_noise_seed", "attempts") if name in run}
+    sizes = run.pop("num_examples"), run.pop("batch_size")
+    clip, noise, count = (run.pop(name) for name in ("l2_norm_clip", "noise_multiplier", "count_noise_multiplier"))
+    name, capacity = run.pop("sampling"), run.pop("capacity")
+    if count is None:
+        mechanism = gaussian.IndependentNoise().make(clip, noise, sizes[1], None)
+    else:
+        recipe = adaptive_clipping.AdaptiveClipping(count_stddev=count / 2)
+        mechanism = recipe.make(clip, noise, sizes[1], None)
+    scheme = sampling_schemes.named(name)(*sizes)
+    if capacity is not None:
+        scheme = sampling_schemes.CappedPoisson(*sizes, capacity=capacity)
+    return statement.statement("dp_sgd", plan.Plan(event=mechanism, sampling=scheme, **run), **said)
 
 
 def as_json(said: statement.PrivacyStatement) -> dict:
@@ -34,20 +48,20 @@ def as_json(said: statement.PrivacyStatement) -> dict:
 
 
 class GuaranteeTest(parameterized.TestCase):
-    @parameterized.product(sampling=("shuffled", "poisson"), neighbours=("add_or_remove", "replace_one"))
-    def test_the_epsilon_is_that_of_the_sampling_used(self, sampling, neighbours):
-        said = made(sampling=sampling, neighbours=neighbours)
-        expected = privacy.epsilon(**ACCOUNTED, sampling=sampling, neighbours=neighbours)
+    @parameterized.product(sampling=("shuffled", "poisson"), neighbors=("add_or_remove", "replace_one"))
+    def test_the_epsilon_is_that_of_the_sampling_used(self, sampling, neighbors):
+        said = made(sampling=sampling, neighbors=neighbors)
+        expected = privacy.epsilon(**ACCOUNTED, sampling=sampling, neighbors=neighbors)
         self.assertTrue(said.guaranteed)
         self.assertIsNone(said.reason)
         self.assertEqual(said.epsilon, expected)
         record = as_json(said)
-        for name, value in {**RUN, "sampling": sampling, "neighbours": neighbours, "epsilon": expected}.items():
+        for name, value in {**RUN, "sampling": sampling, "neighbors": neighbors, "epsilon": expected}.items():
             self.assertEqual(record[name], value, name)
         for words in (
             "(rdp|accountant)",
             "one training example",
-            neighbours,
+            neighbors,
             "norm 0.5",
             "280 steps",
             "noise of 4 times",
@@ -68,11 +82,11 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertEqual(said.epsilon, made().epsilon)
 
     @parameterized.parameters("shuffled", "poisson")
-    def test_neighbours_leave_the_other_examples_as_they_are(self, sampling):
+    def test_neighbors_leave_the_other_examples_as_they_are(self, sampling):
         # Their order and augmentation are functions of a public seed and of their numbers.
         said = made(sampling=sampling).text
         self.assertRegex(
-            said, "Neighbours: data sets of which one lacks one example.*(keeping their numbers|left empty)"
+            said, "Neighbors: data sets of which one lacks one example.*(keeping their numbers|left empty)"
         )
         self.assertIn("how long a step takes", said)
         self.assertIn("other runs on the same data", said)
@@ -117,7 +131,7 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertNotIn("epsilon =", said.text.split("Not claimed:")[1])
 
     def test_poisson_from_a_known_seed_counts_an_example_in_every_step(self):
-        said = made(sampling="poisson", explicit_inclusion_seed=True)
+        said = made(sampling="poisson", batches_known=True)
         self.assertFalse(said.amplification)
         self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 280, 1e-5, sampling="shuffled", accountant="rdp"))
         self.assertIn("without amplification", said.text)
@@ -127,7 +141,8 @@ class GuaranteeTest(parameterized.TestCase):
     def test_a_resumed_run_says_what_it_really_spent(self, sampling):
         record = ledger.Ledger().covering(180).restarted(100).covering(200)
         said = made(sampling=sampling, attempts=record.attempts)
-        expected = ledger.spent(record.covering(280), **ACCOUNTED_BUT_STEPS, sampling=sampling)
+        run = plan.gaussian(**ACCOUNTED, sampling=sampling)
+        expected = ledger.spent(record.covering(280), run)
         self.assertEqual(said.epsilon, expected)
         self.assertGreater(said.epsilon, made(sampling=sampling).epsilon)
         self.assertEqual(as_json(said)["attempts"], [[0, 180], [100, 280]])
@@ -152,7 +167,7 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertIn("2 epochs started", said.text)
 
     def test_a_known_inclusion_seed_counts_every_step_of_every_attempt(self):
-        said = made(sampling="poisson", explicit_inclusion_seed=True, attempts=((0, 180), (100, 280)))
+        said = made(sampling="poisson", batches_known=True, attempts=((0, 180), (100, 280)))
         self.assertEqual(said.epsilon, privacy.epsilon(4.0, 1, 1, 360, 1e-5, sampling="shuffled", accountant="rdp"))
 
     def test_a_capacity_is_paid_for_and_stated(self):
@@ -160,7 +175,7 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertEqual(said.epsilon, privacy.epsilon(**ACCOUNTED, sampling="poisson", capacity=120))
         self.assertGreater(said.epsilon, made(sampling="poisson").epsilon)
         self.assertEqual(as_json(said)["capacity"], 120)
-        added = truncation.delta_added(said.epsilon, 280 * truncation.overflow_probability(64, 1797, 120))
+        added = truncation.delta_added(said.epsilon, 280 * poisson.overflow_probability(64, 1797, 120))
         self.assertIn(f"cut off at 120 examples, and delta includes {added:.3g} for", said.text)
 
     def test_what_no_epsilon_covers_is_named(self):
@@ -190,12 +205,10 @@ class NoGuaranteeTest(parameterized.TestCase):
         self.assertIn("unbounded sensitivity", said.text)
         self.assertEqual("no noise" in said.text, algorithm == "sgd")
         self.assertEqual(as_json(said)["epsilon"], "infinity")
-        self.assertEqual(privacy.statement.statement(algorithm, **RUN), said)
 
     @parameterized.parameters(
         ({"noise_multiplier": 0.0}, "no noise is added"),
         ({"l2_norm_clip": math.inf}, "clip norm is infinite"),
-        ({"count_noise_multiplier": 0.0}, "no noise is added to the count"),
         ({"explicit_noise_seed": True}, "the noise can be recomputed"),
         ({"noise_multiplier": 0.0, "sampling": "poisson"}, "no noise is added"),
         ({"noise_multiplier": 1e-9}, "the noise is too little, for any epsilon at delta = 1e-05"),
@@ -214,6 +227,11 @@ class NoGuaranteeTest(parameterized.TestCase):
         self.assertEqual(float(record["epsilon"]), math.inf)
         self.assertEqual(float(record["l2_norm_clip"]), said.l2_norm_clip)
 
+    def test_a_count_without_noise(self):
+        mechanism = adaptive_clipping.QuantileAdaptiveClipSumQuery(1.0, 4.0, 0.5, 0.2, 0.0, 64, None)
+        run = plan.Plan(event=mechanism, sampling=poisson.Poisson(1797, 64), num_steps=3, delta=1e-5)
+        self.assertIn("no noise is added to the count", statement.statement("dp_sgd", run).reason)
+
     def test_an_explicit_seed_names_the_number_it_gives_up(self):
         self.assertIn("which the same run would have with secret noise", made(explicit_noise_seed=True).not_claimed[0])
         self.assertEqual(made(explicit_noise_seed=True, noise_multiplier=0.0).not_claimed, ())
@@ -221,19 +239,19 @@ class NoGuaranteeTest(parameterized.TestCase):
 
 class RefusalTest(parameterized.TestCase):
     @parameterized.parameters(
-        ("l2_norm_clip", 0.0),
-        ("l2_norm_clip", None),
-        ("l2_norm_clip", math.nan),
         ("delta", None),
         ("num_steps", None),
-        ("noise_multiplier", None),
-        ("count_noise_multiplier", -1.0),
-        ("capacity", 100),
+        ("clipping", "median"),
         ("attempts", ((5, 9),)),
     )
     def test_nonsense_is_refused(self, name, value):
         with self.assertRaisesRegex(ValueError, rf"`{name}` must .*Received: {name}={re.escape(repr(value))}"):
             made(**{name: value})
+
+    def test_a_plan_of_a_bare_event_is_refused(self):
+        for run in (None, plan.gaussian(**ACCOUNTED, sampling="poisson")):
+            with self.assertRaisesRegex(ValueError, "`plan` must be a noisy_sgd.privacy.Plan whose event"):
+                statement.statement("dp_sgd", run)
 
     def test_unknown_algorithms_are_refused(self):
         with self.assertRaisesRegex(ValueError, "`algorithm` must be one of .*Received: algorithm='adam'"):

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
 from noisy_sgd.data import bundled
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.runs import builders, recorded_run
 from noisy_sgd.training import private_model
 
@@ -38,9 +38,7 @@ def _settings(algorithm="sgd", *, seed=0, run_dir=None, data=None, model=None, *
 
 
 class BuildTest(parameterized.TestCase):
-    @parameterized.parameters(
-        ("sgd", keras.optimizers.SGD), ("noisy_sgd", noisy_sgd.NoisySGD), ("dp_sgd", dp_sgd.DPSGD)
-    )
+    @parameterized.parameters(("sgd", keras.optimizers.SGD), ("noisy_sgd", sgd.NoisySGD), ("dp_sgd", sgd.DPSGD))
     def test_the_optimizer_has_the_configured_noise(self, name, kind):
         settings = _settings(name)
         optimizer = builders.build(settings).model.optimizer
@@ -54,7 +52,7 @@ class BuildTest(parameterized.TestCase):
         settings = _settings("dp_sgd", l2_norm_clip=0.3, effective_noise=None, noise_multiplier=1.1)
         builders.optimizer(settings)
         weaker = property(lambda self: dp_accounting.GaussianDpEvent(self.noise_multiplier / 2))
-        with absltest.mock.patch.object(dp_sgd.DPSGD, "event", weaker):
+        with absltest.mock.patch.object(sgd.DPSGD, "event", weaker):
             with self.assertRaisesRegex(ValueError, "must be the Gaussian that is accounted for"):
                 builders.optimizer(settings)
 

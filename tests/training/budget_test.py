@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import noisy_sgd
+from noisy_sgd import privacy
 from noisy_sgd.privacy import accounting, calibration
 from noisy_sgd.training import distribution, loop
 
@@ -22,13 +23,13 @@ def setUpModule():
     distribution.use_logical_devices(2)
 
 
-def compiled(noise_multiplier=2.0, strategy="default", query=None, **arguments):
+def compiled(noise_multiplier=2.0, strategy="default", adaptive_clipping=None, **arguments):
     with distribution.make_strategy(strategy).scope():
         keras.utils.set_random_seed(1)
         inputs = keras.Input((4,))
         model = noisy_sgd.PrivateModel(inputs, keras.layers.Dense(3)(inputs))
         model.compile(
-            noisy_sgd.DPSGD(0.1, 1.0, noise_multiplier, BATCH_SIZE, query=query),
+            noisy_sgd.DPSGD(0.1, 1.0, noise_multiplier, BATCH_SIZE, adaptive_clipping=adaptive_clipping),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             **arguments,
         )
@@ -36,7 +37,7 @@ def compiled(noise_multiplier=2.0, strategy="default", query=None, **arguments):
 
 
 def spent(num_steps, sampling="shuffled", noise_multiplier=2.0):
-    return accounting.epsilon(noise_multiplier, BATCH_SIZE, NUM_EXAMPLES, num_steps, DELTA, sampling=sampling)
+    return privacy.epsilon(noise_multiplier, BATCH_SIZE, NUM_EXAMPLES, num_steps, DELTA, sampling=sampling)
 
 
 def budget(epsilon, **arguments):
@@ -147,10 +148,10 @@ class FitTest(parameterized.TestCase):
         np.testing.assert_allclose([float(row.split(",")[column]) for row in rows], [spent(3), spent(6)])
 
     def test_a_learned_clip_costs_too(self):
-        query = noisy_sgd.QuantileClipping(count_stddev=1.0)
+        recipe = noisy_sgd.AdaptiveClipping(count_stddev=1.0)
         joint = accounting.joint_noise_multiplier(2.0, 2.0)
         callback = budget(50.0)
-        trained(compiled(query=query), callback, epochs=2)
+        trained(compiled(adaptive_clipping=recipe), callback, epochs=2)
         self.assertEqual(callback.spent, spent(6, noise_multiplier=joint))
 
     def test_it_accounts_once_a_pass(self):
@@ -334,7 +335,7 @@ class RefusalsTest(parameterized.TestCase):
         ({"num_examples": 0}, "`num_examples` must be"),
         ({"sampling": "uniform"}, "`sampling` must be"),
         ({"accountant": "zcdp"}, "`accountant` must be"),
-        ({"neighbours": "none"}, "`neighbours` must be"),
+        ({"neighbors": "none"}, "`neighbors` must be"),
     )
     def test_bad_arguments(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.training import distribution, private_model, weight_average
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def made(noise_multiplier=3.0):
     features = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(2 / 255, offset=-1.0)(inputs))
     outputs = keras.layers.Dense(3)(keras.layers.Flatten()(features))
     model = private_model.PrivateModel(inputs, outputs)
-    optimizer = dp_sgd.DPSGD(0.2, 0.5, noise_multiplier, 8, seed=3, momentum=0.9)
+    optimizer = sgd.DPSGD(0.2, 0.5, noise_multiplier, 8, seed=3, momentum=0.9)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     average = weight_average.WeightAverage(model.trainable_variables, 0.99)
 

@@ -3,8 +3,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.mechanisms import quantile_clipping
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.mechanisms import adaptive_clipping
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.training import distribution, loop, private_model, training_metrics
 
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def microbatches(size, first=0):
     return rows.batch(size, drop_remainder=True)
 
 
-def compiled(strategy, make_optimizer=lambda: dp_sgd.DPSGD(0.2, 0.3, 0.5, 8, seed=3, momentum=0.9)):
+def compiled(strategy, make_optimizer=lambda: sgd.DPSGD(0.2, 0.3, 0.5, 8, seed=3, momentum=0.9)):
     with strategy.scope():
         keras.utils.set_random_seed(1)
         inputs = keras.Input((6,))
@@ -79,8 +79,8 @@ class LoopTest(parameterized.TestCase):
 
     def test_a_learned_bound_streams(self):
         def make():
-            query = quantile_clipping.QuantileClipping(count_stddev=1.0)
-            return dp_sgd.DPSGD(0.2, 0.3, 0.5, 8, seed=3, query=query)
+            query = adaptive_clipping.AdaptiveClipping(count_stddev=1.0)
+            return sgd.DPSGD(0.2, 0.3, 0.5, 8, seed=3, adaptive_clipping=query)
 
         model, _ = compiled(distribution.make_strategy("default"), make)
         model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
@@ -99,7 +99,7 @@ class LoopTest(parameterized.TestCase):
 
     def test_callbacks_see_steps_epochs_and_metrics(self):
         strategy = distribution.make_strategy("default")
-        model, metrics = compiled(strategy, lambda: noisy_sgd.NoisySGD(0.2, 0.25, seed=1))
+        model, metrics = compiled(strategy, lambda: sgd.NoisySGD(0.2, 0.25, seed=1))
         recorder = Recorder()
         loop.train(
             model, microbatches(4), lambda step: 2, strategy=strategy, num_steps=5, metrics=metrics, steps_per_epoch=2,

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keys
-from noisy_sgd.data import bundled, sampling
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd import keys, sampling
+from noisy_sgd.data import bundled, streaming
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.runs import run_state
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
@@ -48,7 +48,7 @@ def compiled(strategy, *, hidden=8, dtype="float32", seed=3, **arguments):
         features = keras.layers.Dense(hidden, "tanh", dtype=dtype)(keras.layers.Flatten(dtype=dtype)(pixels))
         model = private_model.PrivateModel(inputs, keras.layers.Dense(3, dtype=dtype)(features))
         arguments = {"learning_rate": 0.2, "noise_multiplier": 0.2, "momentum": 0.9, **arguments}
-        optimizer = dp_sgd.DPSGD(l2_norm_clip=L2_NORM_CLIP, batch_size=BATCH_SIZE, seed=seed, **arguments)
+        optimizer = sgd.DPSGD(l2_norm_clip=L2_NORM_CLIP, batch_size=BATCH_SIZE, seed=seed, **arguments)
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         metrics = training_metrics.made("dp_sgd")
         average = weight_average.WeightAverage(model.trainable_weights, 0.9)
@@ -60,15 +60,15 @@ def train(strategy, built, num_steps, masked=False, **arguments):
     model, metrics, steps, _ = built
     replicas = strategy.num_replicas_in_sync
     images = image_set()
-    sampler = sampling.ShuffledBatches(images.num_train_examples, BATCH_SIZE, seed=4)
-    stream = sampling.stream(
+    sampler = sampling.Shuffled(images.num_train_examples, BATCH_SIZE, seed=4)
+    stream = streaming.stream(
         images, sampler, MICROBATCH_SIZE,
         num_steps=num_steps, multiple_of=replicas, worker=distribution.worker(strategy),
     )  # fmt: skip
     if masked:
         stream = stream.map(_without_examples)
     loop.train(
-        model, stream, lambda step: sampling.num_microbatches(sampler, step, MICROBATCH_SIZE, replicas) // replicas,
+        model, stream, lambda step: streaming.num_microbatches(sampler, step, MICROBATCH_SIZE, replicas) // replicas,
         strategy=strategy, num_steps=num_steps, metrics=metrics, steps=steps, **arguments,
     )  # fmt: skip
 

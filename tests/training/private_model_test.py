@@ -5,8 +5,8 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from noisy_sgd.gradients import clipped_sum
-from noisy_sgd.mechanisms import quantile_clipping
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.mechanisms import adaptive_clipping
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.training import distribution, private_model
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def network(model_class=private_model.PrivateModel, dtype="float32", regularizer
 
 
 def dp(batch_size=16, noise_multiplier=0.5, l2_norm_clip=0.3, **arguments):
-    return dp_sgd.DPSGD(0.1, l2_norm_clip, noise_multiplier, batch_size, seed=3, **arguments)
+    return sgd.DPSGD(0.1, l2_norm_clip, noise_multiplier, batch_size, seed=3, **arguments)
 
 
 def trained(
@@ -62,8 +62,8 @@ def assert_same_weights(first, second, atol):
 class IdentitiesTest(parameterized.TestCase):
     @parameterized.parameters(
         lambda: keras.optimizers.SGD(0.1),
-        lambda: noisy_sgd.NoisySGD(0.1, 0.0, seed=1),
-        lambda: dp_sgd.DPSGD(0.1, float("inf"), 0.0, 16),
+        lambda: sgd.NoisySGD(0.1, 0.0, seed=1),
+        lambda: sgd.DPSGD(0.1, float("inf"), 0.0, 16),
     )
     def test_without_noise_and_clip_it_is_keras_sgd(self, make_optimizer):
         reference = network(keras.Model)
@@ -76,7 +76,7 @@ class IdentitiesTest(parameterized.TestCase):
 
     def test_dp_sgd_below_its_clip_is_noisy_sgd(self):
         below, _ = trained(lambda: dp(l2_norm_clip=100.0, noise_multiplier=0.002), epochs=3)
-        noisy, _ = trained(lambda: noisy_sgd.NoisySGD(0.1, 0.2 / 16, seed=3), epochs=3)
+        noisy, _ = trained(lambda: sgd.NoisySGD(0.1, 0.2 / 16, seed=3), epochs=3)
         assert_same_weights(below, noisy, 2e-6)
         clipped, _ = trained(lambda: dp(l2_norm_clip=0.1, noise_multiplier=2.0), epochs=3)
         with self.assertRaises(AssertionError):
@@ -86,7 +86,7 @@ class IdentitiesTest(parameterized.TestCase):
         strategy=("default", "mirrored"), microbatch_size=(None, 4, 5, 16), optimizer=("dp_sgd", "noisy_sgd"),
     )  # fmt: skip
     def test_replicas_and_microbatches_change_nothing(self, strategy, microbatch_size, optimizer):
-        make = dp if optimizer == "dp_sgd" else lambda: noisy_sgd.NoisySGD(0.1, 0.05, seed=3)
+        make = dp if optimizer == "dp_sgd" else lambda: sgd.NoisySGD(0.1, 0.05, seed=3)
         one_batch = {"steps_per_epoch": 1}
         reference, _ = trained(make, fit_arguments=one_batch)
         model, _ = trained(make, strategy=strategy, microbatch_size=microbatch_size, fit_arguments=one_batch)
@@ -128,8 +128,8 @@ class IdentitiesTest(parameterized.TestCase):
         assert_same_weights(model, reference, 1e-10)
 
     def test_a_smaller_last_batch_is_divided_by_the_configured_size(self):
-        halved, _ = trained(lambda: dp_sgd.DPSGD(0.1, 1e6, 0.0, 32), fit_arguments={"steps_per_epoch": 1})
-        whole, _ = trained(lambda: dp_sgd.DPSGD(0.05, 1e6, 0.0, 16), fit_arguments={"steps_per_epoch": 1})
+        halved, _ = trained(lambda: sgd.DPSGD(0.1, 1e6, 0.0, 32), fit_arguments={"steps_per_epoch": 1})
+        whole, _ = trained(lambda: sgd.DPSGD(0.05, 1e6, 0.0, 16), fit_arguments={"steps_per_epoch": 1})
         assert_same_weights(halved, whole, 1e-6)
 
 
@@ -142,8 +142,8 @@ class NoiseTest(parameterized.TestCase):
             inputs = keras.Input((2,))
             model = private_model.PrivateModel(inputs, keras.layers.Dense(100_000, use_bias=False)(inputs))
             make = {
-                "dp_sgd": lambda: dp_sgd.DPSGD(1.0, 2.0, 1.5, 8),
-                "noisy_sgd": lambda: noisy_sgd.NoisySGD(1.0, scale, seed=5),
+                "dp_sgd": lambda: sgd.DPSGD(1.0, 2.0, 1.5, 8),
+                "noisy_sgd": lambda: sgd.NoisySGD(1.0, scale, seed=5),
             }[optimizer]
             model.compile(make(), lambda y, p: 0.0 * tf.reduce_sum(p, axis=-1), microbatch_size=2)
         before = model.get_weights()[0].copy()
@@ -157,7 +157,7 @@ class NoiseTest(parameterized.TestCase):
     def test_an_empty_batch_is_a_pure_noise_step(self):
         strategy = distribution.make_strategy("default")
         model = network()
-        model.compile(dp_sgd.DPSGD(1.0, 1.0, 1.0, 16), LOSS)
+        model.compile(sgd.DPSGD(1.0, 1.0, 1.0, 16), LOSS)
         before = [weight.copy() for weight in model.get_weights()]
         strategy.run(model.accumulate, args=(X[:4] * np.nan, Y[:4], None, np.zeros(4)))
         strategy.run(model.finish)
@@ -170,7 +170,7 @@ class NoiseTest(parameterized.TestCase):
     def test_squared_norms_are_the_mean_gradients_and_the_noises(self):
         strategy = distribution.make_strategy("default")
         model = network()
-        model.compile(dp_sgd.DPSGD(1.0, float("inf"), 0.0, 16), LOSS)
+        model.compile(sgd.DPSGD(1.0, float("inf"), 0.0, 16), LOSS)
         before = [weight.copy() for weight in model.get_weights()]
         strategy.run(model.accumulate, args=(X[:16], Y[:16]))
         gradient, noise = strategy.run(model.squared_norms)
@@ -181,8 +181,8 @@ class NoiseTest(parameterized.TestCase):
 
 
 def adaptive(noise_multiplier=0.5, count_stddev=1.0, batch_size=16, learning_rate=0.1, **arguments):
-    query = quantile_clipping.QuantileClipping(count_stddev=count_stddev, **arguments)
-    return dp_sgd.DPSGD(learning_rate, 0.3, noise_multiplier, batch_size, seed=3, momentum=0.9, query=query)
+    query = adaptive_clipping.AdaptiveClipping(count_stddev=count_stddev, **arguments)
+    return sgd.DPSGD(learning_rate, 0.3, noise_multiplier, batch_size, seed=3, momentum=0.9, adaptive_clipping=query)
 
 
 class AdaptiveClippingTest(parameterized.TestCase):
@@ -225,8 +225,8 @@ class AdaptiveClippingTest(parameterized.TestCase):
         with distribution.make_strategy("mirrored").scope():
             inputs = keras.Input((2,))
             model = private_model.PrivateModel(inputs, keras.layers.Dense(50_000, use_bias=False)(inputs))
-            query = quantile_clipping.QuantileClipping(count_stddev=0.4, target_quantile=1.0)
-            optimizer = dp_sgd.DPSGD(1.0, 2.0, 1.5, 8, seed=5, query=query)
+            query = adaptive_clipping.AdaptiveClipping(count_stddev=0.4, target_quantile=1.0)
+            optimizer = sgd.DPSGD(1.0, 2.0, 1.5, 8, seed=5, adaptive_clipping=query)
             model.compile(optimizer, lambda y, p: 0.0 * tf.reduce_sum(p, axis=-1), microbatch_size=2)
         factors = []
         for _ in range(3):
@@ -244,7 +244,7 @@ class AdaptiveClippingTest(parameterized.TestCase):
     def test_squared_norms_are_of_the_steps_own_noise(self):
         strategy = distribution.make_strategy("default")
         model = network()
-        model.compile(dp_sgd.DPSGD(1.0, 0.3, 1.0, 16, query=quantile_clipping.QuantileClipping()), LOSS)
+        model.compile(sgd.DPSGD(1.0, 0.3, 1.0, 16, adaptive_clipping=adaptive_clipping.AdaptiveClipping()), LOSS)
         before = [weight.copy() for weight in model.get_weights()]
         strategy.run(model.accumulate, args=(X[:4] * np.nan, Y[:4], None, np.zeros(4)))
         _, noise = strategy.run(model.squared_norms)
@@ -269,7 +269,7 @@ class ViewsTest(parameterized.TestCase):
         ("mirrored", 5, "noisy_sgd"),
     )
     def test_equal_views_change_nothing(self, strategy, microbatch_size, optimizer):
-        make = (lambda: noisy_sgd.NoisySGD(0.1, 0.05, seed=3)) if optimizer == "noisy_sgd" else dp
+        make = (lambda: sgd.NoisySGD(0.1, 0.05, seed=3)) if optimizer == "noisy_sgd" else dp
         engine = "auto" if optimizer == "noisy_sgd" else optimizer
         arguments = dict(dtype="float64", engine=engine, metrics=["accuracy"], epochs=2)
         reference, history = trained(make, **arguments)
@@ -293,9 +293,9 @@ class ViewsTest(parameterized.TestCase):
         inputs = keras.Input((6,), dtype="float64")
         outputs = keras.layers.Dense(3, activation="softmax", use_bias=False, dtype="float64")(inputs)
         model = private_model.PrivateModel(inputs, outputs)
-        make = noisy_sgd.NoisySGD(1.0, 0.0, seed=1)
+        make = sgd.NoisySGD(1.0, 0.0, seed=1)
         if optimizer != "noisy_sgd":
-            make = dp_sgd.DPSGD(1.0, bound, 0.0, 8)
+            make = sgd.DPSGD(1.0, bound, 0.0, 8)
         engine = "auto" if optimizer == "noisy_sgd" else optimizer
         model.compile(make, LOSS, engine=engine, batch_size=8, augmentation_multiplicity=4)
         (kernel,) = (weight.copy() for weight in model.get_weights())
@@ -325,7 +325,7 @@ class ViewsTest(parameterized.TestCase):
         weights = []
         for rows, mask in ((6, np.arange(6) < 4), (4, np.ones(4, bool))):
             model = network(dtype="float64")
-            make = dp() if optimizer == "dp_sgd" else noisy_sgd.NoisySGD(0.1, 0.05, seed=3)
+            make = dp() if optimizer == "dp_sgd" else sgd.NoisySGD(0.1, 0.05, seed=3)
             model.compile(make, LOSS, batch_size=16, augmentation_multiplicity=2)
             strategy = distribution.make_strategy("default")
             seen = strategy.run(model.accumulate, args=(x[:rows], Y[:rows], None, mask))
@@ -347,7 +347,7 @@ class NoiseSecretTest(parameterized.TestCase):
         weights = []
         for secret in (b"0123456789abcdef", b"0123456789abcdef", b"another secret!!", None):
             model = network()
-            model.compile(dp_sgd.DPSGD(1.0, 1.0, 1.0, 16), LOSS)
+            model.compile(sgd.DPSGD(1.0, 1.0, 1.0, 16), LOSS)
             model.prepare(secret)
             distribution.make_strategy("default").run(model.accumulate, args=(X[:16], Y[:16]))
             distribution.make_strategy("default").run(model.finish)
@@ -384,13 +384,13 @@ class KerasTest(parameterized.TestCase):
         reference.compile(keras.optimizers.SGD(0.1), LOSS)
         reference.fit(X, Y, sample_weight=weights, batch_size=16, shuffle=False, verbose=0)
         model, _ = trained(
-            lambda: dp_sgd.DPSGD(0.1, float("inf"), 0.0, 16),
+            lambda: sgd.DPSGD(0.1, float("inf"), 0.0, 16),
             fit_arguments={"sample_weight": weights},
             microbatch_size=4,
         )
         assert_same_weights(model, reference, 2e-6)
         huge = trained(
-            lambda: dp_sgd.DPSGD(1.0, 0.1, 0.0, 16),
+            lambda: sgd.DPSGD(1.0, 0.1, 0.0, 16),
             fit_arguments={"sample_weight": 1e6 * np.ones(48, np.float32), "steps_per_epoch": 1},
         )[0]
         moved = sum(np.sum(np.square(a - b)) for a, b in zip(huge.get_weights(), network().get_weights(), strict=True))
@@ -419,11 +419,11 @@ class KerasTest(parameterized.TestCase):
         expected = reference.fit(X, Y, batch_size=16, shuffle=False, verbose=0).history
         for strategy in ("default", "mirrored"):
             model, history = trained(
-                lambda: dp_sgd.DPSGD(0.1, float("inf"), 0.0, 16), model=build, strategy=strategy, microbatch_size=4
+                lambda: sgd.DPSGD(0.1, float("inf"), 0.0, 16), model=build, strategy=strategy, microbatch_size=4
             )
             assert_same_weights(model, reference, 2e-6)
             np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
-        pulled, _ = trained(lambda: dp_sgd.DPSGD(0.1, 1e-9, 0.0, 16), model=build, fit_arguments={"steps_per_epoch": 1})
+        pulled, _ = trained(lambda: sgd.DPSGD(0.1, 1e-9, 0.0, 16), model=build, fit_arguments={"steps_per_epoch": 1})
         np.testing.assert_allclose(pulled.get_weights()[0], build().get_weights()[0] * (1 - 0.1 * 2 * 0.5), rtol=1e-5)
 
     def test_dropout_trains(self):
@@ -451,7 +451,7 @@ class KerasTest(parameterized.TestCase):
 
     def test_every_training_has_a_secret_of_its_own(self):
         model = network()
-        model.compile(dp_sgd.DPSGD(0.1, 1.0, 1.0, 16), LOSS)
+        model.compile(sgd.DPSGD(0.1, 1.0, 1.0, 16), LOSS)
         seen = set()
         for _ in range(2):
             model.fit(X, Y, 16, 1, verbose=0)
@@ -485,7 +485,7 @@ class KerasTest(parameterized.TestCase):
         factors = 1 / np.sqrt((slopes**2).sum(axis=1) * (1 + (features**2).sum(axis=1)))
         bound = float(np.median(1 / factors))
         factors = np.minimum(1.0, bound * factors)[:, None]
-        model.compile(dp_sgd.DPSGD(6.0, bound, 0.0, 6), loss)
+        model.compile(sgd.DPSGD(6.0, bound, 0.0, 6), loss)
         with self.assertNoLogs("absl", "WARNING"):
             model.fit(x, y, shuffle=False, verbose=0)
         *rest, kernel, bias = [a - b for a, b in zip(before, model.get_weights(), strict=True)]

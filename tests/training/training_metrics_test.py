@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.optimizers import dp_sgd, noisy_sgd
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.training import distribution, private_model, training_metrics
 
 RNG = np.random.default_rng(0)
@@ -29,8 +29,8 @@ def measured(strategy, algorithm, x, mask, clip_norm):
     """The metrics of one microbatch; under two replicas, each takes half of it."""
     strategy = distribution.make_strategy(strategy)
     make = {
-        "dp_sgd": lambda: dp_sgd.DPSGD(0.1, clip_norm, 0.0, 12),
-        "noisy_sgd": lambda: noisy_sgd.NoisySGD(0.1, 0.0, seed=1),
+        "dp_sgd": lambda: sgd.DPSGD(0.1, clip_norm, 0.0, 12),
+        "noisy_sgd": lambda: sgd.NoisySGD(0.1, 0.0, seed=1),
     }[algorithm]
     model = compiled(strategy, make)
     with strategy.scope():

@@ -2,7 +2,7 @@
 
     python -m noisy_sgd.experiments.benchmark --sweep=input --workload=wrn_16_4 --batch_size=64
 
-Blocks of SGD steps fed by `sampling.stream` with random flips and crops take turns with blocks of the same step on
+Blocks of SGD steps fed by `streaming.stream` with random flips and crops take turns with blocks of the same step on
 images at hand. `input_wait` is the share of the fed steps' time in which the next microbatch was awaited; `slowdown` is
 the fed over the other step's median, since what makes images shares the cores with the step.
 """
@@ -27,7 +27,8 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
     import keras
     import tensorflow as tf
 
-    from noisy_sgd.data import augmentation, sampling
+    from noisy_sgd import sampling
+    from noisy_sgd.data import augmentation, streaming
     from noisy_sgd.runs import builders
 
     images = benchmark_cases.images(settings.workload, max(NUM_EXAMPLES, settings.batch_size))
@@ -35,11 +36,11 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
     optimizer = builders.optimizer(config.Config(algorithm=benchmark_cases.algorithm("sgd", settings.batch_size)))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     compiled = tf.function(lambda x, y: model.train_step((x, y))["loss"], autograph=False)
-    sampler = sampling.ShuffledBatches(len(images.train_labels), settings.batch_size, 0)
+    scheme = sampling.Shuffled(len(images.train_labels), settings.batch_size, 0)
     stream = iter(
-        sampling.stream(
+        streaming.stream(
             images,
-            sampler,
+            scheme,
             settings.batch_size,
             num_steps=settings.num_rounds * (STEPS_A_BLOCK + NOT_TIMED) + 2,
             augment=augmentation.make(0),

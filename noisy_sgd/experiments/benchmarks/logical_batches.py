@@ -117,7 +117,8 @@ def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, 
     import keras
     import tensorflow as tf
 
-    from noisy_sgd.data import sampling
+    from noisy_sgd import sampling
+    from noisy_sgd.data import streaming
     from noisy_sgd.runs import builders, recorded_run
     from noisy_sgd.training import distribution, loop
 
@@ -126,7 +127,7 @@ def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, 
     model = builders.network(config.Model(model=settings.workload), images, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(builders.optimizer(config.Config(algorithm=chosen)), loss=loss, batch_size=batch_size)
-    strategy, sampler = distribution.make_strategy("default"), sampling.ShuffledBatches(num_examples, batch_size, 0)
+    strategy, scheme = distribution.make_strategy("default"), sampling.Shuffled(num_examples, batch_size, 0)
     steps, count = loop.step_functions(model, strategy, {}), num_examples // batch_size
     rounds = batch_size // settings.microbatch_size
     ending = tf.function(lambda: strategy.run(model.finish), autograph=False)
@@ -134,7 +135,7 @@ def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, 
     def run():
         loop.train(
             model,
-            sampling.stream(images, sampler, settings.microbatch_size, num_steps=count),
+            streaming.stream(images, scheme, settings.microbatch_size, num_steps=count),
             lambda step: rounds,
             strategy=strategy,
             num_steps=count,

@@ -13,7 +13,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-# Far apart, so that neighbouring examples, replicas and layers never meet on one seed.
+# Far apart, so that neighboring examples, replicas and layers never meet on one seed.
 _EXAMPLE_STRIDE = 2_654_435_761
 _REPLICA_STRIDE = 11_400_714_819_323_198_485 % 2**62
 

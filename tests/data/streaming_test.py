@@ -3,15 +3,14 @@
 Workers share a stream and read only their own; padding is never read, and contributes nothing to a clipped sum.
 """
 
-import collections
-
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import noisy_sgd
-from noisy_sgd.data import bundled, sampling
+from noisy_sgd import sampling
+from noisy_sgd.data import bundled, streaming
 
 
 def image_set(examples):
@@ -53,7 +52,7 @@ class CountingImages:
 
 
 def samplers(examples, batch_size, seed=2):
-    return [kind(examples, batch_size, seed) for kind in (sampling.ShuffledBatches, sampling.PoissonBatches)]
+    return [kind(examples, batch_size, seed) for kind in (sampling.Shuffled, sampling.Poisson)]
 
 
 def softmax_regression():
@@ -65,69 +64,11 @@ def softmax_regression():
     return keras.Model(inputs, outputs), keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
 
 
-class ShuffledBatchesTest(parameterized.TestCase):
-    @parameterized.parameters((10, 3), (12, 4), (7, 7), (5, 1))
-    def test_every_epoch_is_a_permutation(self, num_examples, batch_size):
-        sampler = sampling.ShuffledBatches(num_examples, batch_size, seed=1)
-        self.assertEqual(sampler.steps_per_epoch, -(-num_examples // batch_size))
-        for epoch in range(3):
-            steps = range(epoch * sampler.steps_per_epoch, (epoch + 1) * sampler.steps_per_epoch)
-            batches = [sampler.indices(step) for step in steps]
-            self.assertEqual([len(batch) for batch in batches], [sampler.size(step) for step in steps])
-            self.assertEqual({len(batch) for batch in batches[:-1]} - {batch_size}, set())
-            np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(num_examples))
-            self.assertEqual(batches[0].dtype, np.int64)
-
-    def test_is_a_function_of_seed_and_step(self):
-        sampler = sampling.ShuffledBatches(100, 30, seed=5)
-        forward = [sampler.indices(step).copy() for step in range(20)]
-        for step in np.random.default_rng(0).permutation(20):
-            np.testing.assert_array_equal(sampler.indices(int(step)), forward[step])
-            fresh = sampling.ShuffledBatches(100, 30, seed=5)
-            np.testing.assert_array_equal(fresh.indices(np.int64(step)), forward[step])
-
-    def test_epochs_and_seeds_differ(self):
-        orders = [
-            np.concatenate([sampling.ShuffledBatches(100, 50, seed).indices(2 * epoch + half) for half in (0, 1)])
-            for seed in (0, 1, -1, 2**80)
-            for epoch in (0, 1, 1000)
-        ]
-        self.assertLen({tuple(order) for order in orders}, len(orders))
-
-    def test_order_does_not_depend_on_the_batch_size(self):
-        small, large = (sampling.ShuffledBatches(24, size, seed=3) for size in (4, 12))
-        np.testing.assert_array_equal(np.concatenate([small.indices(step) for step in range(6, 9)]), large.indices(2))
-
-    def test_permutations_are_uniform(self):
-        # 3,000 epochs of 4 examples: 24 orders, chi-squared with 23 degrees of freedom, whose 1e-4 and 1 - 1e-4
-        # quantiles are 6.3 and 56.
-        sampler = sampling.ShuffledBatches(4, 4, seed=0)
-        counts = collections.Counter(tuple(sampler.indices(step)) for step in range(3000))
-        self.assertLen(counts, 24)
-        statistic = sum((count - 125.0) ** 2 / 125.0 for count in counts.values())
-        self.assertBetween(statistic, 6.3, 56.0)
-
-    def test_indices_cannot_be_overwritten(self):
-        with self.assertRaises(ValueError):
-            sampling.ShuffledBatches(10, 5, seed=0).indices(0)[0] = 3
-
-    @parameterized.parameters(0, -1, 11)
-    def test_refuses_a_batch_that_cannot_be(self, batch_size):
-        with self.assertRaisesRegex(
-            ValueError, f"`batch_size` must be between 1 and the number of examples, 10. Received: .*={batch_size}$"
-        ):
-            sampling.ShuffledBatches(10, batch_size, seed=0)
-
-    def test_refuses_a_negative_step(self):
-        with self.assertRaisesRegex(ValueError, "`step` must not be negative. Received: step=-1"):
-            sampling.ShuffledBatches(10, 5, seed=0).indices(-1)
-
-
 class MicrobatchesTest(parameterized.TestCase):
     @parameterized.parameters((8, 4, 1, 2), (9, 4, 1, 3), (9, 4, 2, 4), (3, 8, 1, 1), (3, 8, 2, 2), (0, 4, 2, 2))
     def test_holds_the_batch_in_order_and_padding_behind_it(self, size, microbatch_size, multiple_of, count):
         batch = np.arange(100, 100 + size)
-        indices, mask = sampling.microbatches(batch, microbatch_size, multiple_of)
+        indices, mask = streaming.microbatches(batch, microbatch_size, multiple_of)
         self.assertEqual(indices.shape, (count, microbatch_size))
         self.assertEqual(mask.shape, (count, microbatch_size))
         self.assertEqual((indices.dtype, mask.dtype), (np.int64, np.bool_))
@@ -138,9 +79,9 @@ class MicrobatchesTest(parameterized.TestCase):
 
     def test_refuses_sizes_that_cut_nothing(self):
         with self.assertRaisesRegex(ValueError, "`microbatch_size` must be at least 1. Received: microbatch_size=0"):
-            sampling.microbatches(np.arange(3), 0)
+            streaming.microbatches(np.arange(3), 0)
         with self.assertRaisesRegex(ValueError, "`multiple_of` must be at least 1. Received: multiple_of=0"):
-            sampling.microbatches(np.arange(3), 1, 0)
+            streaming.microbatches(np.arange(3), 1, 0)
 
 
 class StreamTest(parameterized.TestCase):
@@ -148,10 +89,10 @@ class StreamTest(parameterized.TestCase):
     def test_yields_every_step_in_order(self, batch_size, microbatch_size, multiple_of):
         images = image_set(300)
         for sampler in samplers(300, batch_size):
-            dataset = sampling.stream(images, sampler, microbatch_size, num_steps=45, multiple_of=multiple_of)
+            dataset = streaming.stream(images, sampler, microbatch_size, num_steps=45, multiple_of=multiple_of)
             iterator = iter(dataset.as_numpy_iterator())
             for step in range(45):
-                count = sampling.num_microbatches(sampler, step, microbatch_size, multiple_of)
+                count = streaming.num_microbatches(sampler, step, microbatch_size, multiple_of)
                 self.assertEqual(count % multiple_of, 0)
                 parts = [next(iterator) for _ in range(count)]
                 x, labels, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -165,12 +106,12 @@ class StreamTest(parameterized.TestCase):
         # 32 examples of 40 a step on average, 8 a microbatch: some rounds are padding for some workers.
         for sampler in samplers(40, 32):
             options = {"num_steps": 12, "multiple_of": multiple_of}
-            whole = list(sampling.stream(image_set(40), sampler, 8, **options).as_numpy_iterator())
+            whole = list(streaming.stream(image_set(40), sampler, 8, **options).as_numpy_iterator())
             merged = [None] * len(whole)
             share = multiple_of // workers
             for index in range(workers):
                 images = CountingImages(40)
-                own = list(sampling.stream(images, sampler, 8, worker=(index, workers), **options).as_numpy_iterator())
+                own = list(streaming.stream(images, sampler, 8, worker=(index, workers), **options).as_numpy_iterator())
                 places = [place for place in range(len(whole)) if place % multiple_of // share == index]
                 self.assertLen(own, len(places))
                 for place, microbatch in zip(places, own, strict=True):
@@ -182,8 +123,8 @@ class StreamTest(parameterized.TestCase):
                     np.testing.assert_array_equal(part, reference)
 
     def test_a_large_batch_is_read_a_microbatch_at_a_time(self):
-        images, sampler = CountingImages(40_000), sampling.PoissonBatches(40_000, 32_768, seed=0)
-        microbatches = iter(sampling.stream(images, sampler, 64, num_steps=1))
+        images, sampler = CountingImages(40_000), sampling.Poisson(40_000, 32_768, seed=0)
+        microbatches = iter(streaming.stream(images, sampler, 64, num_steps=1))
         next(microbatches)
         # What is read ahead is a few microbatches, whatever the batch.
         self.assertLessEqual(len(images.calls), 8)
@@ -193,10 +134,10 @@ class StreamTest(parameterized.TestCase):
         self.assertEqual(max(len(call) for call in images.calls), 64)
 
     def test_an_empty_draw_is_one_round_of_padding(self):
-        sampler, images = sampling.PoissonBatches(6, 1, seed=0), CountingImages(6)
+        sampler, images = sampling.Poisson(6, 1, seed=0), CountingImages(6)
         empty = next(step for step in range(100) if sampler.size(step) == 0)
-        self.assertEqual(sampling.num_microbatches(sampler, empty, 4, 2), 2)
-        rounds = list(sampling.stream(images, sampler, 4, first_step=empty, num_steps=1, multiple_of=2))
+        self.assertEqual(streaming.num_microbatches(sampler, empty, 4, 2), 2)
+        rounds = list(streaming.stream(images, sampler, 4, first_step=empty, num_steps=1, multiple_of=2))
         self.assertLen(rounds, 2)
         for x, _, mask in rounds:
             self.assertEqual(x.shape, (4, 1, 2, 1))
@@ -211,50 +152,50 @@ class StreamTest(parameterized.TestCase):
             )
 
         for sampler in samplers(40, 10):
-            dataset = sampling.stream(image_set(40), sampler, 4, first_step=5, num_steps=90, augment=tell)
+            dataset = streaming.stream(image_set(40), sampler, 4, first_step=5, num_steps=90, augment=tell)
             self.assertEqual(dataset.element_spec[0].shape.as_list(), [4, 1, 1, 2, 1])
             iterator = iter(dataset.as_numpy_iterator())
             for step in range(5, 95):
-                for _ in range(sampling.num_microbatches(sampler, step, 4)):
+                for _ in range(streaming.num_microbatches(sampler, step, 4)):
                     told, labels, mask = next(iterator)
                     np.testing.assert_array_equal(told[mask][:, 0, 0, 0, 0], labels[mask])
                     np.testing.assert_array_equal(told[:, 0, 0, 1, 0], step)
 
     def test_shapes_are_fixed(self):
-        sampler = sampling.ShuffledBatches(300, 20, seed=2)
-        spec = sampling.stream(image_set(300), sampler, 8, num_steps=5).element_spec
+        sampler = sampling.Shuffled(300, 20, seed=2)
+        spec = streaming.stream(image_set(300), sampler, 8, num_steps=5).element_spec
         self.assertEqual([part.shape.as_list() for part in spec], [[8, 1, 2, 1], [8], [8]])
         self.assertEqual([part.dtype for part in spec], [tf.uint8, tf.int32, tf.bool])
 
-    @parameterized.product(first_step=(1, 13, 70), kind=(sampling.ShuffledBatches, sampling.PoissonBatches))
+    @parameterized.product(first_step=(1, 13, 70), kind=(sampling.Shuffled, sampling.Poisson))
     def test_a_resumed_stream_is_the_tail_of_the_unbroken_one(self, first_step, kind):
         # 80 steps of 256 places span several calls into Python.
         sampler, images = kind(300, 250, seed=2), image_set(300)
-        whole = list(sampling.stream(images, sampler, 64, num_steps=80).as_numpy_iterator())
+        whole = list(streaming.stream(images, sampler, 64, num_steps=80).as_numpy_iterator())
         fresh = kind(300, 250, seed=2)
-        resumed = sampling.stream(images, fresh, 64, first_step=first_step, num_steps=80 - first_step)
+        resumed = streaming.stream(images, fresh, 64, first_step=first_step, num_steps=80 - first_step)
         tail = list(resumed.as_numpy_iterator())
-        skipped = sum(sampling.num_microbatches(sampler, step, 64) for step in range(first_step))
+        skipped = sum(streaming.num_microbatches(sampler, step, 64) for step in range(first_step))
         self.assertLen(tail, len(whole) - skipped)
         for parts, expected in zip(tail, whole[skipped:], strict=True):
             for part, reference in zip(parts, expected, strict=True):
                 np.testing.assert_array_equal(part, reference)
 
     def test_no_steps_no_microbatches(self):
-        sampler = sampling.ShuffledBatches(10, 5, seed=2)
-        self.assertEmpty(list(sampling.stream(image_set(10), sampler, 5, first_step=3, num_steps=0)))
+        sampler = sampling.Shuffled(10, 5, seed=2)
+        self.assertEmpty(list(streaming.stream(image_set(10), sampler, 5, first_step=3, num_steps=0)))
 
     def test_refuses_a_sampler_for_other_data(self):
-        sampler = sampling.ShuffledBatches(11, 5, seed=2)
+        sampler = sampling.Shuffled(11, 5, seed=2)
         with self.assertRaisesRegex(ValueError, "`sampler` must draw from the 10 .* Received: num_examples=11"):
-            sampling.stream(image_set(10), sampler, 5, num_steps=1)
+            streaming.stream(image_set(10), sampler, 5, num_steps=1)
         with self.assertRaisesRegex(ValueError, "`microbatch_size` must be at least 1. Received: microbatch_size=0"):
-            sampling.stream(image_set(11), sampler, 0, num_steps=1)
+            streaming.stream(image_set(11), sampler, 0, num_steps=1)
 
     @parameterized.parameters((0, 3), (2, 2), (-1, 2), (0, 0))
     def test_refuses_workers_without_a_share(self, index, workers):
         with self.assertRaisesRegex(ValueError, f"`worker` must be .* Received: worker=.{index}, {workers}.$"):
-            sampling.stream(image_set(10), samplers(10, 5)[0], 5, num_steps=1, multiple_of=4, worker=(index, workers))
+            streaming.stream(image_set(10), samplers(10, 5)[0], 5, num_steps=1, multiple_of=4, worker=(index, workers))
 
 
 class PaddingTest(parameterized.TestCase):
@@ -262,7 +203,7 @@ class PaddingTest(parameterized.TestCase):
     def test_padding_is_absent_from_the_clipped_sum(self, engine):
         digits = bundled.load("digits", train_size=64)
         model, loss = softmax_regression()
-        sampler = sampling.PoissonBatches(64, 21, seed=3)
+        sampler = sampling.Poisson(64, 21, seed=3)
 
         @tf.function
         def clipped_sum(x, labels, mask):
@@ -271,8 +212,8 @@ class PaddingTest(parameterized.TestCase):
             ).values
 
         for step in range(3):
-            count = sampling.num_microbatches(sampler, step, 8, 4)
-            stream = list(sampling.stream(digits, sampler, 8, first_step=step, num_steps=1, multiple_of=4))
+            count = streaming.num_microbatches(sampler, step, 8, 4)
+            stream = list(streaming.stream(digits, sampler, 8, first_step=step, num_steps=1, multiple_of=4))
             self.assertLen(stream, count)
             total = 0.0
             for images, labels, mask in stream:

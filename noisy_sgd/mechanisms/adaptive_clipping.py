@@ -11,11 +11,8 @@ Z_k and Y_k are independent parts of one flat draw. One example moves the sum by
 pair of Gaussians with noise multipliers z and 2s, at once, which costs what one of (z^-2 + (2s)^-2)^(-1/2) does.
 
     optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256,
-                                query=noisy_sgd.QuantileClipping(target_quantile=0.5))
-    done = noisy_sgd.privacy.accounting.event_of_steps(
-        optimizer.event, 256, num_examples=60_000, num_steps=1_000, sampling="shuffled"
-    )
-    epsilon = noisy_sgd.privacy.accounting.epsilon_of_event(done, delta=1e-6)
+                                adaptive_clipping=noisy_sgd.AdaptiveClipping(target_quantile=0.5))
+    plan = noisy_sgd.privacy.Plan(event=optimizer.mechanism, sampling=scheme, num_steps=1_000, delta=1e-6)
 """
 
 import dataclasses
@@ -27,7 +24,7 @@ import dp_accounting
 import keras
 import tensorflow as tf
 
-from noisy_sgd.mechanisms import gaussian, tf_privacy
+from noisy_sgd.mechanisms import gaussian, mechanism, tf_privacy
 
 # One example is in the count as 1/2 or -1/2.
 _COUNT_SENSITIVITY = 0.5
@@ -43,12 +40,12 @@ def _is_number(value) -> bool:
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class QuantileClipping:
-    """Adaptive clipping for `noisy_sgd.DPSGD(query=...)`, whose `l2_norm_clip` is where the bound starts.
+class AdaptiveClipping(mechanism.Recipe):
+    """Adaptive clipping for `noisy_sgd.DPSGD(adaptive_clipping=...)`, whose `l2_norm_clip` is where the bound starts.
 
     Args:
         target_quantile: the fraction of gradients to leave unclipped, in [0, 1]. Defaults to 0.5, the median.
-        learning_rate: the bound moves by a factor of exp(learning_rate) a step at most; at least 0. Defaults to 0.2.
+        learning_rate: the bound moves by a factor of at most exp(learning_rate) per step; at least 0. Defaults to 0.2.
         count_stddev: standard deviation of the noise on the count of unclipped gradients; positive where DPSGD has
             noise. It costs privacy: a noise multiplier of 2 * count_stddev beside DPSGD's own. Defaults to
             batch_size / 20, which costs next to nothing for batches of hundreds.
@@ -74,8 +71,10 @@ class QuantileClipping:
                 f"`count_stddev` must be finite and at least 0, or None. Received: count_stddev={self.count_stddev!r}"
             )
 
-    def make(self, l2_norm_clip: float, noise_multiplier: float, batch_size: int, key):
-        """The query of a DP-SGD run.
+    def make(
+        self, l2_norm_clip: float, noise_multiplier: float, batch_size: int, key
+    ) -> "QuantileAdaptiveClipSumQuery":
+        """The mechanism of a run.
 
         Args:
             l2_norm_clip: the bound of the first step, positive and finite.
@@ -105,11 +104,6 @@ class QuantileClipping:
         """The arguments that rebuild it."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_config(cls, config: dict) -> "QuantileClipping":
-        """It, from `get_config`."""
-        return cls(**config)
-
 
 def count_unclipped(norms: tf.Tensor, l2_norm_clip, present=None) -> tf.Tensor:
     """The sum of 1/2 for every norm within the bound and -1/2 for every other one, float32; 0 for padding.
@@ -124,7 +118,7 @@ def count_unclipped(norms: tf.Tensor, l2_norm_clip, present=None) -> tf.Tensor:
 
 
 class GlobalState(NamedTuple):
-    """The current bound, and what a draw depends on (see `gaussian.GlobalState`)."""
+    """The current bound, and what a draw depends on (see `mechanism.Draw`)."""
 
     l2_norm_clip: Any
     step: Any = 0
@@ -132,7 +126,7 @@ class GlobalState(NamedTuple):
     generation: Any = 0
 
 
-class QuantileAdaptiveClipSumQuery(_TfPrivacyQuery):
+class QuantileAdaptiveClipSumQuery(mechanism.Mechanism, _TfPrivacyQuery):
     """tensorflow-privacy's query with stateless noise; its sample states are (sum_state, quantile_estimator_state).
 
     Args:
@@ -170,8 +164,74 @@ class QuantileAdaptiveClipSumQuery(_TfPrivacyQuery):
         self._num_records = expected_num_records
         self._key = key
 
+    def initial_state(self) -> mechanism.State:
+        """The bound of the first step."""
+        return {"l2_norm_clip": self._initial_l2_norm_clip}
+
+    def clip_bound(self, state: mechanism.State) -> tf.Tensor:
+        """What the count has taught so far; never less than a least bound."""
+        return tf.convert_to_tensor(state["l2_norm_clip"])
+
+    def stddev(self, state: mechanism.State) -> tf.Tensor:
+        """The noise follows the bound."""
+        return self._noise_multiplier * self.clip_bound(state)
+
+    def statistic(self, norms: tf.Tensor, present: tf.Tensor | None, state: mechanism.State) -> tf.Tensor:
+        """The sum of 1/2 for every norm within the bound and -1/2 for every other one; 0 for padding."""
+        return count_unclipped(norms, self.clip_bound(state), present)
+
+    def add_noise(self, sums, statistic, state: mechanism.State, draw: mechanism.Draw):
+        """This replica's part of the sums and of the count, with its share of the noise: parts of one flat draw."""
+        noisy = sums if self._noise_multiplier else []
+        *normals, normal = gaussian.draw("isotropic", [*noisy, statistic], self._key, draw.step, draw.generation)
+        if self._noise_multiplier:
+            stddev = self.stddev(state)
+            sums = [
+                value + tf.cast(stddev, value.dtype) * draw.share * z for value, z in zip(sums, normals, strict=True)
+            ]
+        return sums, statistic + self._count_stddev * draw.share * normal
+
+    def next_state(self, statistic: tf.Tensor, state: mechanism.State) -> mechanism.State:
+        """The bound that the noised count makes of this step's."""
+        fraction = tf.clip_by_value(statistic / self._num_records + _COUNT_SENSITIVITY, 0.0, 1.0)
+        factor = tf.exp(-self._learning_rate * (fraction - self._target_quantile))
+        return {"l2_norm_clip": tf.clip_by_value(state["l2_norm_clip"] * factor, _LEAST_CLIP, _LARGEST_CLIP)}
+
+    @property
+    def event(self) -> dp_accounting.DpEvent:
+        """What one step costs: the noises on the sum and on the count, both of one batch; non-private without noise."""
+        if not self._noise_multiplier or not self._count_stddev:
+            return dp_accounting.NonPrivateDpEvent()
+        multipliers = (self._noise_multiplier, self._count_stddev / _COUNT_SENSITIVITY)
+        return dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(each) for each in multipliers])
+
+    @property
+    def not_private(self) -> str | None:
+        """Why nothing is guaranteed, or None."""
+        if self._noise_multiplier and not self._count_stddev:
+            return "no noise is added to the count that the clip norm is learned from (epsilon = infinity)"
+        return super().not_private
+
+    def facts(self) -> dict[str, float]:
+        """The numbers of a privacy statement; `count_noise_multiplier` is the count's, whose sensitivity is 1/2."""
+        return {
+            "l2_norm_clip": self._initial_l2_norm_clip,
+            "noise_multiplier": self._noise_multiplier,
+            "count_noise_multiplier": self._count_stddev / _COUNT_SENSITIVITY if self._noise_multiplier else 0.0,
+        }
+
+    def in_words(self, clipped: str) -> str:
+        """What happens to the gradients, as a clause of a privacy statement."""
+        facts = self.facts()
+        return (
+            f"clipped to a norm that is {facts['l2_norm_clip']:g} at first and then learned from a count of the "
+            f"gradients within it, with Gaussian noise of noise multiplier {facts['count_noise_multiplier']:g}, which "
+            f"is accounted for as well, summed, Gaussian noise of {facts['noise_multiplier']:g} times that norm (the "
+            "noise multiplier)"
+        )
+
     def initial_global_state(self) -> GlobalState:
-        """The state of step 0."""
+        """tensorflow-privacy's state of step 0."""
         return GlobalState(l2_norm_clip=tf.constant(self._initial_l2_norm_clip, tf.float32))
 
     def derive_sample_params(self, global_state: GlobalState):
@@ -183,59 +243,12 @@ class QuantileAdaptiveClipSumQuery(_TfPrivacyQuery):
         )
         return super().derive_sample_params(state)
 
-    def sample_state(self, clipped_sum, unclipped: tf.Tensor):
-        """The sample state of records that are summed already.
-
-        Args:
-            clipped_sum: the sum of the records, each clipped to the current bound.
-            unclipped: scalar, the sum of 1/2 for every record within the bound and -1/2 for every other.
-        """
-        return self._SampleState(clipped_sum, unclipped)
-
-    def with_noise(self, sample_state, global_state: GlobalState):
-        """This replica's part of the noised sample state: its part of the sums, and its share of the noise."""
-        flat = tf.nest.flatten(sample_state.sum_state)
-        noisy = flat if self._noise_multiplier else []
-        *normals, normal = gaussian.draw(
-            "isotropic",
-            [*noisy, sample_state.quantile_estimator_state],
-            self._key,
-            global_state.step,
-            global_state.generation,
-        )
-        stddev = self._noise_multiplier * global_state.l2_norm_clip
-        if self._noise_multiplier:
-            flat = [
-                value + tf.cast(stddev, value.dtype) * global_state.share * z
-                for value, z in zip(flat, normals, strict=True)
-            ]
-        return self._SampleState(
-            tf.nest.pack_sequence_as(sample_state.sum_state, flat),
-            sample_state.quantile_estimator_state + self._count_stddev * global_state.share * normal,
-        )
-
-    def next_global_state(self, noised_count: tf.Tensor, global_state: GlobalState) -> GlobalState:
-        """The next step's state.
-
-        Args:
-            noised_count: scalar, the noised count, summed over all replicas.
-            global_state: this step's state.
-        """
-        fraction = tf.clip_by_value(noised_count / self._num_records + _COUNT_SENSITIVITY, 0.0, 1.0)
-        factor = tf.exp(-self._learning_rate * (fraction - self._target_quantile))
-        clip = tf.clip_by_value(global_state.l2_norm_clip * factor, _LEAST_CLIP, _LARGEST_CLIP)
-        return global_state._replace(l2_norm_clip=clip, step=global_state.step + 1)
-
     def get_noised_result(self, sample_state, global_state: GlobalState):
         """The sum with this step's noise, the next step's state, and the event to account; on one replica."""
-        noised = self.with_noise(sample_state, global_state)
-        state = self.next_global_state(noised.quantile_estimator_state, global_state)
-        return noised.sum_state, state, self.event
-
-    @property
-    def event(self) -> dp_accounting.DpEvent:
-        """What one call costs: the noises on the sum and on the count, both of one batch; non-private without noise."""
-        if not self._noise_multiplier or not self._count_stddev:
-            return dp_accounting.NonPrivateDpEvent()
-        multipliers = (self._noise_multiplier, self._count_stddev / _COUNT_SENSITIVITY)
-        return dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(each) for each in multipliers])
+        state = {"l2_norm_clip": global_state.l2_norm_clip}
+        drawn = mechanism.Draw(global_state.step, global_state.share, global_state.generation)
+        sums, count = self.add_noise(
+            tf.nest.flatten(sample_state.sum_state), sample_state.quantile_estimator_state, state, drawn
+        )
+        following = global_state._replace(**self.next_state(count, state), step=global_state.step + 1)
+        return tf.nest.pack_sequence_as(sample_state.sum_state, sums), following, self.event

@@ -3,6 +3,8 @@
 Every statistic is two-sided, of a fixed seed and a stated size, and is shown to reject a sampler of the wrong kind.
 """
 
+import fractions
+import math
 from unittest import mock
 
 import numpy as np
@@ -10,8 +12,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from noisy_sgd import keys
-from noisy_sgd.data import sampling
+from noisy_sgd import keys, sampling
 from noisy_sgd.mechanisms import gaussian
 
 STEPS, EXAMPLES, BATCH = 2000, 500, 50
@@ -77,7 +78,7 @@ def unrelated(included, noise):
     return min([*every, stats.spearmanr(included.sum(1), (noise**2).sum(1)).pvalue])
 
 
-class OverlappingDraws(sampling.PoissonBatches):
+class OverlappingDraws(sampling.Poisson):
     """Counts steps in the counter's low word, so that every step uses the last one's draws again."""
 
     def indices(self, step):
@@ -89,9 +90,9 @@ class LawTest(absltest.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.poisson = inclusion(sampling.PoissonBatches(EXAMPLES, BATCH, SEED))
-        cls.shuffled = inclusion(sampling.ShuffledBatches(EXAMPLES, BATCH, SEED))
-        cls.other_rates = [inclusion(sampling.PoissonBatches(EXAMPLES, batch, SEED)) for batch in (48, 52)]
+        cls.poisson = inclusion(sampling.Poisson(EXAMPLES, BATCH, SEED))
+        cls.shuffled = inclusion(sampling.Shuffled(EXAMPLES, BATCH, SEED))
+        cls.other_rates = [inclusion(sampling.Poisson(EXAMPLES, batch, SEED)) for batch in (48, 52)]
 
     def test_batch_sizes_are_binomial(self):
         self.assertGreater(sizes_fit(self.poisson), 1e-4)
@@ -120,7 +121,7 @@ class LawTest(absltest.TestCase):
         self.assertLess(shifts_independent(overlapping), 1e-6)
 
     def test_seeds_are_independent(self):
-        other = inclusion(sampling.PoissonBatches(EXAMPLES, BATCH, SEED + 1), 400)
+        other = inclusion(sampling.Poisson(EXAMPLES, BATCH, SEED + 1), 400)
         self.assertGreater(shifts_independent(np.concatenate([self.poisson[:400], other])), 1e-4)
         self.assertLess(shifts_independent(np.concatenate([self.poisson[:400]] * 2)), 1e-6)
 
@@ -130,7 +131,7 @@ class NoiseTest(absltest.TestCase):
         # 200 steps of 500 coordinates each: a correlation of 0.0125 would be found.
         key = tf.constant(keys.derive(SEED, "noise"), tf.int64)
         noise = np.stack([gaussian.flat_normal([[EXAMPLES]], tf.float32, key, step)[0] for step in range(200)])
-        included = inclusion(sampling.PoissonBatches(EXAMPLES, BATCH, SEED), 200)
+        included = inclusion(sampling.Poisson(EXAMPLES, BATCH, SEED), 200)
         self.assertGreater(unrelated(included, noise), 1e-4)
 
         def seed(step):
@@ -141,36 +142,34 @@ class NoiseTest(absltest.TestCase):
 
     def test_inclusion_has_a_key_of_its_own(self):
         with mock.patch.object(keys, "derive", wraps=keys.derive) as derive:
-            sampling.PoissonBatches(EXAMPLES, BATCH, SEED).indices(0)
+            sampling.Poisson(EXAMPLES, BATCH, SEED).indices(0)
         derive.assert_called_once_with(SEED, "inclusion")
 
 
 class PoissonBatchesTest(parameterized.TestCase):
     def test_is_a_function_of_seed_and_step(self):
-        sampler = sampling.PoissonBatches(100, 30, seed=5)
+        sampler = sampling.Poisson(100, 30, seed=5)
         forward = [sampler.indices(step) for step in range(20)]
         for step in np.random.default_rng(0).permutation(20):
-            fresh = sampling.PoissonBatches(100, 30, seed=5)
+            fresh = sampling.Poisson(100, 30, seed=5)
             np.testing.assert_array_equal(fresh.indices(np.int64(step)), forward[step])
             self.assertEqual(fresh.size(int(step)), len(forward[step]))
         self.assertEqual(forward[0].dtype, np.int64)
         self.assertTrue(all(np.all(np.diff(indices) > 0) for indices in forward))
 
     def test_seeds_differ(self):
-        draws = [
-            tuple(sampling.PoissonBatches(200, 100, seed).indices(3)) for seed in (0, 1, -1, 2**80, b"secret", b"other")
-        ]
+        draws = [tuple(sampling.Poisson(200, 100, seed).indices(3)) for seed in (0, 1, -1, 2**80, b"secret", b"other")]
         self.assertLen(set(draws), len(draws))
 
     def test_of_everything_takes_everything(self):
-        np.testing.assert_array_equal(sampling.PoissonBatches(9, 9, seed=0).indices(4), np.arange(9))
+        np.testing.assert_array_equal(sampling.Poisson(9, 9, seed=0).indices(4), np.arange(9))
 
     def test_is_neither_cut_nor_filled(self):
-        sizes = [sampling.PoissonBatches(6, 3, seed=1).size(step) for step in range(500)]
+        sizes = [sampling.Poisson(6, 3, seed=1).size(step) for step in range(500)]
         self.assertEqual((min(sizes), max(sizes)), (0, 6))
 
     def test_capacity_cuts_what_is_beyond_it_alone(self):
-        whole, cut = (sampling.PoissonBatches(100, 20, seed=5, capacity=capacity) for capacity in (None, 22))
+        whole, cut = sampling.Poisson(100, 20, seed=5), sampling.CappedPoisson(100, 20, seed=5, capacity=22)
         beyond = 0
         for step in range(300):
             indices, kept = whole.indices(step), cut.indices(step)
@@ -183,7 +182,7 @@ class PoissonBatchesTest(parameterized.TestCase):
 
     def test_capacity_favours_nobody(self):
         # Each of 40 examples is kept alike in 4,000 steps; keeping the first of a draw would favour low indices.
-        cut = inclusion(sampling.PoissonBatches(40, 20, seed=2, capacity=15), 4000)
+        cut = inclusion(sampling.CappedPoisson(40, 20, seed=2, capacity=15), 4000)
         mean = cut.mean()
         squares = (cut.mean(0) - mean) ** 2 * len(cut) / (mean * (1 - mean))
         self.assertGreater(two_sided(squares.sum(), stats.chi2(39)), 1e-4)
@@ -191,15 +190,48 @@ class PoissonBatchesTest(parameterized.TestCase):
     @parameterized.parameters(0, -1, 11)
     def test_refuses_a_batch_that_cannot_be(self, batch_size):
         with self.assertRaisesRegex(
-            ValueError, f"`batch_size` must be between 1 and the number of examples, 10. Received: .*={batch_size}$"
+            ValueError,
+            f"`batch_size` must be (a whole number|at most `num_examples`).*Received: batch_size={batch_size}",
         ):
-            sampling.PoissonBatches(10, batch_size, seed=0)
+            sampling.Poisson(10, batch_size, seed=0)
 
     def test_refuses_a_capacity_for_nobody_and_a_negative_step(self):
-        with self.assertRaisesRegex(ValueError, "`capacity` must be at least 1. Received: capacity=0"):
-            sampling.PoissonBatches(10, 5, seed=0, capacity=0)
+        with self.assertRaisesRegex(
+            ValueError, "`capacity` must be a whole number of at least 1. Received: capacity=0"
+        ):
+            sampling.CappedPoisson(10, 5, seed=0, capacity=0)
         with self.assertRaisesRegex(ValueError, "`step` must not be negative. Received: step=-1"):
-            sampling.PoissonBatches(10, 5, seed=0).indices(-1)
+            sampling.Poisson(10, 5, seed=0).indices(-1)
+
+
+def exact_tail(batch_size: int, num_examples: int, capacity: int) -> fractions.Fraction:
+    """P(Binomial(N, B / N) > M) in whole numbers."""
+    more = sum(
+        math.comb(num_examples, k) * batch_size**k * (num_examples - batch_size) ** (num_examples - k)
+        for k in range(capacity + 1, num_examples + 1)
+    )
+    return fractions.Fraction(more, num_examples**num_examples)
+
+
+class TailTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (4, 20, 6), (4, 20, 12), (4, 20, 19), (64, 300, 90), (64, 300, 150), (10, 200, 60), (3, 3, 2), (100, 1000, 150)
+    )
+    def test_exact_and_never_below(self, batch_size, num_examples, capacity):
+        expected = exact_tail(batch_size, num_examples, capacity)
+        found = sampling.poisson.overflow_probability(batch_size, num_examples, capacity)
+        np.testing.assert_allclose(found, float(expected), rtol=2e-9)
+        self.assertGreaterEqual(fractions.Fraction(found), expected)
+
+    def test_only_a_capacity_for_all_never_overflows(self):
+        self.assertEqual(sampling.poisson.overflow_probability(4, 20, 20), 0.0)
+        self.assertEqual(sampling.poisson.overflow_probability(4, 20, 30), 0.0)
+        self.assertGreater(sampling.poisson.overflow_probability(1, 100_000, 99_999), 0.0)
+
+    @parameterized.parameters(0, -1, 2.5, True, None)
+    def test_a_capacity_is_a_whole_number(self, capacity):
+        with self.assertRaisesRegex(ValueError, f"`capacity` must be a whole number.*Received: capacity={capacity}"):
+            sampling.poisson.overflow_probability(4, 20, capacity)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from noisy_sgd import keys
-from noisy_sgd.mechanisms import quantile_clipping, tf_privacy
+from noisy_sgd.mechanisms import adaptive_clipping, tf_privacy
 
 KEY = tf.constant(keys.derive(11, "noise"), tf.int64)
 
 
 def query(l2_norm_clip=1.0, noise_multiplier=0.0, batch_size=4, **arguments):
-    settings = quantile_clipping.QuantileClipping(**{"count_stddev": 0.0, **arguments})
+    settings = adaptive_clipping.AdaptiveClipping(**{"count_stddev": 0.0, **arguments})
     return settings.make(l2_norm_clip, noise_multiplier, batch_size, KEY)
 
 
@@ -58,14 +58,14 @@ class LearnedBoundTest(parameterized.TestCase):
     @parameterized.parameters(0.1, 0.5, 0.9)
     def test_it_converges_to_the_true_quantile(self, quantile):
         batch_size = 1000
-        settings = quantile_clipping.QuantileClipping(target_quantile=quantile, count_stddev=10.0)
+        settings = adaptive_clipping.AdaptiveClipping(target_quantile=quantile, count_stddev=10.0)
         ours = settings.make(30.0, 1.0, batch_size, KEY)
         norms = np.random.default_rng(1).lognormal(size=(300, batch_size)).astype(np.float32)
 
         @tf.function
         def step(norms, clip, index):
             count = tf.reduce_sum(tf.where(norms <= clip, 0.5, -0.5))
-            state = quantile_clipping.GlobalState(l2_norm_clip=clip, step=index)
+            state = adaptive_clipping.GlobalState(l2_norm_clip=clip, step=index)
             return ours.get_noised_result(ours.sample_state([tf.zeros([1])], count), state)[1].l2_norm_clip
 
         clip, history = tf.constant(30.0), []
@@ -141,7 +141,7 @@ class EventTest(parameterized.TestCase):
         np.testing.assert_allclose(found, [each.noise_multiplier for each in expected.events], rtol=1e-6)
 
     def test_the_count_has_by_default_noise_of_a_twentieth_of_the_batch(self):
-        ours = quantile_clipping.QuantileClipping().make(1.0, 1.5, 400, KEY)
+        ours = adaptive_clipping.AdaptiveClipping().make(1.0, 1.5, 400, KEY)
         self.assertEqual(ours.event.events[1], dp_accounting.GaussianDpEvent(40.0))
 
     @parameterized.parameters((0.0, 0.0), (0.0, 1.0))
@@ -152,7 +152,7 @@ class EventTest(parameterized.TestCase):
 
 class ArgumentsTest(parameterized.TestCase):
     def test_config_round_trip(self):
-        settings = quantile_clipping.QuantileClipping(target_quantile=0.7, learning_rate=0.1, count_stddev=3.0)
+        settings = adaptive_clipping.AdaptiveClipping(target_quantile=0.7, learning_rate=0.1, count_stddev=3.0)
         config = keras.saving.serialize_keras_object(settings)
         self.assertEqual(keras.saving.deserialize_keras_object(config), settings)
 
@@ -168,7 +168,7 @@ class ArgumentsTest(parameterized.TestCase):
     )
     def test_bad_arguments_are_refused(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
-            quantile_clipping.QuantileClipping(**arguments)
+            adaptive_clipping.AdaptiveClipping(**arguments)
 
     @parameterized.parameters(float("inf"), 1e-13)
     def test_bounds_out_of_range_are_refused(self, bound):
@@ -184,14 +184,14 @@ class CountUnclippedTest(absltest.TestCase):
     def test_by_hand(self):
         norms = tf.constant([0.5, 2.0, 2.1, np.inf, np.nan, 0.0, 0.0])
         mask = np.arange(7) < 6  # the last is padding
-        self.assertEqual(float(quantile_clipping.count_unclipped(norms, 2.0, mask)), 3 * 0.5 - 3 * 0.5)
-        self.assertEqual(float(quantile_clipping.count_unclipped(norms, tf.constant(2.0))), 4 * 0.5 - 3 * 0.5)
+        self.assertEqual(float(adaptive_clipping.count_unclipped(norms, 2.0, mask)), 3 * 0.5 - 3 * 0.5)
+        self.assertEqual(float(adaptive_clipping.count_unclipped(norms, tf.constant(2.0))), 4 * 0.5 - 3 * 0.5)
 
     def test_one_example_moves_it_by_a_half(self):
         norms = tf.constant([0.5, 2.0, 2.1, np.nan])
-        everyone = quantile_clipping.count_unclipped(norms, 1.0)
+        everyone = adaptive_clipping.count_unclipped(norms, 1.0)
         for left_out in range(4):
-            moved = quantile_clipping.count_unclipped(norms, 1.0, np.arange(4) != left_out) - everyone
+            moved = adaptive_clipping.count_unclipped(norms, 1.0, np.arange(4) != left_out) - everyone
             self.assertEqual(abs(float(moved)), 0.5)
 
 

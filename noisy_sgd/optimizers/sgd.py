@@ -1,9 +1,14 @@
-"""Noisy-SGD: SGD with Gaussian noise on the mean gradient, and no clipping (eq. (11) of the paper).
+"""SGD with noise: Noisy-SGD (eq. (11) of the paper), without clipping, and DP-SGD (eq. (2)), with it.
 
-w_{k+1} = w_k - lr * ( (1/B) sum_i grad loss_i(w_k) + N(0, s^2 I) ),      s = noise_std = sigma / B
+NoisySGD    w_{k+1} = w_k - lr * ( (1/B) sum_i grad loss_i(w_k) + N(0, s^2 I) ),      s = noise_std = sigma / B
+DPSGD       w_{k+1} = w_k - lr * (1/B) ( sum_i clip_C(grad loss_i(w_k)) + N(0, sigma^2 C^2 I) )
 
 optimizer = noisy_sgd.NoisySGD(learning_rate=0.5, noise_std=6e-4, seed=0)
 model.compile(optimizer, loss)          # any Keras model, on one device or under a tf.distribute strategy
+
+optimizer = noisy_sgd.DPSGD(learning_rate=4.0, l2_norm_clip=1.0, noise_multiplier=3.0, batch_size=4096)
+model = noisy_sgd.PrivateModel(inputs, outputs)
+model.compile(optimizer, loss, microbatch_size=64)
 """
 
 import keras
@@ -11,32 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd.mechanisms import gaussian
-from noisy_sgd.optimizers import foreign_arguments, noise_key
-
-_NOT_PER_EXAMPLE = "it clips the batch's gradient on each replica; use noisy_sgd.DPSGD to clip each example's"
-REFUSED = {
-    "clipnorm": _NOT_PER_EXAMPLE,
-    "clipvalue": _NOT_PER_EXAMPLE,
-    "global_clipnorm": _NOT_PER_EXAMPLE,
-    "gradient_accumulation_steps": "noise enters once per logical batch; use PrivateModel.compile(microbatch_size=...)",
-    "loss_scale_factor": "clipping and noise must see bare gradients; use mixed_bfloat16, which needs no scaling",
-    "ema_overwrite_frequency": "it fails under tf.distribute; leave it out",
-}
-
-
-def refuse(arguments: dict) -> None:
-    """Refuses Keras' arguments that break the noise, by name.
-
-    Raises:
-        ValueError: naming the first one that is set.
-    """
-    for name, value in arguments.items():
-        if value is not None and name in REFUSED:
-            raise ValueError(f"`{name}` is not supported: {REFUSED[name]}. Received: {name}={value!r}")
+from noisy_sgd.optimizers import noised, privatized
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
-class NoisySGD(keras.optimizers.SGD):
+class NoisySGD(noised.Noised, keras.optimizers.SGD):
     """SGD plus Gaussian noise on the mean gradient (eq. (11)).
 
     The noise of step k is a function of (seed, k): the same on every replica of a tf.distribute strategy, each of which
@@ -50,21 +34,16 @@ class NoisySGD(keras.optimizers.SGD):
         seed: integer, the noise's.
         momentum: float in [0, 1]. Defaults to 0.0.
         nesterov: whether to use Nesterov momentum. Defaults to False.
-        geometry: "isotropic" noise Z; "multiplicative" noise Z * w; or "mirrored" noise (eq. (18)), one draw Z a step,
-            +Z * w for the plus and -Z * w for the minus weights of variables [..., 2, d]. Defaults to "isotropic".
+        geometry: "isotropic" noise Z; "multiplicative" noise Z * w; or "mirrored" noise (eq. (18)), one draw Z per
+            step, +Z * w for the plus and -Z * w for the minus weights of variables [..., 2, d]. Defaults to
+            "isotropic".
         weight_decay: Keras' decoupled weight decay. Defaults to None.
         name: Defaults to "noisy_sgd".
         **kwargs: `use_ema` and `ema_momentum` as in Keras.
 
     Raises:
-        ValueError: for an argument out of range, or one of Keras' that would break the noise (clipnorm, clipvalue,
-            global_clipnorm, gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency).
+        ValueError: for an argument out of range, or one of Keras' that would break the noise (see `noised.Noised`).
     """
-
-    def __new__(cls, *args, **kwargs):
-        """Before Python asks for the arguments that are missing under their own names."""
-        foreign_arguments.refuse(kwargs)
-        return super().__new__(cls)
 
     def __init__(
         self,
@@ -88,19 +67,18 @@ class NoisySGD(keras.optimizers.SGD):
         if geometry not in gaussian.GEOMETRIES:
             raise ValueError(f"`geometry` must be one of {gaussian.GEOMETRIES}. Received: geometry={geometry!r}")
         _check_seed(seed)
-        self._initialize(learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs)
+        super().__init__(
+            learning_rate,
+            seed=seed,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            name=name,
+            **kwargs,
+        )
         self._initial_noise_std = initial
         self._noise_std = None
         self.geometry = geometry
-
-    def _initialize(self, learning_rate, seed, momentum, nesterov, weight_decay, name, kwargs):
-        refuse(kwargs)
-        kwargs = {key: value for key, value in kwargs.items() if key not in REFUSED}
-        super().__init__(
-            learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, name=name, **kwargs
-        )
-        self.seed = None if seed is None else int(seed)
-        self._noise_key = noise_key.NoiseKey(self.seed)
 
     def build(self, variables):
         """Creates the momentum slots and the `noise_std` variable, in the weights' precision."""
@@ -127,10 +105,6 @@ class NoisySGD(keras.optimizers.SGD):
         _check_seed(seed)
         self._take_noise_of(seed)
 
-    def _take_noise_of(self, seed):
-        self._noise_key.assign(seed)
-        self.seed = self._noise_key.seed
-
     @property
     def noise_std(self):
         """Standard deviation of the noise on the mean gradient: a variable once built."""
@@ -142,26 +116,18 @@ class NoisySGD(keras.optimizers.SGD):
         Under tf.distribute, called on each replica with its part of the mean gradient; the parts are summed.
 
         Args:
-            grads: gradients, one a variable; None for a variable without one, which gets no noise.
+            grads: gradients, one per variable; None for a variable without one, which gets no noise.
             trainable_variables: the variables. Defaults to those the optimizer was built with.
         """
         grads, variables = list(grads), self._variables_of(trainable_variables)
         present = [index for index, gradient in enumerate(grads) if gradient is not None]
-        noised = self.noised(
+        noised_gradients = self.noised(
             [tf.convert_to_tensor(grads[index]) for index in present],
             [tf.convert_to_tensor(variables[index]) for index in present],
         )
-        for index, gradient in zip(present, noised, strict=True):
+        for index, gradient in zip(present, noised_gradients, strict=True):
             grads[index] = gradient
         super().apply(grads, variables)
-
-    def _variables_of(self, trainable_variables):
-        if trainable_variables is None:
-            return list(self._trainable_variables)
-        variables = list(trainable_variables)
-        if not self.built:
-            self.build(variables)
-        return variables
 
     def noised(self, grads, weights, *, release=True):
         """The mean gradient with this replica's share of this step's noise, a function of (seed, iterations).
@@ -180,22 +146,76 @@ class NoisySGD(keras.optimizers.SGD):
             self.geometry,
             None if self.geometry == "isotropic" else weights,
         )
-        return query.get_noised_result(grads, self._global_state())[0]
-
-    def _global_state(self) -> gaussian.GlobalState:
-        replica_context = tf.distribute.get_replica_context()
-        replicas = 1 if replica_context is None else replica_context.num_replicas_in_sync
-        return gaussian.GlobalState(step=tf.convert_to_tensor(self.iterations), share=1.0 / replicas)
+        return query.get_noised_result(grads, self._draw())[0]
 
     def get_config(self):
         """The arguments that rebuild this optimizer."""
-        config = {name: value for name, value in super().get_config().items() if name not in REFUSED}
         value = self._initial_noise_std if self._noise_std is None else np.asarray(self._noise_std)
-        config.update(noise_std=value.tolist(), seed=self.seed, geometry=self.geometry)
-        return config
+        return {**super().get_config(), "noise_std": value.tolist(), "geometry": self.geometry}
+
+
+@keras.saving.register_keras_serializable(package="noisy_sgd")
+class DPSGD(privatized.PrivateUpdate, keras.optimizers.SGD):
+    """DP-SGD (eq. (2)): takes a sum of clipped per-example gradients, adds noise, divides by its own batch size.
+
+    See `noisy_sgd.PrivateUpdate` for the noise, its key, and what is refused.
+
+    Args:
+        learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
+        l2_norm_clip: C, the bound on each example's gradient; positive. Infinity only without noise.
+        noise_multiplier: sigma, the noise's standard deviation in units of C; >= 0. Without noise nothing is private.
+        batch_size: B, the nominal size of a logical batch, and the divisor whatever the batch really holds; a positive
+            integer.
+        seed: None draws a secret noise key; an integer is for tests. Defaults to None.
+        momentum: float in [0, 1]. Defaults to 0.0.
+        nesterov: whether to use Nesterov momentum. Defaults to False.
+        clipping: how norms become clip factors: "flat", "automatic", "normalized", "per_layer", or a list of bounds,
+            one per layer. Defaults to "flat".
+        adaptive_clipping: a `noisy_sgd.AdaptiveClipping`, by which the bound is learned. Defaults to None.
+        noise: a recipe of other noise. Defaults to None, independent Gaussian noise.
+        weight_decay: Keras' decoupled weight decay; it does not depend on the data. Defaults to None.
+        name: Defaults to "dp_sgd".
+        **kwargs: `use_ema` and `ema_momentum` as in Keras.
+
+    Raises:
+        ValueError: for an argument out of range, or one of Keras' that would break clipping or noise.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        l2_norm_clip,
+        noise_multiplier,
+        batch_size,
+        *,
+        seed=None,
+        momentum=0.0,
+        nesterov=False,
+        clipping="flat",
+        adaptive_clipping=None,
+        noise=None,
+        weight_decay=None,
+        name="dp_sgd",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate,
+            l2_norm_clip,
+            noise_multiplier,
+            batch_size,
+            seed=seed,
+            clipping=clipping,
+            adaptive_clipping=adaptive_clipping,
+            noise=noise,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            name=name,
+            **kwargs,
+        )
 
 
 def _check_seed(seed):
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+    if not noised.is_integer(seed):
         shown = f"{len(seed)} bytes" if isinstance(seed, bytes) else repr(seed)
         raise ValueError(f"`seed` must be an integer. Received: seed={shown}")

@@ -1,7 +1,7 @@
-"""What the arguments of the accounting may be: each check refuses nonsense in one sentence and returns a plain number.
+"""What arguments may be: each check refuses nonsense in one sentence and returns a plain number.
 
-arguments.count("num_steps", np.int64(3), least=0)    # 3
-arguments.real("delta", 1.5, above=0, below=1)        # ValueError: `delta` must be ... Received: delta=1.5
+checks.count("num_steps", np.int64(3), least=0)    # 3
+checks.real("delta", 1.5, above=0, below=1)        # ValueError: `delta` must be ... Received: delta=1.5
 """
 
 import math

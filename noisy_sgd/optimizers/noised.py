@@ -1,0 +1,84 @@
+"""What every optimizer with noise shares: its key, a step's draw, and the refusal of what would break the noise.
+
+`Noised` goes in front of a Keras optimizer: `class NoisySGD(Noised, keras.optimizers.SGD)`. It decides when noise is
+drawn and with which key; what is added is the mechanism's.
+
+Covered by tests/optimizers/sgd_test.py and noise_key_test.py.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from noisy_sgd.mechanisms import mechanism
+from noisy_sgd.optimizers import foreign_arguments, noise_key
+
+_NOT_PER_EXAMPLE = "it clips the batch's gradient on each replica; use noisy_sgd.DPSGD to clip each example's"
+REFUSED = {
+    "clipnorm": _NOT_PER_EXAMPLE,
+    "clipvalue": _NOT_PER_EXAMPLE,
+    "global_clipnorm": _NOT_PER_EXAMPLE,
+    "gradient_accumulation_steps": "noise enters once per logical batch; use PrivateModel.compile(microbatch_size=...)",
+    "loss_scale_factor": "clipping and noise must see bare gradients; use mixed_bfloat16, which needs no scaling",
+    "ema_overwrite_frequency": "it fails under tf.distribute; leave it out",
+}
+
+
+class Noised:
+    """In front of a Keras optimizer: refuses arguments that break the noise, and holds the key.
+
+    Args:
+        *args: of the Keras optimizer.
+        seed: an integer; or None for a secret from the operating system.
+        **kwargs: of the Keras optimizer.
+
+    Raises:
+        ValueError: for an argument of Keras' that would break the noise (clipnorm, clipvalue, global_clipnorm,
+            gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency), or a name of another library's.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        """Before Python asks for the arguments that are missing under their own names."""
+        foreign_arguments.refuse(kwargs)
+        return super().__new__(cls)
+
+    def __init__(self, *args, seed: int | None, **kwargs):
+        for name, value in kwargs.items():
+            if value is not None and name in REFUSED:
+                raise ValueError(f"`{name}` is not supported: {REFUSED[name]}. Received: {name}={value!r}")
+        super().__init__(*args, **{name: value for name, value in kwargs.items() if name not in REFUSED})
+        self.seed = None if seed is None else int(seed)
+        self._noise_key = noise_key.NoiseKey(self.seed)
+
+    def _take_noise_of(self, seed: int | bytes | None) -> None:
+        self._noise_key.assign(seed)
+        self.seed = self._noise_key.seed
+
+    def _draw(self) -> mechanism.Draw:
+        """This replica's share of this step's noise, of the first generation."""
+        replica_context = tf.distribute.get_replica_context()
+        replicas = 1 if replica_context is None else replica_context.num_replicas_in_sync
+        return mechanism.Draw(step=tf.convert_to_tensor(self.iterations), share=1.0 / replicas)
+
+    def _variables_of(self, trainable_variables) -> list:
+        if trainable_variables is None:
+            return list(self._trainable_variables)
+        variables = list(trainable_variables)
+        if not self.built:
+            self.build(variables)
+        return variables
+
+    def get_config(self) -> dict:
+        """The Keras optimizer's arguments without those that are refused, and the seed."""
+        config = {name: value for name, value in super().get_config().items() if name not in REFUSED}
+        return {**config, "seed": self.seed}
+
+
+def is_noised(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether the optimizer adds noise of ours."""
+    return isinstance(optimizer, Noised)
+
+
+def is_integer(seed) -> bool:
+    """Whether a seed is an integer, Python's or NumPy's."""
+    return isinstance(seed, int | np.integer) and not isinstance(seed, bool)

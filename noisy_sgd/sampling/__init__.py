@@ -1,0 +1,39 @@
+"""Who takes part in each step, and how often one example does: one class per sampling scheme.
+
+A scheme draws batches as a pure function of (key, step), and says for the accounting how one example takes part in a
+run (its `Participation`). The mechanism prices the run from that, and `noisy_sgd.privacy.Plan` joins the two.
+
+    scheme = sampling.named("poisson")(num_examples=60_000, batch_size=256, seed=7)
+    scheme.indices(step=0)                       # the examples of step 0
+    scheme.participation(num_steps=1_000)        # 1,000 times, each with probability 256 / 60,000
+"""
+
+from noisy_sgd import checks
+from noisy_sgd.sampling import poisson, scheme, shuffled
+from noisy_sgd.sampling.poisson import CappedPoisson, Poisson
+from noisy_sgd.sampling.scheme import Participation, Scheme
+from noisy_sgd.sampling.shuffled import Shuffled
+
+SCHEMES: dict[str, type[Scheme]] = {"poisson": Poisson, "shuffled": Shuffled}
+
+__all__ = [
+    "CappedPoisson",
+    "Participation",
+    "Poisson",
+    "SCHEMES",
+    "Scheme",
+    "Shuffled",
+    "named",
+    "poisson",
+    "scheme",
+    "shuffled",
+]
+
+
+def named(name: str) -> type[Scheme]:
+    """The class of a scheme by its name, as in `sampling="poisson"`.
+
+    Raises:
+        ValueError: for a name that is not known.
+    """
+    return SCHEMES[checks.choice("sampling", name, tuple(SCHEMES))]

@@ -1,0 +1,149 @@
+"""What every sampling scheme answers: which examples a step sees, and how one example takes part in a run.
+
+A scheme of your own derives from `Scheme`. It draws `indices(step)`, a pure function of (key, step), so that a run can
+stop and resume anywhere, and states its `participation`, from which mechanisms price a run.
+
+    class Everyone(Scheme):
+        name = "everyone"
+        def indices(self, step): return np.arange(self.num_examples)
+        def size(self, step): return self.num_examples
+        def participation(self, num_steps, *, batches_known=False): return Participation(times=num_steps)
+
+Covered by the tests of the schemes and tests/visitors_test.py.
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import dp_accounting
+import numpy as np
+
+from noisy_sgd import checks, keys
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Participation:
+    """How one example takes part in the steps of a run.
+
+    Attributes:
+        times: the most steps in which it can take part.
+        probability: with which it takes part in each of them, independently of the others and secretly. Defaults to
+            None: it takes part for certain, as far as the adversary is concerned.
+        separation: the fewest steps from one participation to the next. Defaults to 1.
+        overflow: a bound on the probability that the run differs from this, as where batches are cut off. Defaults to
+            0.
+    """
+
+    times: int
+    probability: float | None = None
+    separation: int = 1
+    overflow: float = 0.0
+
+    def composed(self, event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+        """The event of a run whose steps are independent, each of them `event` on its batch.
+
+        Args:
+            event: of one step, on the examples that take part in it.
+        """
+        if self.times == 0:
+            return dp_accounting.NoOpDpEvent()
+        if isinstance(event, dp_accounting.NonPrivateDpEvent):
+            return event
+        if self.probability is not None:
+            event = dp_accounting.PoissonSampledDpEvent(self.probability, event)
+        return dp_accounting.SelfComposedDpEvent(event, self.times)
+
+
+class Scheme(abc.ABC):
+    """How the batches of a run are drawn.
+
+    Args:
+        num_examples: N, number of examples to draw from.
+        batch_size: B, nominal size of a batch; at most N.
+        seed: integer, or a secret's bytes; the batches are a function of it alone. Defaults to None: the scheme then
+            answers what the accounting asks, and draws nothing.
+
+    Raises:
+        ValueError: for a number out of its range, or a batch larger than the data.
+    """
+
+    # The word for it in `sampling=...`.
+    name: ClassVar[str]
+    # What its key is derived for (`keys.PURPOSES`).
+    purpose: ClassVar[str] = "inclusion"
+    # Whether who is in which batch hides an example, as long as it stays secret.
+    amplifies: ClassVar[bool] = False
+
+    def __init__(self, num_examples: int, batch_size: int, seed: int | bytes | None = None):
+        self.batch_size, self.num_examples = checks.batch(batch_size, num_examples)
+        self._key = None if seed is None else keys.derive(seed, self.purpose)
+
+    @abc.abstractmethod
+    def indices(self, step: int) -> np.ndarray:
+        """Indices of the examples of a step's batch, int64 [size(step)]."""
+
+    @abc.abstractmethod
+    def size(self, step: int) -> int:
+        """Number of examples of a step's batch."""
+
+    @abc.abstractmethod
+    def participation(self, num_steps: int, *, batches_known: bool = False) -> Participation:
+        """How one example takes part in steps 0 to num_steps - 1.
+
+        Args:
+            num_steps: at least 0.
+            batches_known: whether the adversary knows who is in which batch, as with a recorded seed. Defaults to
+                False.
+        """
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """ceil(N / B)."""
+        return -(-self.num_examples // self.batch_size)
+
+    @property
+    def stride(self) -> int:
+        """The cost of a run changes only every so many steps. Defaults to 1."""
+        return 1
+
+    def counted_steps(self, first: int, end: int) -> int:
+        """How many steps a run from step 0 would have that costs what steps `first` to `end` - 1 cost."""
+        return end - first
+
+    def last_end(self, first: int, num_steps: int) -> int:
+        """The largest `end` with `counted_steps(first, end)` at most `num_steps`; `first` where there is none."""
+        return first + max(0, num_steps)
+
+    def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
+        """The scheme as a clause of a privacy statement.
+
+        Args:
+            num_steps: of a run from step 0.
+            batches_known: as in `participation`.
+        """
+        times = self.participation(num_steps, batches_known=batches_known).times
+        return f"{self.name}, an example takes part in at most {times} steps"
+
+    def neighbors_in_words(self, neighbors: str) -> str:
+        """What two neighboring data sets are, as a clause of a privacy statement."""
+        if neighbors == "replace_one":
+            return "data sets that differ by one example replaced (replace_one)"
+        return "data sets of which one lacks one example, the others keeping their numbers (add_or_remove)"
+
+    def _generator(self, draw: int) -> np.random.Generator:
+        """A generator of its own for every draw: the counter's high words hold it, the low ones count what it makes."""
+        if self._key is None:
+            raise ValueError(f"`seed` must be given for a {type(self).__name__} to draw batches. Received: seed=None")
+        return np.random.Generator(np.random.Philox(key=[word % 2**64 for word in self._key], counter=[0, 0, draw, 0]))
+
+
+def checked_step(step: int) -> int:
+    """The step as an int.
+
+    Raises:
+        ValueError: for a negative one.
+    """
+    if step < 0:
+        raise ValueError(f"`step` must not be negative. Received: step={step}")
+    return int(step)
