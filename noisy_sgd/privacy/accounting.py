@@ -148,7 +148,7 @@ def _with_doubled_sensitivity(event: dp_accounting.DpEvent) -> dp_accounting.DpE
         case dp_accounting.SelfComposedDpEvent():
             return dp_accounting.SelfComposedDpEvent(_with_doubled_sensitivity(event.event), event.count)
         case dp_accounting.ComposedDpEvent():
-            return dp_accounting.ComposedDpEvent([_with_doubled_sensitivity(part) for part in event.events])
+            return dp_accounting.ComposedDpEvent(tuple(map(_with_doubled_sensitivity, event.events)))
     return event
 
 
