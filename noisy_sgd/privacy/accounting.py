@@ -24,6 +24,7 @@ import numpy as np
 from dp_accounting import pld, rdp
 
 from noisy_sgd import checks
+from noisy_sgd.privacy import renyi
 
 ACCOUNTANTS = ("pld", "rdp")
 NEIGHBORS = ("add_or_remove", "replace_one")
@@ -166,9 +167,9 @@ def _num_sampled(event: dp_accounting.DpEvent) -> int:
 
 def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
     """Epsilon as a function of delta, by Renyi differential privacy, rounded up."""
-    composed = rdp.RdpAccountant().compose(event)
-    divergences = np.maximum(composed.rdp, 0) + _RDP_ROUNDING * _num_sampled(event)
-    return lambda delta: float(rdp.compute_epsilon(composed.orders, divergences, delta)[0])
+    orders, divergences = renyi.divergences(event)
+    divergences = np.maximum(divergences, 0) + _RDP_ROUNDING * _num_sampled(event)
+    return lambda delta: float(rdp.compute_epsilon(orders, divergences, delta)[0])
 
 
 def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], float]:
