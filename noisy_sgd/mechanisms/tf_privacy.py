@@ -1,4 +1,7 @@
-"""The one importer of tensorflow-privacy.
+"""The one importer of tensorflow-privacy, or of what stands in for it.
+
+tensorflow-privacy cannot be installed on Python 3.12 and newer; there the classes of `stand_ins` take its place. Which
+ones are used depends on the Python alone, so that a broken installation on an older one is an error.
 
 `import tensorflow_privacy` pulls in parts of TensorFlow that no longer exist. Its own switch, set before the first
 import, makes the package empty; its modules then import by full path.
@@ -9,12 +12,15 @@ import, makes the package empty; its modules then import by full path.
 
 import sys
 
-sys.skip_tf_privacy_import = True
+if sys.version_info >= (3, 12):
+    from noisy_sgd.mechanisms.stand_ins import dp_query, gaussian_query, quantile_adaptive_clip_sum_query
+else:
+    sys.skip_tf_privacy_import = True
 
-from tensorflow_privacy.privacy.dp_query import (  # noqa: E402
-    dp_query,
-    gaussian_query,
-    quantile_adaptive_clip_sum_query,
-)
+    from tensorflow_privacy.privacy.dp_query import (
+        dp_query,
+        gaussian_query,
+        quantile_adaptive_clip_sum_query,
+    )
 
 __all__ = ["dp_query", "gaussian_query", "quantile_adaptive_clip_sum_query"]
