@@ -16,6 +16,9 @@ import importlib.util
 import platform
 import sys
 
+# pyproject.toml reads it too.
+__version__ = "0.1.0"
+
 _NAMES = {
     "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",
     "ClippedSum": "noisy_sgd.gradients.clipping",
@@ -64,15 +67,16 @@ _SUBMODULES = (
     "training",
 )
 
-__all__ = sorted((*_NAMES, *_SUBMODULES))
+__all__ = sorted((*_NAMES, *_SUBMODULES, "__version__"))
 
 
 def _refuse_python(version, received: str) -> None:
-    """Raises ImportError unless both TensorFlow and tensorflow-privacy support this Python: 3.10 and 3.11."""
-    if not (3, 10) <= version < (3, 12):
+    """Raises ImportError below Python 3.10, and above 3.13 without TensorFlow, which has no wheel of 2.21 there."""
+    if version < (3, 10) or (version > (3, 13) and importlib.util.find_spec("tensorflow") is None):
         raise ImportError(
-            f"noisy_sgd needs Python 3.10 or 3.11 (received Python {received}): to run it on one that works, put "
-            "`uv run --python 3.11 --isolated --no-project --with-requirements requirements.txt` before your command."
+            f"noisy_sgd needs Python 3.10, 3.11, 3.12 or 3.13 (received Python {received}): to run it on one that "
+            "works, put `uv run --python 3.11 --isolated --no-project --with-requirements requirements.txt` before "
+            "your command."
         )
 
 

@@ -1,10 +1,13 @@
 """What `import noisy_sgd` does and does not do."""
 
 import importlib
+import importlib.util
 import json
+import pathlib
 import pkgutil
 import subprocess
 import sys
+from unittest import mock
 
 import keras
 from absl.testing import absltest, parameterized
@@ -56,19 +59,28 @@ class PackageTest(parameterized.TestCase):
             self.assertIsInstance(loaded, noisy_sgd.PrivateModel)
             self.assertEqual(loaded.optimizer.get_config(), optimizer.get_config())
 
-    @parameterized.parameters((3, 9), (3, 12), (3, 13), (4, 0))
+    @parameterized.parameters((2, 7), (3, 9), (3, 14), (4, 0))
     def test_a_python_that_cannot_work_gets_one_sentence(self, *version):
         received = f"{version[0]}.{version[1]}.1"
-        with self.assertRaises(ImportError) as refused:
+        with (
+            mock.patch.object(importlib.util, "find_spec", return_value=None),
+            self.assertRaises(ImportError) as refused,
+        ):
             noisy_sgd._refuse_python(version, received)
         message = str(refused.exception)
         self.assertIn(f"received Python {received}", message)
         self.assertIn("uv run --python 3.11", message)
         self.assertNotIn("\n", message)
 
-    @parameterized.parameters((3, 10), (3, 11))
+    @parameterized.parameters((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
     def test_a_python_that_works_is_not_refused(self, *version):
         noisy_sgd._refuse_python(version, f"{version[0]}.{version[1]}.7")
+
+    def test_pyproject_reads_its_version(self):
+        self.assertRegex(noisy_sgd.__version__, r"^\d+\.\d+\.\d+$")
+        pyproject = (pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text()
+        self.assertIn('dynamic = ["version"]', pyproject)
+        self.assertIn('version = { attr = "noisy_sgd.__version__" }', pyproject)
 
     def test_an_unknown_name_is_an_attribute_error(self):
         with self.assertRaisesRegex(AttributeError, "has no attribute 'PrivateModle'"):
