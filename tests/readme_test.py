@@ -36,6 +36,13 @@ class ReadmeTest(absltest.TestCase):
             ]
             getattr(flags, binary)([binary, *words])
 
+    def test_the_two_commands_run_whatever_python3_is(self):
+        environment = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && .venv/bin/python -m "
+        commands = [line for line in README.splitlines() if line.startswith("python3")]
+        self.assertLen(commands, 2)
+        for command, module in zip(commands, ("noisy_sgd.experiments.reproduce ", "pytest tests"), strict=True):
+            self.assertStartsWith(command, environment + module)
+
     def test_what_it_names_exists(self):
         for path in re.findall(r"`((?:noisy_sgd|configs|tests)/[\w/.]*)`|\]\((\.[\w/.]+)\)", README):
             self.assertTrue((ROOT / (path[0] or path[1])).exists(), path)
