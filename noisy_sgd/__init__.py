@@ -67,7 +67,7 @@ _SUBMODULES = (
     "training",
 )
 
-__all__ = sorted((*_NAMES, *_SUBMODULES, "__version__"))
+__all__ = sorted((*_NAMES, *_SUBMODULES))
 
 
 def _refuse_python(version, received: str) -> None:

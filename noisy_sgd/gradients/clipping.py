@@ -126,8 +126,11 @@ def check_norm_clip(l2_norm_clip: float) -> float:
     known = l2_norm_clip.numpy() if tf.is_tensor(l2_norm_clip) and hasattr(l2_norm_clip, "numpy") else l2_norm_clip
     number = known[()] if isinstance(known, np.ndarray) and known.ndim == 0 else known
     if isinstance(number, bool) or not isinstance(number, numbers.Real) or not number > 0:
+        # NumPy 2 writes a scalar with its type.
+        received = number.item() if isinstance(number, np.generic) else known
         raise ValueError(
-            f"`l2_norm_clip` must be positive, one number, infinity for no clipping. Received: l2_norm_clip={known!r}"
+            "`l2_norm_clip` must be positive, one number, infinity for no clipping. "
+            f"Received: l2_norm_clip={received!r}"
         )
     return float(number)
 
