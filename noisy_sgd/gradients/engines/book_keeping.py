@@ -14,6 +14,7 @@ until the end.
 """
 
 import contextlib
+import dataclasses
 import math
 
 import tensorflow as tf
@@ -124,7 +125,7 @@ def _recording(layers, tape, formed):
         traced = rule.forward(taps, layer, *args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
-        records[id(layer)].append(traced)
+        records[id(layer)].append(dataclasses.replace(traced, taps=[taps.before(tap) for tap in traced.taps]))
         return traced.outputs
 
     def arrived(layer, slope):

@@ -68,7 +68,7 @@ def _mixed_gradients(model, layers, weights, inputs):
             tape.watch(tap)
             taps.append(tap)
             indices.append(numbers[id(layer)])
-        return traced.outputs
+        return tf.nest.map_structure(_with_gradient_of_its_own, traced.outputs)
 
     numbers, indices = {id(layer): index for index, (layer, _) in enumerate(layers)}, []
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
@@ -177,6 +177,14 @@ def _noticing(output, notice):
         return tf.identity(value), backward
 
     return same(output)
+
+
+def _with_gradient_of_its_own(output):
+    """The same output; the gradient that comes back to it is a tensor of its own.
+
+    An addition passes one tensor on to both its sides. TensorFlow never frees what it returns for two sources.
+    """
+    return tf.reshape(output, tf.shape(output)) if tf.is_tensor(output) else output
 
 
 def _same_outputs(layer_call, outputs, args, kwargs):

@@ -58,6 +58,7 @@ class Tape:
 
     def __init__(self, tape: tf.GradientTape, arrived: collections.abc.Callable[[tf.Tensor], list[tf.Tensor]]):
         self._tape, self._arrived = tape, arrived
+        self._before = {}
 
     def watch(self, tensor: tf.Tensor) -> None:
         """Has the backward pass go to a tensor that the outputs are about to be computed from."""
@@ -79,7 +80,17 @@ class Tape:
 
             return tf.identity(value), backward
 
-        return passed(tensor)
+        tapped = passed(tensor)
+        self._before[id(tapped)] = tapped, tensor
+        return tapped
+
+    def before(self, tensor: tf.Tensor) -> tf.Tensor:
+        """The tensor that `tap` made a tapped one from; another tensor as it is.
+
+        The gradients of two tapped tensors that are added to each other are one tensor, which TensorFlow never frees
+        once it has returned it for both. Those of the tensors before them are two.
+        """
+        return self._before.get(id(tensor), (None, tensor))[1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -209,7 +209,7 @@ def _with_pending(pending):
         for one, own in zip(pending, factors, strict=True):
             factor = tf.gather(own, index)
             # Of an example that is apart in another layer alone, the gradient here may be too long for a number.
-            parts += [tf.where(factor > 0, factor * part, tf.zeros_like(part)) for part in one.form(index)]
+            parts += [tf.where(factor > 0, factor * part, tf.zeros([], part.dtype)) for part in one.form(index)]
         return step + 1, [total + part for total, part in zip(totals, parts, strict=True)]
 
     _, after = tf.while_loop(
