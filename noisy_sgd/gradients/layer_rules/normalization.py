@@ -43,10 +43,14 @@ def _normalize(x, gamma, beta, *, groups, epsilon):
     positions = tf.cast(tf.shape(x)[1], x.dtype) if x.shape[1] is None else x.shape[1]
     shares = tf.ones([a_group], x.dtype) / (positions * a_group)
 
+    # One constant each: numbers would make one more at every use.
+    by_group, by_channel = tf.constant([-1, groups, a_group]), tf.constant([-1, 1, channels])
+    over_positions, within_group = tf.constant(1), tf.constant(2)
+
     def over_groups(values):
         """[n, any, channels] -> the mean over a group's channels and all positions, for each of its channels."""
-        sums = tf.reshape(tf.reduce_sum(values, axis=1), [-1, groups, a_group])
-        return tf.reshape(tf.reduce_sum(sums, axis=2, keepdims=True) * shares, [-1, 1, channels])
+        sums = tf.reshape(tf.reduce_sum(values, axis=over_positions), by_group)
+        return tf.reshape(tf.reduce_sum(sums, axis=within_group, keepdims=True) * shares, by_channel)
 
     @tf.custom_gradient
     def normalize(x, gamma, beta):
@@ -54,8 +58,8 @@ def _normalize(x, gamma, beta, *, groups, epsilon):
         inverse = tf.math.rsqrt(over_groups(tf.square(centered)) + epsilon)
 
         def backward(dy):
-            d_beta = tf.reduce_sum(dy, axis=1, keepdims=True)
-            d_gamma = inverse * tf.reduce_sum(dy * centered, axis=1, keepdims=True)
+            d_beta = tf.reduce_sum(dy, axis=over_positions, keepdims=True)
+            d_gamma = inverse * tf.reduce_sum(dy * centered, axis=over_positions, keepdims=True)
             mean_slope = over_groups(gamma * d_beta)
             scale_slope = over_groups(gamma * d_gamma)
             dx = dy * (inverse * gamma) - centered * (tf.square(inverse) * scale_slope)

@@ -40,11 +40,9 @@ def one(sites, index, tensors=None) -> tf.Tensor:
     views = sites[0].setting.views
     tensors = [tensor for site in sites for tensor in (site.x, site.z)] if tensors is None else tensors
 
-    def part(tensor):
-        start = index * np.array([views] + [0] * (tensor.shape.rank - 1), np.int32)
-        return tf.slice(tensor, start, [views, *tensor.shape[1:]])
-
-    parts = [part(tensor) for tensor in tensors]
+    ranks = {tensor.shape.rank for tensor in tensors}
+    starts = {rank: index * np.array([views] + [0] * (rank - 1), np.int32) for rank in ranks}
+    parts = [tf.slice(tensor, starts[tensor.shape.rank], [views, *tensor.shape[1:]]) for tensor in tensors]
     found = [site.full(x, z) for site, x, z in zip(sites, parts[::2], parts[1::2], strict=True)]
     return tf.reshape(found[0] if len(found) == 1 else tf.add_n(found), [1, math.prod(sites[0].layer.kernel.shape)])
 

@@ -96,27 +96,28 @@ def settled(
     if running is None:
         running, most = sizes.lengths / 4, MOST_OF_LENGTHS / math.sqrt(positions)
     of_running = eps * LOST_AT_A_STEP * positions
-    units = UNITS_LOST + sizes.units
-    lost = 2 * TOLERANCE * squares < eps * units * sizes.terms
-    error = min(of_running, most * TOLERANCE) * running + eps * sizes.lengths
-    lost_in_sum = TOLERANCE * tf.sqrt(tf.maximum(squares, 0.0)) < error
+    units = eps * (UNITS_LOST + sizes.units)
+    lost = 2 * TOLERANCE * squares < units * sizes.terms
+    error = min(of_running / TOLERANCE, most) * running + eps / TOLERANCE * sizes.lengths
+    positive = tf.maximum(squares, 0.0)
+    lost_in_sum = tf.sqrt(positive) < error
     if setting.device != "cpu":
         unit = _unit_of_products(eps)
-        longer = tf.where(lost, tf.abs(squares) + (unit * UNITS_LOST + eps * units) * sizes.terms, squares)
+        longer = tf.where(lost, tf.abs(squares) + (unit * UNITS_LOST + units) * sizes.terms, squares)
         norm = tf.sqrt(longer) + of_running * running + unit * sizes.lengths
         return tf.where(lost | lost_in_sum, tf.square(norm), squares), None
     apart = tf.where((lost | lost_in_sum) & (sizes.terms > NEGLIGIBLE))
 
     def body(step, found):
-        index = tf.slice(apart, [step, 0], [1, 1])
-        square = exactly(tf.cast(tf.reshape(index, []), tf.int32))
-        return step + 1, tf.tensor_scatter_nd_update(found, index, tf.reshape(square, [1]))
+        index = tf.gather(apart, step)
+        square = tf.reshape(exactly(tf.squeeze(tf.cast(index, tf.int32), 0)), [1])
+        return step + 1, tf.tensor_scatter_nd_update(found, tf.expand_dims(index, 0), square)
 
     count = tf.size(apart)
     _, found = tf.while_loop(
         lambda step, _: step < count,
         body,
-        (tf.constant(0), tf.maximum(squares, 0.0)),
+        (tf.constant(0), positive),
         parallel_iterations=FORMED_AT_ONCE,
     )
     return found, apart
@@ -154,7 +155,7 @@ def with_those_apart(
     count = tf.size(apart)
 
     def body(step, totals):
-        index = tf.cast(tf.reshape(tf.slice(apart, [step, 0], [1, 1]), []), tf.int32)
+        index = tf.squeeze(tf.cast(tf.gather(apart, step), tf.int32), 0)
         factor = tf.gather(factors, index)
         return step + 1, [total + factor * one for total, one in zip(totals, form(index), strict=True)]
 
@@ -195,21 +196,24 @@ def in_one_loop():
 def _with_pending(pending):
     if not pending:
         return {}
-    flags = [tf.scatter_nd(one.apart, tf.ones([tf.size(one.apart)]), [tf.size(one.factors)]) > 0 for one in pending]
-    factors = [
-        tf.where(flag, one.factors, tf.zeros_like(one.factors)) for flag, one in zip(flags, pending, strict=True)
-    ]
-    indices = tf.where(tf.reduce_any(tf.stack(flags), axis=0))
+    factors = tf.stack([one.factors for one in pending])
+    shape = tf.shape(factors, tf.int64)
+    # An index for every layer and example, as all layers' are looked up at once.
+    places = tf.concat([one.apart + number * shape[1] for number, one in enumerate(pending)], axis=0)
+    own = tf.gather_nd(tf.reshape(factors, [-1]), places)
+    own = tf.reshape(tf.scatter_nd(places, own, tf.size(factors, tf.int64)[None]), shape)
+    indices = tf.where(tf.reduce_any(own != 0, axis=0))
     count = tf.size(indices)
     before = [total for one in pending for total in one.totals]
 
     def body(step, totals):
-        index = tf.cast(tf.reshape(tf.slice(indices, [step, 0], [1, 1]), []), tf.int32)
+        index = tf.squeeze(tf.cast(tf.gather(indices, step), tf.int32), 0)
+        found = tf.gather(own, index, axis=1)
+        zero = tf.zeros([], own.dtype)
         parts = []
-        for one, own in zip(pending, factors, strict=True):
-            factor = tf.gather(own, index)
+        for one, factor, used in zip(pending, tf.unstack(found), tf.unstack(found != 0), strict=True):
             # Of an example that is apart in another layer alone, the gradient here may be too long for a number.
-            parts += [tf.where(factor > 0, factor * part, tf.zeros([], part.dtype)) for part in one.form(index)]
+            parts += [tf.where(used, factor * part, zero) for part in one.form(index)]
         return step + 1, [total + part for total, part in zip(totals, parts, strict=True)]
 
     _, after = tf.while_loop(
@@ -235,12 +239,11 @@ def squares_of_products(
     """
     products = inputs * gradients
     over = list(range(1, products.shape.rank))
-    lengths, units = 1.0, 0.0
-    for matrix, exact in zip((inputs, gradients), squares, strict=True):
-        exact = not_vanished(exact, setting)
-        found = not_vanished(tf.raw_ops.MatrixDiagPart(input=matrix), setting)
-        lengths *= tf.sqrt(exact)
-        units += tf.reduce_mean(tf.abs(found / exact - 1), axis=over[:-1])
+    exact = not_vanished(tf.stack(squares), setting)
+    diagonals = tf.stack([tf.raw_ops.MatrixDiagPart(input=matrix) for matrix in (inputs, gradients)])
+    lengths = tf.reduce_prod(tf.sqrt(exact), axis=0)
+    differences = tf.abs(not_vanished(diagonals, setting) / exact - 1)
+    units = tf.reduce_sum(tf.reduce_mean(differences, axis=[1 + axis for axis in over[:-1]]), axis=0)
     running = _running_sums(products)
     in_all = over_blocks(tf.reduce_sum(lengths, axis=-1))
     sizes = Sizes(
@@ -271,7 +274,7 @@ def _running_sums(products):
     by_part = _in_parts(tf.linalg.matrix_transpose(by_part))
     if by_part.shape.rank > 3:
         by_part = tf.reduce_sum(by_part, axis=list(range(1, by_part.shape.rank - 2)))
-    return tf.linalg.diag_part(tf.cumsum(tf.cumsum(by_part, axis=-1), axis=-2))
+    return tf.raw_ops.MatrixDiagPart(input=tf.cumsum(tf.cumsum(by_part, axis=-1), axis=-2))
 
 
 def _in_parts(values):

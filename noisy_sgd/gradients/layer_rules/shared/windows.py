@@ -124,8 +124,7 @@ def gram(x: tf.Tensor, where: Geometry, device: str) -> tf.Tensor:
         terms = []
         for offset in range(where.kernel[axis]):
             start, count = where.dilations[axis] * offset, where.outputs[axis]
-            term = taken(products, 1 + axis, start, 1, count, device)
-            terms.append(taken(term, 1 + rank + axis, start, 1, count, device))
+            terms.append(taken(products, (1 + axis, 1 + rank + axis), start, 1, count, device))
         products = tf.add_n(terms)
     return tf.reshape(products, [-1, math.prod(where.outputs), math.prod(where.outputs)])
 
@@ -159,16 +158,20 @@ def _windows(x, axis, spatial, where, device):
     return windows
 
 
-def taken(x, axis, start, stride, count, device):
-    """`count` entries of an axis, from `start` in steps of `stride`."""
-    if (start, stride, count) == (0, 1, x.shape[axis]):
+def taken(x, axes, start, stride, count, device):
+    """`count` entries of an axis or of each of several, from `start` in steps of `stride`."""
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    if all((start, stride, count) == (0, 1, x.shape[axis]) for axis in axes):
         return x
     if device == "cpu" and stride > 1:
         # TensorFlow's strided slices copy number by number there.
-        return tf.gather(x, start + stride * np.arange(count), axis=axis)
+        for axis in axes:
+            x = tf.gather(x, start + stride * np.arange(count), axis=axis)
+        return x
+    every = range(x.shape.rank)
     if stride == 1:
-        rest = x.shape.rank - axis - 1
-        return tf.slice(x, [0] * axis + [start] + [0] * rest, [-1] * axis + [count] + [-1] * rest)
-    index = [slice(None)] * x.shape.rank
-    index[axis] = slice(start, start + stride * (count - 1) + 1, stride)
-    return x[tuple(index)]
+        return tf.slice(
+            x, [start if axis in axes else 0 for axis in every], [count if axis in axes else -1 for axis in every]
+        )
+    read = slice(start, start + stride * (count - 1) + 1, stride)
+    return x[tuple(read if axis in axes else slice(None) for axis in every)]
