@@ -45,8 +45,9 @@ class PrivacyBudget(keras.callbacks.Callback):
         epsilon: the budget, positive.
         delta: in (0, 1), well below 1 / num_examples.
         num_examples: N, how many training examples there are.
-        sampling: "shuffled", or "poisson" where each example is in each batch with probability batch_size / N,
-            independently and secretly; `fit` on arrays does not do that. Defaults to "shuffled".
+        sampling: None takes what the training says: fit(x, y, sampling="poisson"), or Keras' shuffled batches. A name
+            claims it: "poisson" for a dataset whose batches you draw so yourself, each example with probability
+            batch_size / N, independently and secretly. Defaults to None.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
@@ -61,14 +62,15 @@ class PrivacyBudget(keras.callbacks.Callback):
         *,
         delta: float,
         num_examples: int,
-        sampling: str = "shuffled",
+        sampling: str | None = None,
         accountant: str = "pld",
         neighbors: str = "add_or_remove",
     ):
         super().__init__()
         self.epsilon = checks.real("epsilon", epsilon, above=0)
         self._num_examples = checks.count("num_examples", num_examples, least=1)
-        self._scheme = schemes.named(sampling)
+        self._claimed = None if sampling is None else schemes.named(sampling).name
+        self._scheme = schemes.named(sampling or "shuffled")
         self._accounting = {
             "delta": checks.real("delta", delta, above=0, below=1),
             "accountant": checks.choice("accountant", accountant, accounting.ACCOUNTANTS),
@@ -85,9 +87,9 @@ class PrivacyBudget(keras.callbacks.Callback):
         self._said = set()
 
     @property
-    def sampling(self) -> str:
-        """How the batches are taken to be made."""
-        return self._scheme.name
+    def sampling(self) -> str | None:
+        """How the batches are claimed to be drawn; None for as the training draws them."""
+        return self._claimed
 
     @property
     def amplifies(self) -> bool:
@@ -114,11 +116,21 @@ class PrivacyBudget(keras.callbacks.Callback):
         """In `loop.train`: the optimizer's `iterations` after the last step that fits."""
         return self._first + max(0, self._allowed - self._uses_before) * self._stride
 
-    def observe(self, data: participation.Data) -> None:
-        """Takes what is known of the data that the next `fit` trains on."""
+    def observe(self, data: participation.Data, kind: type[schemes.Scheme]) -> None:
+        """Takes what is known of the data that the next `fit` trains on, and how their batches are drawn.
+
+        Raises:
+            ValueError: for another scheme than that of steps which were counted.
+        """
+        if self._optimizer is not None and kind is not self._scheme:
+            raise ValueError(
+                "`callbacks` must hold a PrivacyBudget of its own for every way of drawing batches: this one has "
+                f"counted {self._scheme.name!r} ones; make a new one, with what is left of the budget if the data are "
+                f"the same. Received: sampling={kind.name!r}"
+            )
         if self._steps:
             self._close_stretch(0)
-        self._data = data
+        self._data, self._scheme = data, kind
 
     def on_train_begin(self, logs=None):
         """Reads the optimizer; in `loop.train`, finds where it goes on."""
@@ -142,6 +154,11 @@ class PrivacyBudget(keras.callbacks.Callback):
                 "guaranteed, and epsilon is what the same training would have with secret noise"
             )
         if self._in_order:
+            if self.sampling is None:
+                raise ValueError(
+                    "`sampling` must be given to a PrivacyBudget of `loop.train`, which does not know how its batches "
+                    "were drawn: 'shuffled' or 'poisson'. Received: sampling=None"
+                )
             step = _iterations(optimizer)
             if step < (self._reached or 0):
                 # Steps are taken again, in the pass that they belong to.
@@ -297,32 +314,56 @@ def last_step(callbacks: Sequence[keras.callbacks.Callback], num_steps: int) -> 
     return min([num_steps, *(callback.last_step for callback in callbacks if isinstance(callback, PrivacyBudget))])
 
 
-def observe(callbacks, x, steps_per_epoch: int | None) -> bool:
+def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme]) -> bool:
     """Tells every `PrivacyBudget` among the callbacks what `fit` trains on.
 
     Args:
         callbacks: of `fit`: a list, a `keras.callbacks.CallbackList`, or None.
         x: its data.
         steps_per_epoch: as given to `fit`.
+        kind: how the batches were drawn, as given to `fit`.
 
     Returns:
         Whether the batches are Poisson-sampled by whoever gives them, and so may be larger than the nominal size.
 
     Raises:
-        ValueError: for a budget that claims Poisson sampling of batches that Keras makes from arrays.
+        ValueError: for a budget that claims another sampling than `fit` does.
     """
-    data = participation.Data.of(x, steps_per_epoch)
-    listed = getattr(callbacks, "callbacks", callbacks) or ()
-    budgets = [callback for callback in listed if isinstance(callback, PrivacyBudget)]
+    data, budgets = participation.Data.of(x, steps_per_epoch), _budgets(callbacks)
     for budget in budgets:
-        if data.one_pass and budget.amplifies:
+        if budget.sampling not in (None, kind.name) and (data.one_pass or kind.amplifies):
             raise ValueError(
-                "`sampling` must be 'shuffled' where Keras makes the batches from arrays: it passes over all examples "
-                "in turn, without Poisson sampling's amplification; give `fit` a dataset of Poisson-sampled batches. "
-                "Received: sampling='poisson'"
+                f"`sampling` of the PrivacyBudget must be that of `fit`, which is {kind.name!r}; leave it out, or give "
+                f"`fit` the other: fit(x, y, sampling={budget.sampling!r}). Received: sampling={budget.sampling!r}"
             )
-        budget.observe(data)
-    return any(budget.amplifies for budget in budgets)
+        budget.observe(data, schemes.named(budget.sampling) if budget.sampling else kind)
+    return kind.amplifies or any(budget.amplifies for budget in budgets)
+
+
+def observe_scheme(callbacks, scheme: schemes.Scheme) -> None:
+    """Tells every `PrivacyBudget` among the callbacks what draws the batches.
+
+    Raises:
+        ValueError: for a budget that claims another sampling, or counts another number of examples.
+    """
+    for budget in _budgets(callbacks):
+        if budget.sampling not in (None, scheme.name):
+            raise ValueError(
+                f"`sampling` of the PrivacyBudget must be that of `fit`, {scheme.name!r}, or be left out. "
+                f"Received: sampling={budget.sampling!r}"
+            )
+        checks.require(
+            budget.num_examples == scheme.num_examples,
+            "num_examples",
+            f"of the PrivacyBudget must be the {scheme.num_examples} examples that `fit` draws batches from",
+            budget.num_examples,
+        )
+        budget.observe(participation.Data(), type(scheme))
+
+
+def _budgets(callbacks) -> list[PrivacyBudget]:
+    listed = getattr(callbacks, "callbacks", callbacks) or ()
+    return [callback for callback in listed if isinstance(callback, PrivacyBudget)]
 
 
 def _iterations(optimizer: keras.optimizers.Optimizer) -> int:

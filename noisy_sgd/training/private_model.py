@@ -16,19 +16,18 @@ import tensorflow as tf
 
 from noisy_sgd.gradients import arguments, clipped_sum, clipping
 from noisy_sgd.gradients.trials import independence
-from noisy_sgd.optimizers import foreign_arguments, noised, privatized
+from noisy_sgd.optimizers import foreign_arguments, privatized
 from noisy_sgd.training import (
     batch_shapes,
     budget,
     existing_model,
+    fitting,
     microbatch_gradients,
     microbatches,
     overrides,
-    participation,
     per_example_loss,
     per_output,
     prediction_masks,
-    private_facts,
     replica_parts,
     running_sum,
     saved_losses,
@@ -143,7 +142,8 @@ class PrivateModel(keras.Model):
         self._batch_size = batch_size
         self._engine = engine
         self._views = augmentation_multiplicity
-        self._any_size = False
+        self._any_size, self._secret = False, None
+        self.sampling = None
         self._jit_gradients = jit_compile
         self._matched_loss, self._loss_fn = matched_loss, independence.checked_loss(matched_loss)
         self._target_shapes = target_shapes.TargetShapes()
@@ -247,16 +247,7 @@ class PrivateModel(keras.Model):
             Two scalars, the same on every replica; the second is 0 for optimizers without noise.
         """
         values, divisor, _ = self._sum_and_divisor()
-        context = tf.distribute.get_replica_context()
-        gradient = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values]
-        )
-        if not noised.is_noised(self.optimizer):
-            return running_sum.squared_norm(gradient), tf.zeros([])
-        weights = [tf.convert_to_tensor(weight) for weight in self.trainable_weights]
-        noise = self.optimizer.noised([tf.zeros_like(value) for value in values], weights, release=False)
-        noise = context.all_reduce(tf.distribute.ReduceOp.SUM, noise)
-        return running_sum.squared_norm(gradient), running_sum.squared_norm(noise)
+        return running_sum.squared_norms(self, values, divisor)
 
     def _sum_and_divisor(self):
         values, count, statistic = self._running_sum.read()
@@ -265,39 +256,60 @@ class PrivateModel(keras.Model):
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
         return values, tf.maximum(total, 1.0), statistic
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
-        """Keras' `fit`; arrays are batched by the configured `batch_size`, and a larger one is refused.
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        sampling="shuffled",
+        **kwargs,
+    ):
+        """Keras' `fit`, and batches that are Poisson-sampled from arrays.
 
-        Batches of a dataset may be larger only where a `noisy_sgd.PrivacyBudget` with sampling="poisson" says that they
-        are Poisson-sampled. Training that has spent its budget ends with a sentence in the log.
+        Args:
+            x: as in Keras.
+            y: as in Keras.
+            batch_size: as in Keras; at most the configured one, which is what arrays are batched by. Defaults to that.
+            epochs: as in Keras.
+            verbose: as in Keras.
+            callbacks: as in Keras.
+            *args: as in Keras.
+            sampling: "shuffled", Keras' own batches, without amplification by sampling; or "poisson": each example of
+                the arrays is in each batch with probability B / N, independently, drawn from the training's own secret
+                (from the optimizer's seed where it has one), B the configured `batch_size`. Batches are then of any
+                size, an empty one is a step of noise alone, and an epoch is ceil(N / B) steps. Of a dataset it says
+                that its batches were Poisson-sampled by whoever gives it. Defaults to "shuffled".
+            **kwargs: as in Keras.
+
+        Returns:
+            Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.
 
         Raises:
-            ValueError: for a `batch_size` larger than the configured one; with `noisy_sgd.DPSGD`, for callbacks that
-                act on private facts (see `noisy_sgd.training.private_facts`); under a strategy of several workers.
+            ValueError: for a `batch_size` larger than the configured one; a budget that claims another sampling; with
+                a private optimizer, for callbacks that act on private facts (see `noisy_sgd.training.private_facts`);
+                under a strategy of several workers.
         """
         foreign_arguments.refuse(kwargs)
         if not self.compiled:
             return super().fit(x, y)  # Keras says so.
         training_arguments.check_one_host(self.distribute_strategy)
-        if privatized.needs_clipped_sum(self.optimizer):
-            private_facts.check_callbacks(callbacks)
-        training_arguments.check_batch_size(batch_size, self._batch_size)
-        if batch_size is None and participation.is_arrays(x):
-            batch_size = self._batch_size
         given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
-        if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = budget.first(keras.tree.flatten(callbacks))
-        poisson = budget.observe(callbacks, x, given.arguments.get("steps_per_epoch"))
-        if poisson != self._any_size:
+        fit = fitting.prepared(self, given.arguments, sampling=sampling, batch_size=self._batch_size)
+        if fit.any_size != self._any_size:
             # Whether a batch may be larger than the nominal size is decided while the step is traced.
-            self._any_size, self.train_function = poisson, None
-        split = given.arguments.get("validation_split", 0.0)
-        training_arguments.remark_on_sizes(self, x, batch_size, self._batch_size, split, callbacks)
+            self._any_size, self.train_function = fit.any_size, None
+        self.sampling, self._secret = fit.scheme, fit.secret
         try:
             with training_arguments.naming_failed_steps(self._batch_size):
-                return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+                return super().fit(**fit.arguments)
         except budget.BudgetSpent:
             return self.history
+        finally:
+            self._secret = None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if iterator is not None and self.distribute_strategy.num_replicas_in_sync > 1:
@@ -319,7 +331,7 @@ class PrivateModel(keras.Model):
         overrides.check(self, PrivateModel, self.optimizer)
         training_arguments.check_one_host(self.distribute_strategy)
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
-        self.prepare()
+        self.prepare(self._secret)
         before = self.train_function
         super().make_train_function(force=force or not fits)
         if self.train_function is not before:

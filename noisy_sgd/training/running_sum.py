@@ -6,6 +6,8 @@ total.add(values, count); total.read(); total.reset()      # on a replica
 
 import tensorflow as tf
 
+from noisy_sgd.optimizers import noised
+
 
 class RunningSum:
     """One accumulator per weight, the number of examples, and the statistic that a mechanism asks for; invisible to
@@ -48,8 +50,27 @@ class RunningSum:
             accumulator.assign(zeros[_key(accumulator)])
 
 
-def squared_norm(tensors) -> tf.Tensor:
-    """The squared L2 norm of all tensors together, in single precision."""
+def squared_norms(model, values, divisor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Squared L2 norms of the mean gradient before noise, and of the noise that the next step adds to it.
+
+    Args:
+        model: whose optimizer adds the noise.
+        values: this replica's sums.
+        divisor: scalar; what the sums are divided by.
+    """
+    context = tf.distribute.get_replica_context()
+    gradient = context.all_reduce(
+        tf.distribute.ReduceOp.SUM, [value / tf.cast(divisor, value.dtype) for value in values]
+    )
+    if not noised.is_noised(model.optimizer):
+        return _squared_norm(gradient), tf.zeros([])
+    weights = [tf.convert_to_tensor(weight) for weight in model.trainable_weights]
+    noise = model.optimizer.noised([tf.zeros_like(value) for value in values], weights, release=False)
+    return _squared_norm(gradient), _squared_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, noise))
+
+
+def _squared_norm(tensors) -> tf.Tensor:
+    """Of all tensors together, in single precision."""
     return tf.add_n([tf.cast(tf.reduce_sum(tf.square(tensor)), tf.float32) for tensor in tensors])
 
 

@@ -1,0 +1,109 @@
+"""What `PrivateModel.fit` makes of its arguments: batches that a scheme draws, callbacks in order, budgets informed.
+
+    fit = fitting.prepared(model, {"x": x, "y": y, "epochs": 3}, sampling="poisson", batch_size=256)
+    fit.arguments       # for Keras' own `fit`: a dataset of Poisson-sampled batches, ceil(N / B) of them per epoch
+
+Covered by tests/training/sampling_in_fit_test.py and private_model_test.py.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+
+from noisy_sgd import checks, keys
+from noisy_sgd import sampling as schemes
+from noisy_sgd.data import array_batches
+from noisy_sgd.optimizers import privatized
+from noisy_sgd.training import budget, participation, private_facts, training_arguments
+
+
+class Fit(NamedTuple):
+    """A call of Keras' `fit`.
+
+    Attributes:
+        arguments: its keyword arguments.
+        any_size: whether batches may be larger than the nominal size.
+        scheme: what draws the batches, or None where Keras or the user makes them.
+        secret: what noise and batches of this training are derived from, or None where `scheme` is.
+    """
+
+    arguments: dict[str, Any]
+    any_size: bool
+    scheme: schemes.Scheme | None = None
+    secret: bytes | None = None
+
+
+def prepared(model: keras.Model, arguments: dict[str, Any], *, sampling: str, batch_size: int | None) -> Fit:
+    """Checks the arguments of `fit`, and tells budgets and the log what is trained on.
+
+    Args:
+        model: a compiled `PrivateModel`.
+        arguments: what `fit` was given, by name.
+        sampling: how batches are drawn from arrays, or were drawn by whoever gives a dataset.
+        batch_size: the configured one, or None.
+
+    Raises:
+        ValueError: for arguments that do not go together.
+    """
+    arguments = dict(arguments)
+    private = privatized.needs_clipped_sum(model.optimizer)
+    if private:
+        private_facts.check_callbacks(arguments.get("callbacks"))
+    training_arguments.check_batch_size(arguments.get("batch_size"), batch_size)
+    callbacks = arguments.get("callbacks")
+    if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = arguments["callbacks"] = budget.first(keras.tree.flatten(callbacks))
+    kind, x = schemes.named(sampling), arguments.get("x")
+    if kind.amplifies and participation.is_arrays(x):
+        fit = _drawn(model, arguments, kind, batch_size, private)
+        budget.observe_scheme(callbacks, fit.scheme)
+        return fit
+    if arguments.get("batch_size") is None and participation.is_arrays(x):
+        arguments["batch_size"] = batch_size
+    any_size = budget.observe(callbacks, x, arguments.get("steps_per_epoch"), kind)
+    split = arguments.get("validation_split") or 0.0
+    training_arguments.remark_on_sizes(model, x, arguments.get("batch_size"), batch_size, split, callbacks)
+    return Fit(arguments, any_size)
+
+
+def _drawn(model, arguments, kind, batch_size, private) -> Fit:
+    if batch_size is None:
+        raise ValueError(
+            f"`batch_size` must be given to `compile` where sampling={kind.name!r}: it decides how often an example is "
+            "drawn, and the sum is divided by it. Received: batch_size=None"
+        )
+    given = arguments.pop("batch_size", None)
+    checks.require(
+        given in (None, batch_size), "batch_size", f"must be the configured one, {batch_size}, or be left out", given
+    )
+    arrays = [arguments.pop(name, None) for name in ("x", "y", "sample_weight")]
+    while arrays[-1] is None:
+        arrays.pop()
+    number = int(keras.tree.flatten(arrays[0])[0].shape[0])
+    split = arguments.pop("validation_split", None) or 0.0
+    if split:
+        kept = math.floor(number * (1 - checks.real("validation_split", split, above=0, below=1)))
+        if arguments.get("validation_data") is None:
+            arguments["validation_data"] = _rows(arrays, kept, number)
+        arrays, number = _rows(arrays, 0, kept), kept
+    secret = keys.secret() if private and model.optimizer.seed is None else None
+    scheme = kind(number, batch_size, _seed(model.optimizer) if secret is None else secret)
+    arguments.pop("shuffle", None)
+    if arguments.get("steps_per_epoch") is None:
+        arguments["steps_per_epoch"] = scheme.steps_per_epoch
+    first_step = int(model.optimizer.iterations.numpy())
+    arguments["x"] = array_batches.whole(scheme, tuple(arrays), first_step=first_step)
+    return Fit(arguments, True, scheme, secret)
+
+
+def _seed(optimizer) -> int | bytes:
+    """An explicit seed, so that a training can be repeated; another one per training where there is none."""
+    seed = getattr(optimizer, "seed", None)
+    return keys.secret() if seed is None else seed
+
+
+def _rows(arrays, first, end) -> tuple:
+    return tuple(
+        None if array is None else keras.tree.map_structure(lambda leaf: leaf[first:end], array) for array in arrays
+    )

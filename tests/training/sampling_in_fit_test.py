@@ -1,0 +1,190 @@
+"""`fit(sampling="poisson")`: who is in which batch, what the steps are, and what budgets make of it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from scipy import stats
+
+import noisy_sgd
+from noisy_sgd import privacy, sampling
+from noisy_sgd.training import distribution
+
+N, B = 40, 8
+# Example i has gradient e_i alone under a loss that is the dot product with its input.
+X = np.eye(N, dtype=np.float32)
+Y = np.zeros((N, 1), np.float32)
+
+
+def setUpModule():
+    distribution.use_logical_devices(2)
+
+
+def dot(y, prediction):
+    return prediction[:, 0] + 0 * y[:, 0]
+
+
+def compiled(optimizer=None, strategy="default", **arguments):
+    with distribution.make_strategy(strategy).scope():
+        inputs = keras.Input((N,))
+        outputs = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(inputs)
+        model = noisy_sgd.PrivateModel(inputs, outputs)
+        model.compile(optimizer or noisy_sgd.DPSGD(1.0, 1.0, 0.0, B, seed=7), loss=dot, **arguments)
+    return model
+
+
+class Counts(keras.callbacks.Callback):
+    """Who took part in each step, read from the weights: a step without noise moves weight i by -1 / B."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches, self._before = [], np.zeros(N)
+
+    def on_train_batch_end(self, batch, logs=None):
+        weights = self.model.get_weights()[0][:, 0]
+        self.batches.append(np.round((self._before - weights) * B).astype(int))
+        self._before = weights
+
+
+class BatchesTest(parameterized.TestCase):
+    @parameterized.product(strategy=("default", "mirrored"), microbatch_size=(None, 3))
+    def test_they_are_the_schemes(self, strategy, microbatch_size):
+        counts = Counts()
+        model = compiled(strategy=strategy, microbatch_size=microbatch_size)
+        model.fit(X, Y, epochs=3, verbose=0, callbacks=[counts], sampling="poisson")
+        scheme = sampling.Poisson(N, B, seed=7)
+        expected = [np.isin(np.arange(N), scheme.indices(step)).astype(int) for step in range(15)]
+        np.testing.assert_array_equal(counts.batches, expected)
+        self.assertGreater(max(map(np.sum, expected)), B)
+        self.assertIsInstance(model.sampling, sampling.Poisson)
+
+    def test_secret_ones_are_drawn_with_probability_b_over_n(self):
+        counts = Counts()
+        model = compiled(noisy_sgd.DPSGD(1.0, 1.0, 0.0, B))
+        model.fit(X, Y, epochs=1, steps_per_epoch=400, verbose=0, callbacks=[counts], sampling="poisson")
+        drawn = np.array(counts.batches)
+        self.assertEqual(set(np.unique(drawn)), {0, 1})
+        # 400 steps of 40 examples: a binomial count, two-sided.
+        self.assertGreater(stats.binomtest(int(drawn.sum()), drawn.size, B / N).pvalue, 1e-4)
+        # Sizes vary as those of independent draws do; batches of a fixed size would have no variance.
+        sizes = drawn.sum(axis=1)
+        self.assertBetween(sizes.var() / (N * B / N * (1 - B / N)), 0.7, 1.35)
+
+    def test_two_trainings_draw_other_batches(self):
+        counts = Counts()
+        model = compiled(noisy_sgd.DPSGD(1.0, 1.0, 0.0, B))
+        for _ in range(2):
+            model.fit(X, Y, verbose=0, callbacks=[counts], sampling="poisson")
+        self.assertFalse(np.array_equal(counts.batches[:5], counts.batches[5:]))
+
+    def test_an_empty_batch_is_a_step_of_noise(self):
+        model = compiled(noisy_sgd.DPSGD(1.0, 1.0, 2.0, 1, seed=3))
+        scheme = sampling.Poisson(N, 1, seed=3)
+        empty = next(step for step in range(100) if scheme.size(step) == 0)
+        before = []
+        callback = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda step, logs: before.append(model.get_weights()[0])
+        )
+        model.fit(X, Y, steps_per_epoch=empty + 1, verbose=0, callbacks=[callback], sampling="poisson")
+        self.assertEqual(int(model.optimizer.iterations), empty + 1)
+        self.assertGreater(np.abs(model.get_weights()[0] - before[empty]).min(), 0.0)
+
+    def test_an_epoch_is_n_over_b_steps(self):
+        model = compiled(noisy_sgd.NoisySGD(0.1, 0.0, seed=0), batch_size=7)
+        model.fit(X, Y, epochs=2, verbose=0, sampling="poisson")
+        self.assertEqual(int(model.optimizer.iterations), 2 * 6)
+
+
+class KerasTest(parameterized.TestCase):
+    def test_weights_of_samples_and_classes(self):
+        weights = np.arange(N, dtype=np.float32) / N
+        model = compiled(noisy_sgd.NoisySGD(1.0, 0.0, seed=7), batch_size=B)
+        model.fit(X, Y, sample_weight=weights, verbose=0, sampling="poisson", steps_per_epoch=6)
+        scheme = sampling.Poisson(N, B, seed=7)
+        expected = -sum(np.isin(np.arange(N), scheme.indices(step)) * weights for step in range(6)) / B
+        np.testing.assert_allclose(model.get_weights()[0][:, 0], expected, atol=1e-6)
+        model = compiled(noisy_sgd.NoisySGD(1.0, 0.0, seed=7), batch_size=B)
+        labels = (np.arange(N) % 2).astype(np.float32)[:, None]
+        model.fit(X, labels, class_weight={0: 1.0, 1: 3.0}, verbose=0, sampling="poisson", steps_per_epoch=6)
+        factor = np.where(np.arange(N) % 2, 3.0, 1.0)
+        expected = -sum(np.isin(np.arange(N), scheme.indices(step)) * factor for step in range(6)) / B
+        np.testing.assert_allclose(model.get_weights()[0][:, 0], expected, atol=1e-6)
+
+    def test_validation_and_history(self):
+        model = compiled()
+        history = model.fit(X, Y, epochs=2, verbose=0, sampling="poisson", validation_data=(X, Y)).history
+        self.assertLen(history["val_loss"], 2)
+        model = compiled()
+        history = model.fit(X, Y, verbose=0, sampling="poisson", validation_split=0.25).history
+        self.assertIn("val_loss", history)
+        self.assertEqual(model.sampling.num_examples, 30)
+
+
+class BudgetTest(parameterized.TestCase):
+    def test_it_takes_the_scheme_of_the_fit(self):
+        model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=[budget], sampling="poisson")
+        self.assertEqual(budget.spent, privacy.epsilon(2.0, B, N, 10, 1e-3, sampling="poisson"))
+        plan = privacy.Plan(event=model.optimizer.mechanism, sampling=model.sampling, num_steps=10, delta=1e-3)
+        self.assertEqual(budget.spent, plan.epsilon)
+
+    def test_it_ends_the_training(self):
+        model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+        budget = noisy_sgd.PrivacyBudget(2.0, delta=1e-3, num_examples=N)
+        model.fit(X, Y, epochs=1000, verbose=0, callbacks=[budget], sampling="poisson")
+        steps = int(model.optimizer.iterations)
+        self.assertEqual(steps, privacy.steps_for(2.0, 2.0, B, N, 1e-3, sampling="poisson"))
+        self.assertLessEqual(budget.spent, 2.0)
+
+    @parameterized.parameters(
+        ({"sampling": "poisson"}, "shuffled", "`sampling` of the PrivacyBudget must be that of `fit`"),
+        ({"sampling": "shuffled"}, "poisson", "`sampling` of the PrivacyBudget must be that of `fit`"),
+        ({"num_examples": N + 1}, "poisson", "`num_examples` of the PrivacyBudget must be the 40 examples"),
+    )
+    def test_another_claim_is_refused(self, claim, drawn, message):
+        model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, **{"num_examples": N, **claim})
+        with self.assertRaisesRegex(ValueError, message):
+            model.fit(X, Y, verbose=0, callbacks=[budget], sampling=drawn)
+        self.assertEqual(int(model.optimizer.iterations), 0)
+
+    def test_one_budget_counts_one_way_of_drawing(self):
+        model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        model.fit(X, Y, verbose=0, callbacks=[budget], sampling="poisson")
+        with self.assertRaisesRegex(ValueError, "a PrivacyBudget of its own for every way of drawing batches"):
+            model.fit(X, Y, verbose=0, callbacks=[budget])
+
+    @parameterized.parameters("call", "budget")
+    def test_a_dataset_may_be_sampled_by_the_user(self, who):
+        scheme = sampling.Poisson(N, B, seed=1)
+
+        def batches():
+            for step in range(20):
+                yield X[scheme.indices(step)], Y[scheme.indices(step)]
+
+        signature = (tf.TensorSpec((None, N)), tf.TensorSpec((None, 1)))
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        budget = noisy_sgd.PrivacyBudget(
+            50.0, delta=1e-3, num_examples=N, sampling="poisson" if who == "budget" else None
+        )
+        model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+        model.fit(dataset, verbose=0, callbacks=[budget], sampling="poisson" if who == "call" else "shuffled", epochs=1)
+        self.assertEqual(budget.spent, privacy.epsilon(2.0, B, N, 20, 1e-3, sampling="poisson"))
+
+
+class RefusalTest(absltest.TestCase):
+    def test_bad_arguments(self):
+        with self.assertRaisesRegex(ValueError, "`sampling` must be one of"):
+            compiled().fit(X, Y, sampling="bernoulli", verbose=0)
+        with self.assertRaisesRegex(ValueError, "`batch_size` must be the configured one, 8"):
+            compiled().fit(X, Y, batch_size=4, sampling="poisson", verbose=0)
+        with self.assertRaisesRegex(ValueError, "`batch_size` must be given to `compile`"):
+            compiled(keras.optimizers.SGD(0.1)).fit(X, Y, sampling="poisson", verbose=0)
+        with self.assertRaisesRegex(ValueError, "`validation_split` must be"):
+            compiled().fit(X, Y, validation_split=1.5, sampling="poisson", verbose=0)
+
+
+if __name__ == "__main__":
+    absltest.main()
