@@ -16,6 +16,8 @@ import importlib.util
 import platform
 import sys
 
+from noisy_sgd import lazy
+
 # pyproject.toml reads it too.
 __version__ = "0.1.0"
 
@@ -66,8 +68,6 @@ _SUBMODULES = (
     "toy",
     "training",
 )
-
-__all__ = sorted((*_NAMES, *_SUBMODULES))
 
 
 def _refuse_python(version, received: str) -> None:
@@ -123,16 +123,4 @@ else:
     sys.meta_path.insert(0, _WhenKerasIsImported())
 
 
-def __getattr__(name: str):
-    if name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-    elif name in _SUBMODULES:
-        value = importlib.import_module(f"noisy_sgd.{name}")
-    else:
-        raise AttributeError(f"module 'noisy_sgd' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy.attach(__name__, _NAMES, _SUBMODULES)

@@ -1,0 +1,19 @@
+"""What is added to a clipped sum, and what that costs.
+
+`Mechanism` is the interface, and a `Recipe` makes one of an optimizer's arguments: `DPSGD(..., noise=MyRecipe())` takes
+it. `AdaptiveClipping` learns the clip; `IndependentNoise` is DP-SGD's usual noise.
+"""
+
+from noisy_sgd import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",
+        "Draw": "noisy_sgd.mechanisms.mechanism",
+        "GaussianSumQuery": "noisy_sgd.mechanisms.gaussian",
+        "IndependentNoise": "noisy_sgd.mechanisms.gaussian",
+        "Mechanism": "noisy_sgd.mechanisms.mechanism",
+        "Recipe": "noisy_sgd.mechanisms.mechanism",
+    },
+)

@@ -1,0 +1,17 @@
+"""Keras optimizers with noise: `NoisySGD` without clipping, and the private ones, which take clipped sums.
+
+`class DPLion(PrivateUpdate, keras.optimizers.Lion)` makes a private version of any other Keras optimizer.
+"""
+
+from noisy_sgd import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "DPAdam": "noisy_sgd.optimizers.adam",
+        "DPAdamW": "noisy_sgd.optimizers.adam",
+        "DPSGD": "noisy_sgd.optimizers.sgd",
+        "NoisySGD": "noisy_sgd.optimizers.sgd",
+        "PrivateUpdate": "noisy_sgd.optimizers.privatized",
+    },
+)

@@ -89,7 +89,7 @@ def _drawn(model, arguments, kind, batch_size, private) -> Fit:
         arrays, number = _rows(arrays, 0, kept), kept
     secret = keys.secret() if private and model.optimizer.seed is None else None
     scheme = kind(number, batch_size, _seed(model.optimizer) if secret is None else secret)
-    arguments.pop("shuffle", None)
+    arguments["shuffle"] = False  # The scheme draws; Keras would warn.
     if arguments.get("steps_per_epoch") is None:
         arguments["steps_per_epoch"] = scheme.steps_per_epoch
     first_step = int(model.optimizer.iterations.numpy())

@@ -1,0 +1,33 @@
+"""Public names are listed, load when they are first used, and import nothing before."""
+
+import importlib
+import subprocess
+import sys
+
+from absl.testing import absltest, parameterized
+
+PACKAGES = ("noisy_sgd", *(f"noisy_sgd.{name}" for name in ("data", "mechanisms", "optimizers", "training")))
+
+
+class LazyTest(parameterized.TestCase):
+    @parameterized.parameters(*PACKAGES)
+    def test_every_listed_name_loads(self, package):
+        module = importlib.import_module(package)
+        self.assertNotEmpty(module.__all__)
+        self.assertTrue(module.__doc__)
+        for name in module.__all__:
+            self.assertIsNotNone(getattr(module, name))
+            self.assertIn(name, dir(module))
+
+    def test_another_name_is_refused(self):
+        module = importlib.import_module("noisy_sgd.optimizers")
+        with self.assertRaisesRegex(AttributeError, "module 'noisy_sgd.optimizers' has no attribute 'Adam'"):
+            module.Adam
+
+    def test_listing_imports_no_tensorflow(self):
+        code = f"import sys, {', '.join(PACKAGES)}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+if __name__ == "__main__":
+    absltest.main()
