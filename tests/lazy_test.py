@@ -22,7 +22,7 @@ class LazyTest(parameterized.TestCase):
     def test_another_name_is_refused(self):
         module = importlib.import_module("noisy_sgd.optimizers")
         with self.assertRaisesRegex(AttributeError, "module 'noisy_sgd.optimizers' has no attribute 'Adam'"):
-            module.Adam
+            importlib.import_module("noisy_sgd.optimizers").__getattr__("Adam")
 
     def test_listing_imports_no_tensorflow(self):
         code = f"import sys, {', '.join(PACKAGES)}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"

@@ -42,7 +42,8 @@ class PackageTest(parameterized.TestCase):
             loading = (
                 "import noisy_sgd, keras; "
                 f"model = keras.models.load_model({path!r}); "
-                "print(type(model).__name__, type(model.layers[1]).__module__, type(model.optimizer.adaptive_clipping).__name__)"
+                "print(type(model).__name__, type(model.layers[1]).__module__, "
+                "type(model.optimizer.adaptive_clipping).__name__)"
             )
             result = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True, check=True)
             expected = "PrivateModel noisy_sgd.models.group_normalization AdaptiveClipping"

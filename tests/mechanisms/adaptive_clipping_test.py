@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from noisy_sgd import keys
-from noisy_sgd.mechanisms import adaptive_clipping, tf_privacy
+from noisy_sgd.mechanisms import adaptive_clipping, mechanism, tf_privacy
 
 KEY = tf.constant(keys.derive(11, "noise"), tf.int64)
 
@@ -16,6 +16,11 @@ KEY = tf.constant(keys.derive(11, "noise"), tf.int64)
 def query(l2_norm_clip=1.0, noise_multiplier=0.0, batch_size=4, **arguments):
     settings = adaptive_clipping.AdaptiveClipping(**{"count_stddev": 0.0, **arguments})
     return settings.make(l2_norm_clip, noise_multiplier, batch_size, KEY)
+
+
+def sample_state(ours, sums, count):
+    """tensorflow-privacy's sample state of records that are summed already."""
+    return ours._SampleState(sums, count)
 
 
 class NoiselessTest(parameterized.TestCase):
@@ -41,17 +46,17 @@ class NoiselessTest(parameterized.TestCase):
 
     def test_the_fraction_is_of_the_nominal_size(self):
         ours = query(batch_size=10, target_quantile=0.5)
-        sample = ours.sample_state([tf.zeros([2])], tf.constant(1.5 - 0.5))  # 3 of 5 examples within the bound
+        sample = sample_state(ours, [tf.zeros([2])], tf.constant(1.5 - 0.5))  # 3 of 5 examples within the bound
         _, state, _ = ours.get_noised_result(sample, ours.initial_global_state())
         self.assertAlmostEqual(float(state.l2_norm_clip), math.exp(-0.2 * (0.5 + 1.0 / 10 - 0.5)), places=6)
 
     def test_the_bound_stays_positive_and_finite(self):
         ours = query(batch_size=1, learning_rate=5.0)
         for count in (0.5, -0.5):
-            state = ours.initial_global_state()
+            state = ours.initial_state()
             for _ in range(60):
-                state = ours.next_global_state(tf.constant(count), state)
-            self.assertBetween(float(state.l2_norm_clip), 1e-13, 1e13)
+                state = ours.next_state(tf.constant(count), state)
+            self.assertBetween(float(state["l2_norm_clip"]), 1e-13, 1e13)
 
 
 class LearnedBoundTest(parameterized.TestCase):
@@ -66,7 +71,7 @@ class LearnedBoundTest(parameterized.TestCase):
         def step(norms, clip, index):
             count = tf.reduce_sum(tf.where(norms <= clip, 0.5, -0.5))
             state = adaptive_clipping.GlobalState(l2_norm_clip=clip, step=index)
-            return ours.get_noised_result(ours.sample_state([tf.zeros([1])], count), state)[1].l2_norm_clip
+            return ours.get_noised_result(sample_state(ours, [tf.zeros([1])], count), state)[1].l2_norm_clip
 
         clip, history = tf.constant(30.0), []
         for index, row in enumerate(norms):
@@ -80,7 +85,7 @@ class NoiseTest(parameterized.TestCase):
     def test_the_sums_noise_follows_the_current_bound(self):
         ours = query(noise_multiplier=1.5, count_stddev=1.0)
         state = ours.initial_global_state()._replace(l2_norm_clip=tf.constant(3.0), step=7)
-        sample = ours.sample_state([tf.zeros([100_000]), tf.zeros([10, 10_000], tf.float64)], tf.constant(0.0))
+        sample = sample_state(ours, [tf.zeros([100_000]), tf.zeros([10, 10_000], tf.float64)], tf.constant(0.0))
         noised, _, _ = ours.get_noised_result(sample, state)
         noise = np.concatenate([part.numpy().ravel() for part in noised]) / 4.5  # 200,000 draws
         self.assertAlmostEqual(noise.std(), 1.0, delta=0.01)
@@ -90,15 +95,13 @@ class NoiseTest(parameterized.TestCase):
 
     def test_the_counts_noise_is_its_own_and_independent(self):
         ours = query(noise_multiplier=1.5, count_stddev=4.0)
-        first = ours.initial_global_state()
+        state = ours.initial_state()
 
         @tf.function
         def draws(steps):
             def one(step):
-                noised = ours.with_noise(
-                    ours.sample_state([tf.zeros([2])], tf.constant(0.0)), first._replace(step=step)
-                )
-                return tf.stack([*tf.unstack(noised.sum_state[0]), noised.quantile_estimator_state])
+                sums, count = ours.add_noise([tf.zeros([2])], tf.constant(0.0), state, mechanism.Draw(step))
+                return tf.stack([*tf.unstack(sums[0]), count])
 
             return tf.map_fn(one, steps, fn_output_signature=tf.float32)
 
@@ -111,18 +114,20 @@ class NoiseTest(parameterized.TestCase):
 
     def test_one_draw_for_both(self):
         ours = query(noise_multiplier=1.5, count_stddev=4.0)
-        sample = ours.sample_state([tf.zeros([3]), tf.zeros([2, 2])], tf.constant(0.0))
-        traced = tf.function(lambda: ours.with_noise(sample, ours.initial_global_state()))
+        sums, count = [tf.zeros([3]), tf.zeros([2, 2])], tf.constant(0.0)
+        traced = tf.function(lambda: ours.add_noise(sums, count, ours.initial_state(), mechanism.Draw()))
         operations = [op.type for op in traced.get_concrete_function().graph.get_operations()]
         self.assertEqual(operations.count("StatelessRandomNormalV2"), 1)
 
     def test_shares_sum_to_one_noise(self):
         ours = query(noise_multiplier=1.5, count_stddev=4.0)
-        sample = ours.sample_state([tf.zeros([50])], tf.constant(0.0))
-        whole = ours.with_noise(sample, ours.initial_global_state())
-        share = ours.with_noise(sample, ours.initial_global_state()._replace(share=0.25))
-        np.testing.assert_allclose(4 * share.sum_state[0], whole.sum_state[0], rtol=1e-6)
-        np.testing.assert_allclose(4 * share.quantile_estimator_state, whole.quantile_estimator_state, rtol=1e-6)
+        state = ours.initial_state()
+        whole, share = (
+            ours.add_noise([tf.zeros([50])], tf.constant(0.0), state, mechanism.Draw(share=share))
+            for share in (1.0, 0.25)
+        )
+        np.testing.assert_allclose(4 * share[0][0], whole[0][0], rtol=1e-6)
+        np.testing.assert_allclose(4 * share[1], whole[1], rtol=1e-6)
 
 
 class EventTest(parameterized.TestCase):
@@ -132,7 +137,7 @@ class EventTest(parameterized.TestCase):
             [dp_accounting.GaussianDpEvent(1.5), dp_accounting.GaussianDpEvent(8.0)]
         )
         self.assertEqual(ours.event, expected)
-        sample = ours.sample_state([tf.zeros([1])], tf.constant(0.0))
+        sample = sample_state(ours, [tf.zeros([1])], tf.constant(0.0))
         self.assertEqual(ours.get_noised_result(sample, ours.initial_global_state())[2], expected)
         theirs = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveClipSumQuery(1.0, 1.5, 0.5, 0.2, 4.0, 4)
         state = theirs.initial_global_state()

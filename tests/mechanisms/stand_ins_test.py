@@ -24,18 +24,18 @@ PACKAGE = "noisy_sgd.mechanisms"
 
 
 def mechanisms_over(bases):
-    """The modules `gaussian` and `quantile_clipping`, imported anew with `bases` for `tf_privacy`."""
-    importlib.import_module(f"{PACKAGE}.quantile_clipping")
+    """The modules `gaussian` and `adaptive_clipping`, imported anew with `bases` for `tf_privacy`."""
+    importlib.import_module(f"{PACKAGE}.adaptive_clipping")
     package = sys.modules[PACKAGE]
     others = {name: module for name, module in sys.modules.items() if not name.startswith(f"{PACKAGE}.")}
     registered = dict(keras.saving.get_custom_objects())
     with (
         mock.patch.dict(sys.modules, {**others, f"{PACKAGE}.tf_privacy": bases}, clear=True),
         mock.patch.multiple(
-            package, tf_privacy=bases, gaussian=package.gaussian, quantile_clipping=package.quantile_clipping
+            package, tf_privacy=bases, gaussian=package.gaussian, adaptive_clipping=package.adaptive_clipping
         ),
     ):
-        found = [importlib.import_module(f"{PACKAGE}.{name}") for name in ("gaussian", "quantile_clipping")]
+        found = [importlib.import_module(f"{PACKAGE}.{name}") for name in ("gaussian", "adaptive_clipping")]
     keras.saving.get_custom_objects().update(registered)
     return found
 
@@ -57,7 +57,7 @@ def our_unclipped_sum(bases):
 
 
 def our_adaptive_clip(bases):
-    settings = mechanisms_over(bases)[1].QuantileClipping(target_quantile=0.3, learning_rate=0.4, count_stddev=0.8)
+    settings = mechanisms_over(bases)[1].AdaptiveClipping(target_quantile=0.3, learning_rate=0.4, count_stddev=0.8)
     return settings.make(1.5, 1.2, BATCH_SIZE, KEY)
 
 
@@ -138,27 +138,27 @@ class InterchangeableTest(parameterized.TestCase):
                 )
 
     def test_the_mechanisms_are_tensorflow_privacys_where_it_can_be_installed(self):
-        from noisy_sgd.mechanisms import gaussian, quantile_clipping
+        from noisy_sgd.mechanisms import adaptive_clipping, gaussian
 
         origin = PACKAGE if sys.version_info >= (3, 12) else "tensorflow_privacy"
         for query in (gaussian.GaussianSumQuery, gaussian.UnclippedGaussianSumQuery):
             self.assertTrue(issubclass(query, tf_privacy.dp_query.DPQuery))
         self.assertTrue(issubclass(gaussian.GaussianSumQuery, tf_privacy.gaussian_query.GaussianSumQuery))
         adaptive = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveClipSumQuery
-        self.assertTrue(issubclass(quantile_clipping.QuantileAdaptiveClipSumQuery, adaptive))
+        self.assertTrue(issubclass(adaptive_clipping.QuantileAdaptiveClipSumQuery, adaptive))
         self.assertStartsWith(tf_privacy.dp_query.DPQuery.__module__, origin)
 
     def test_the_helper_builds_over_what_it_is_given_and_leaves_no_trace(self):
         modules = dict(sys.modules)
-        gaussian, quantile_clipping = mechanisms_over(stand_ins)
+        gaussian, adaptive_clipping = mechanisms_over(stand_ins)
         self.assertTrue(issubclass(gaussian.UnclippedGaussianSumQuery, stand_ins.DPQuery))
         self.assertTrue(
-            issubclass(quantile_clipping.QuantileAdaptiveClipSumQuery, stand_ins.QuantileAdaptiveClipSumQuery)
+            issubclass(adaptive_clipping.QuantileAdaptiveClipSumQuery, stand_ins.QuantileAdaptiveClipSumQuery)
         )
         self.assertIs(sys.modules[f"{PACKAGE}.tf_privacy"], tf_privacy)
         self.assertEqual(modules, dict(sys.modules))
-        registered = keras.saving.get_custom_objects()["noisy_sgd>QuantileClipping"]
-        self.assertIs(registered, sys.modules[f"{PACKAGE}.quantile_clipping"].QuantileClipping)
+        registered = keras.saving.get_custom_objects()["noisy_sgd>AdaptiveClipping"]
+        self.assertIs(registered, sys.modules[f"{PACKAGE}.adaptive_clipping"].AdaptiveClipping)
 
 
 class StandInsTest(parameterized.TestCase):

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from noisy_sgd.gradients import clipped_sum, clipping
-from noisy_sgd.mechanisms import adaptive_clipping
+from noisy_sgd.mechanisms import adaptive_clipping, gaussian
 from noisy_sgd.optimizers import sgd
 
 
@@ -153,17 +153,17 @@ class DPSGDTest(parameterized.TestCase):
         ({"l2_norm_clip": float("inf")}, "`l2_norm_clip` must be finite where there is noise"),
         (
             {"noise_multiplier": -0.1},
-            "`noise_multiplier` must be finite and at least 0.*Received: noise_multiplier=-0.1",
+            "`noise_multiplier` must be a finite number at least 0.*Received: noise_multiplier=-0.1",
         ),
         ({"noise_multiplier": float("nan")}, "Received: noise_multiplier=nan"),
         (
             {"noise_multiplier": None},
-            "`noise_multiplier` must be finite and at least 0.*Received: noise_multiplier=None",
+            "`noise_multiplier` must be a finite number at least 0.*Received: noise_multiplier=None",
         ),
         ({"l2_norm_clip": None}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip=None"),
         ({"l2_norm_clip": "1"}, "`l2_norm_clip` must be positive.*Received: l2_norm_clip='1'"),
-        ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
-        ({"batch_size": 2.5}, "`batch_size` must be a positive integer. Received: batch_size=2.5"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1. Received: batch_size=0"),
+        ({"batch_size": 2.5}, "`batch_size` must be a whole number of at least 1. Received: batch_size=2.5"),
         ({"clipping": "soft"}, "`clipping` must be"),
         ({"clipping": [3.0, 4.0]}, "root of the sum of squares is l2_norm_clip=1.0"),
         (
@@ -251,23 +251,37 @@ class AdaptiveClippingTest(parameterized.TestCase):
         optimizer = adaptive(1.5, count_stddev=3.0, momentum=0.9)
         config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
         rebuilt = keras.optimizers.deserialize(config)
-        self.assertEqual(rebuilt.query, optimizer.query)
+        self.assertEqual(rebuilt.adaptive_clipping, optimizer.adaptive_clipping)
         self.assertEqual(rebuilt.get_config(), optimizer.get_config())
         self.assertEqual(rebuilt.event, optimizer.event)
 
-    @parameterized.parameters("query", "current_l2_norm_clip")
+    @parameterized.parameters("adaptive_clipping", "current_l2_norm_clip")
     def test_it_cannot_be_changed(self, name):
         with self.assertRaises(AttributeError):
             setattr(adaptive(), name, None)
 
     @parameterized.parameters(
-        ({"query": 0.5}, "`query` must be a noisy_sgd.AdaptiveClipping or None. Received: adaptive_clipping=0.5"),
-        ({"clipping": "automatic"}, '`clipping` must be "flat" where a `query`.*Received: clipping=.automatic'),
+        (
+            {"adaptive_clipping": 0.5},
+            "`adaptive_clipping` must be a noisy_sgd.AdaptiveClipping or None. Received: adaptive_clipping=0.5",
+        ),
+        (
+            {"clipping": "automatic"},
+            '`clipping` must be "flat" where `adaptive_clipping`.*Received: clipping=.automatic',
+        ),
         ({"l2_norm_clip": float("inf"), "noise_multiplier": 0.0}, "`l2_norm_clip` must be in"),
+        ({"noise": gaussian.IndependentNoise()}, "`noise` must be None where `adaptive_clipping` learns"),
+        ({"adaptive_clipping": None, "noise": 1.0}, "`noise` must be a noisy_sgd.mechanisms.Recipe.*noise=1.0"),
     )
     def test_bad_arguments_are_refused(self, arguments, message):
         query = adaptive_clipping.AdaptiveClipping()
-        good = {"learning_rate": 0.1, "l2_norm_clip": 1.0, "noise_multiplier": 1.0, "batch_size": 4, "query": query}
+        good = {
+            "learning_rate": 0.1,
+            "l2_norm_clip": 1.0,
+            "noise_multiplier": 1.0,
+            "batch_size": 4,
+            "adaptive_clipping": query,
+        }
         with self.assertRaisesRegex(ValueError, message):
             sgd.DPSGD(**{**good, **arguments})
 

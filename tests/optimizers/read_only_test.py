@@ -4,7 +4,9 @@ import noisy_sgd
 
 
 class ReadOnlyTest(parameterized.TestCase):
-    @parameterized.parameters("noise_multiplier", "l2_norm_clip", "batch_size", "clipping", "query", "noise_std")
+    @parameterized.parameters(
+        "noise_multiplier", "l2_norm_clip", "batch_size", "clipping", "adaptive_clipping", "noise", "noise_std"
+    )
     def test_setting_it_names_the_way_out(self, name):
         optimizer = noisy_sgd.DPSGD(0.1, 1.0, 1.5, 8)
         before = getattr(optimizer, name)

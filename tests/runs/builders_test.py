@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import config
+from noisy_sgd import config, privacy
 from noisy_sgd.data import bundled
+from noisy_sgd.mechanisms import gaussian
 from noisy_sgd.optimizers import sgd
 from noisy_sgd.runs import builders, recorded_run
 from noisy_sgd.training import private_model
@@ -37,6 +38,10 @@ def _settings(algorithm="sgd", *, seed=0, run_dir=None, data=None, model=None, *
     )
 
 
+def stated(settings, num_examples):
+    return builders.privacy_statement(settings, builders.optimizer(settings), num_examples)
+
+
 class BuildTest(parameterized.TestCase):
     @parameterized.parameters(("sgd", keras.optimizers.SGD), ("noisy_sgd", sgd.NoisySGD), ("dp_sgd", sgd.DPSGD))
     def test_the_optimizer_has_the_configured_noise(self, name, kind):
@@ -49,23 +54,25 @@ class BuildTest(parameterized.TestCase):
             self.assertAlmostEqual(float(optimizer.noise_std), 0.02, places=7)
 
     def test_what_is_accounted_for_is_what_the_mechanism_does(self):
-        settings = _settings("dp_sgd", l2_norm_clip=0.3, effective_noise=None, noise_multiplier=1.1)
-        builders.optimizer(settings)
-        weaker = property(lambda self: dp_accounting.GaussianDpEvent(self.noise_multiplier / 2))
-        with absltest.mock.patch.object(sgd.DPSGD, "event", weaker):
-            with self.assertRaisesRegex(ValueError, "must be the Gaussian that is accounted for"):
-                builders.optimizer(settings)
+        settings = _settings("dp_sgd", l2_norm_clip=0.3, effective_noise=None, noise_multiplier=1.1, noise_seed=None)
+        optimizer = builders.optimizer(settings)
+        claimed = builders.privacy_statement(settings, optimizer, 40)
+        weaker = property(lambda self: dp_accounting.GaussianDpEvent(1.1 / 2))
+        with absltest.mock.patch.object(gaussian.GaussianSumQuery, "event", weaker):
+            self.assertGreater(builders.privacy_statement(settings, optimizer, 40).epsilon, 1.5 * claimed.epsilon)
 
     def test_the_learned_clip_is_accounted_for(self):
-        settings = _settings("dp_sgd", target_quantile=0.6)
-        optimizer = builders.build(settings).model.optimizer
-        self.assertEqual(optimizer.query.target_quantile, 0.6)
+        settings = _settings("dp_sgd", target_quantile=0.6, noise_seed=None)
+        optimizer = builders.optimizer(settings)
+        self.assertEqual(optimizer.adaptive_clipping.target_quantile, 0.6)
         sigma = settings.algorithm.resolved_noise_multiplier
         joint = (sigma**-2 + (16 / 10) ** -2) ** -0.5
-        self.assertAlmostEqual(builders.accounted_noise_multiplier(settings.algorithm), joint, places=12)
-        claimed = builders.privacy_statement(_settings("dp_sgd", target_quantile=0.6, noise_seed=None), 40)
-        weaker = builders.privacy_statement(_settings("dp_sgd", noise_seed=None), 40)
-        self.assertGreater(claimed.epsilon, weaker.epsilon)
+        plan = builders.plan(settings, optimizer, 40, settings.algorithm.num_steps)
+        expected = privacy.epsilon(
+            joint, 16, 40, settings.algorithm.num_steps, plan.delta, sampling=settings.algorithm.sampling
+        )
+        self.assertAlmostEqual(plan.epsilon, expected, places=9)
+        self.assertEqual(builders.privacy_statement(settings, optimizer, 40).epsilon, plan.epsilon)
 
     def test_clipping_and_precision_are_the_configured_ones(self):
         settings = _settings("dp_sgd", clipping="per_layer", model=config.Model(model="mlp", precision="bfloat16"))
@@ -184,22 +191,22 @@ class EvaluationTest(absltest.TestCase):
 class PrivacyStatementTest(parameterized.TestCase):
     @parameterized.parameters("sgd", "noisy_sgd")
     def test_only_dp_sgd_has_one(self, name):
-        self.assertFalse(builders.privacy_statement(_settings(name), 1000).guaranteed)
+        self.assertFalse(stated(_settings(name), 1000).guaranteed)
 
     def test_delta_is_below_one_over_the_examples(self):
         for examples, delta in ((999, 1e-3), (1000, 1e-4), (60_000, 1e-5)):
-            made = builders.privacy_statement(_settings("dp_sgd", noise_seed=None), examples)
+            made = stated(_settings("dp_sgd", noise_seed=None), examples)
             self.assertTrue(made.guaranteed)
             self.assertAlmostEqual(made.delta, delta, places=12)
 
     def test_a_noise_seed_voids_it(self):
-        made = builders.privacy_statement(_settings("dp_sgd", noise_seed=3), 1000)
+        made = stated(_settings("dp_sgd", noise_seed=3), 1000)
         self.assertFalse(made.guaranteed)
         self.assertIn("seed", made.reason)
 
     def test_no_noise_is_no_guarantee(self):
         settings = _settings("dp_sgd", noise_seed=None, effective_noise=None, noise_multiplier=0.0)
-        self.assertFalse(builders.privacy_statement(settings, 1000).guaranteed)
+        self.assertFalse(stated(settings, 1000).guaranteed)
 
 
 if __name__ == "__main__":

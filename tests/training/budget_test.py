@@ -350,7 +350,7 @@ class RefusalsTest(parameterized.TestCase):
     def test_another_optimizer(self):
         model = compiled()
         model.compile(noisy_sgd.NoisySGD(0.1, 0.1, seed=1), "mse")
-        with self.assertRaisesRegex(ValueError, "must be a noisy_sgd.DPSGD.*Received: optimizer of type NoisySGD"):
+        with self.assertRaisesRegex(ValueError, "`optimizer` must be private.*Received: optimizer of type NoisySGD"):
             model.fit(X, Y, verbose=0, callbacks=[budget(5.0)])
         callback = budget(5.0)
         trained(compiled(), callback, epochs=1)
@@ -358,7 +358,9 @@ class RefusalsTest(parameterized.TestCase):
             trained(compiled(), callback, epochs=1)
 
     def test_poisson_sampling_of_arrays(self):
-        with self.assertRaisesRegex(ValueError, "`sampling` must be 'shuffled'.*Received: sampling='poisson'"):
+        with self.assertRaisesRegex(
+            ValueError, "`sampling` of the PrivacyBudget must be that of `fit`.*Received: sampling='poisson'"
+        ):
             trained(compiled(), budget(5.0, sampling="poisson"))
 
     def test_several_steps_at_once_where_they_could_pass_it(self):
