@@ -20,7 +20,6 @@ class LazyTest(parameterized.TestCase):
             self.assertIn(name, dir(module))
 
     def test_another_name_is_refused(self):
-        module = importlib.import_module("noisy_sgd.optimizers")
         with self.assertRaisesRegex(AttributeError, "module 'noisy_sgd.optimizers' has no attribute 'Adam'"):
             importlib.import_module("noisy_sgd.optimizers").__getattr__("Adam")
 
