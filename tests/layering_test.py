@@ -30,10 +30,12 @@ ALLOWED = {
     "training": {"optimizers", "data", "gradients", "mechanisms", "privacy"},
     "runs": {"training", "optimizers", "models", "data", "gradients", "mechanisms", "privacy", "records", "config"},
     "toy": {"optimizers", "models", "data"},
+    "studies": {"toy", "sde", "runs", "training", "privacy", "data", "records", "config"},
     "figures": {"records"},
     "experiments/benchmarks": {"runs", "toy", "training", "data", "records", "config"},
     "experiments": {
         "experiments/benchmarks",
+        "studies",
         "runs",
         "toy",
         "training",
@@ -219,6 +221,7 @@ class ImportsTest(parameterized.TestCase):
         ("mechanisms/gaussian.py", "def f():\n    from noisy_sgd import optimizers", "may not import optimizers"),
         ("models/wide_resnet.py", "import importlib\nimportlib.import_module('noisy_sgd.data')", "may not import data"),
         ("experiments/train.py", "from noisy_sgd import optimizers", "experiments may not import optimizers"),
+        ("studies/sde_error.py", "from noisy_sgd.experiments import flags", "studies may not import experiments"),
         ("optimizers/dp_sgd.py", "import noisy_sgd", "noisy_sgd, which is in no layer"),
         ("optimizers/dp_sgd.py", "from noisy_sgd import NoisySGD", "in no layer"),
         ("__init__.py", "from noisy_sgd.optimizers import dp_sgd", "may not import optimizers"),
@@ -290,7 +293,7 @@ class BazelTest(parameterized.TestCase):
         )
         binaries = {source.name for source in home.glob("*.py") if has_main(source.read_text())}
         others = {source.name for source in home.glob("*.py")} - binaries
-        self.assertEmpty(others - set(shared), "list these in LIBRARIES of experiments/BUILD, or give them a main")
+        self.assertEmpty(others - set(shared), "these have no main: put them into support/, report/, or benchmarks/")
         self.assertEmpty(binaries & set(shared), "these have a main: take them out of LIBRARIES in experiments/BUILD")
 
 

@@ -17,6 +17,8 @@ from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.support import endings, startup
 from noisy_sgd.figures import images
 
+parse = flags.batch_size_sweep
+
 
 def main(sweep: config.Sweep) -> None:
     """Runs what is missing and draws the figures."""
@@ -82,4 +84,4 @@ def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 if __name__ == "__main__":
-    flags.run(flags.batch_size_sweep, main)
+    flags.run(parse, main)

@@ -2,59 +2,96 @@
 
     python -m noisy_sgd.experiments.reproduce --flagfile=configs/reproduce/quick.flags
 
-Verdicts are computed from the records. Finished runs are not run again: interrupted, it goes on where it was; finished,
-it draws and judges without training.
+Verdicts are computed from the records. Finished runs are not run again: after an interruption the same command goes on
+with what is missing, and once everything is finished it draws and judges without training.
 """
 
+import dataclasses
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
+from typing import Any
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import (
-    batch_size_sweep,
-    deep_diagonal,
-    diagonal_linear,
-    flags,
-    least_squares,
-    noise_threshold,
-    sde_error,
-    theory,
-)
-from noisy_sgd.experiments.report import claims, figure_claims, report, theory_claims
-from noisy_sgd.experiments.support import endings, toy_problems
+from noisy_sgd.experiments import batch_size_sweep, flags, registry
+from noisy_sgd.experiments.flags import command_line, training
+from noisy_sgd.experiments.report import claims, pages, theory_measurements
+from noisy_sgd.experiments.support import endings
 
-STUDIES = {
-    "deep_diagonal": deep_diagonal,
-    "diagonal_linear": diagonal_linear,
-    "least_squares": least_squares,
-    "noise_threshold": noise_threshold,
-    "sde_error": sde_error,
-}
+_ALL = "all"
 
 
-def main(settings: toy_problems.Reproduction) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that a report compares with the paper.
+
+    Attributes:
+        run_dir: holds a folder for each experiment.
+        sweep: Figures 1 and 2.
+        theory: the measurements behind the rows on the theory.
+        studies: settings of other experiments, by their names; each has its place below `run_dir`.
+    """
+
+    run_dir: str
+    sweep: config.Sweep
+    theory: theory_measurements.Settings
+    studies: tuple[tuple[str, Any], ...] = ()
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Everything that the report compares with the paper."""
+    values = command_line.flag_set()
+    training.define_sweep(values, "where runs, figures and the report are written", "results")
+    share = "takes this part of the theory's runs, steps and data sets; below 1 to try the command out"
+    command_line.define_one(values, "report", "theory_share", float, theory_measurements.Settings.share, share)
+    studies = "comma-separated flagfiles, FOLDER/BINARY/NAME.flags, that are run too, or all: those of the full report"
+    command_line.define_list(values, "report", "study", (), studies)
+    sweep = training.sweep(values, argv, parse, folder="batch_size_sweep")
+    run_dir, flagfiles = values["run_dir"].value, values["study"].value
+    if flagfiles == [_ALL]:
+        flagfiles = [flagfile for study in registry.studies().values() for flagfile in study.flagfiles]
+    return Settings(
+        run_dir=run_dir,
+        sweep=sweep,
+        theory=theory_measurements.Settings(share=values["theory_share"].value),
+        studies=tuple(_study(pathlib.Path(flagfile), run_dir) for flagfile in flagfiles),
+    )
+
+
+def _study(flagfile: pathlib.Path, results: str) -> tuple[str, Any]:
+    """The experiment that a flagfile's folder is named after, and its settings, at a place below `results`."""
+    name, studies = flagfile.parent.name, registry.studies()
+    constraint = f"must lie in a folder {', '.join(studies)}"
+    config.require(name in studies, "study", constraint, flagfile, "see configs/")
+    place = pathlib.Path(results, name, flagfile.stem)
+    return name, studies[name].binary.parse([name, f"--flagfile={flagfile}", f"--run_dir={place}"])
+
+
+def main(settings: Settings) -> None:
     """Runs what is missing, then draws and judges everything."""
     results = pathlib.Path(settings.run_dir)
-    theory_directory = results / theory_claims.EXPERIMENT / "run"
+    theory_directory = results / "theory" / "run"
     with flags.refusals():
         records.check(theory_directory, settings.theory.resolved())
         for _, study in settings.studies:
             records.check(study.run_dir, study.resolved())
     batch_size_sweep.run(settings.sweep)
-    measured = theory.run(settings.theory, theory_directory)
-    studies = [(STUDIES[name], STUDIES[name].run(study)) for name, study in settings.studies]
+    theory = theory_measurements.run(settings.theory, theory_directory)
+    binaries = {name: experiment.binary for name, experiment in registry.studies().items()}
+    measured = [(binaries[name], binaries[name].run(study)) for name, study in settings.studies]
     with endings.drawing():
-        paths = batch_size_sweep.draw(settings.sweep, results / "figures") + theory.draw(measured, results / "figures")
-        for study, record in studies:
-            paths += study.draw(record, results / "figures")
+        paths = batch_size_sweep.draw(settings.sweep, results / "figures")
+        paths += theory_measurements.draw(theory, results / "figures")
+        for binary, record in measured:
+            paths += binary.draw(record, results / "figures")
         figures = [path for path in paths if path.suffix == ".png"]
-        figures_claimed = figure_claims.FIGURES if settings.studies else ()
+        judged = [one for one in registry.EXPERIMENTS if settings.studies or not one.is_study]
         with flags.refusals():
-            rows = report.judge((*claims.IMAGES, *theory_claims.THEORY, *figures_claimed), results)
+            rows = claims.judge([claim for experiment in judged for claim in experiment.claims], results)
         for row in rows:
             print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
-        for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
+        for path in (*paths, *pages.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
             print(path)
 
 
@@ -81,4 +118,4 @@ def _setting(sweep: config.Sweep) -> str:
 
 
 if __name__ == "__main__":
-    flags.run(flags.reproduce, main)
+    flags.run(parse, main)

@@ -12,6 +12,8 @@ from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.support import endings, startup
 from noisy_sgd.figures import images
 
+parse = flags.train
+
 
 def main(settings: config.Config) -> None:
     """Runs the configuration, goes on with it, or draws it again where it is finished."""
@@ -82,4 +84,4 @@ def _say_nothing(text: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(flags.train, main)
+    flags.run(parse, main)

@@ -9,7 +9,7 @@ with constant noise a = gamma g - sqrt(gamma) sigma Z, the Euler step of eq. (14
 reaches the weights through their Jacobian: w+- <- w+- -+ D/2 a w+-^(D-1). The noise comes from threads.
 `step_by_step` runs the Keras models under the ordinary `NoisySGD` instead; both are the same map of the same draws.
 
-    setting = toy_settings.Setting(
+    setting = settings.RunSettings(
         model="diagonal_linear", features=x, targets=y, num_runs=5, step_size=0.1, noise_scale=0.5, initial=0.1
     )
     trajectory = simulation.simulate(setting, num_steps=100_000, seed=0, reference=beta)
@@ -25,7 +25,7 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
     """Runs a setting in NumPy, all runs at once, the noise drawn by threads beside the computation.
 
     Args:
-        setting: a `toy_settings.Setting`.
+        setting: a `settings.RunSettings`.
         num_steps: updates.
         seed: integer; examples and noise are functions of it.
         reference: beta* [d], to which distances are recorded. Defaults to None.

@@ -20,7 +20,7 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None):
     """Trains the Keras model of a setting, all runs in one variable.
 
     Args:
-        setting: a `toy_settings.Setting`.
+        setting: a `settings.RunSettings`.
         num_steps: updates.
         seed: integer; examples and noise are functions of it.
         reference: beta* [d], to which distances are recorded. Defaults to None.

@@ -66,7 +66,7 @@ class Records:
     """What a trajectory consists of, while it is being run.
 
     Args:
-        setting: a `Setting`.
+        setting: a `settings.RunSettings`.
         grid: increasing steps at which to record.
         reference: beta* [d], or None.
     """

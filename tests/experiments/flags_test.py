@@ -12,8 +12,8 @@ import textwrap
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, privacy
-from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.benchmarks import benchmark_cases
+from noisy_sgd.experiments import flags, reproduce
+from noisy_sgd.experiments.benchmarks import cases
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")
@@ -269,7 +269,7 @@ class OtherBinariesTest(parameterized.TestCase):
         ).split()
         for sweep in (
             flags.batch_size_sweep(["batch_size_sweep", *options]),
-            flags.reproduce(["reproduce", *options]).sweep,
+            reproduce.parse(["reproduce", *options]).sweep,
         ):
             plain, private = sweep.runs.values()
             self.assertEqual((plain.algorithm.clipping, private.algorithm.clipping), ("flat", "automatic"))
@@ -295,7 +295,7 @@ class OtherBinariesTest(parameterized.TestCase):
     def test_benchmark(self):
         made = flags.benchmark("benchmark --workload=mlp --algorithm=sgd,dp_sgd --batch_size=8 --num_rounds=2".split())
         self.assertEqual(
-            made, benchmark_cases.Benchmark(workload="mlp", algorithms=("sgd", "dp_sgd"), batch_size=8, num_rounds=2)
+            made, cases.Benchmark(workload="mlp", algorithms=("sgd", "dp_sgd"), batch_size=8, num_rounds=2)
         )
         self.assertRegex(_refused(self, flags.benchmark, "--workload=bert"), "`--workload` must be one of")
 

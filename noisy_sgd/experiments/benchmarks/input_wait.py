@@ -11,14 +11,14 @@ import statistics
 import time
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import benchmark_cases
+from noisy_sgd.experiments.benchmarks import cases
 
 NUM_EXAMPLES = 4096
 # What was prefetched while the pipeline had the cores to itself is not timed.
 STEPS_A_BLOCK, NOT_TIMED = 6, 4
 
 
-def line(settings: benchmark_cases.Benchmark) -> dict:
+def line(settings: cases.Benchmark) -> dict:
     """One JSON-able line.
 
     Args:
@@ -30,9 +30,9 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
     from noisy_sgd.data import augmentation, sampling
     from noisy_sgd.runs import builders
 
-    images = benchmark_cases.images(settings.workload, max(NUM_EXAMPLES, settings.batch_size))
+    images = cases.images(settings.workload, max(NUM_EXAMPLES, settings.batch_size))
     model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=keras.Model)
-    optimizer = builders.optimizer(config.Config(algorithm=benchmark_cases.algorithm("sgd", settings.batch_size)))
+    optimizer = builders.optimizer(config.Config(algorithm=cases.algorithm("sgd", settings.batch_size)))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     compiled = tf.function(lambda x, y: model.train_step((x, y))["loss"], autograph=False)
     sampler = sampling.ShuffledBatches(len(images.train_labels), settings.batch_size, 0)

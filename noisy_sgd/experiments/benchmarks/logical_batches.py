@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from scipy import stats
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import benchmark_cases, memory
+from noisy_sgd.experiments.benchmarks import cases, memory
 
 BATCH_SIZES = (256, 1024, 4096, 32768)
 
 
-def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
+def lines(settings: cases.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
     """One JSON-able line an algorithm and batch size.
 
     Args:
@@ -33,21 +33,21 @@ def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BA
     smallest, *others = batch_sizes
     for algorithm in settings.algorithms:
         before = memory.resident()
-        cases = {size: _case(settings, algorithm, size, max(batch_sizes)) for size in batch_sizes}
-        for case in cases.values():
+        by_size = {size: _case(settings, algorithm, size, max(batch_sizes)) for size in batch_sizes}
+        for case in by_size.values():
             case.run()
             case.finish()
         beside = {size: [] for size in others}
         for index in range(settings.num_rounds):
-            cases[smallest].time()
+            by_size[smallest].time()
             for place in range(len(others)):
                 size = others[(index + place) % len(others)]
-                cases[size].time()
-                cases[smallest].time()
-                beside[size].append([(a + b) / 2 for a, b in zip(*cases[smallest].totals[-2:], strict=True)])
-        for size, case in cases.items():
+                by_size[size].time()
+                by_size[smallest].time()
+                beside[size].append([(a + b) / 2 for a, b in zip(*by_size[smallest].totals[-2:], strict=True)])
+        for size, case in by_size.items():
             pairs = zip(case.totals, beside[size], strict=True) if size in beside else ()
-            pairs = [(case.each(own), cases[smallest].each(other)) for own, other in pairs]
+            pairs = [(case.each(own), by_size[smallest].each(other)) for own, other in pairs]
             ratios, cpu_ratios = ([own[kind] / other[kind] for own, other in pairs] for kind in range(2))
             seconds, cpu_seconds = case.each([statistics.median(kind) for kind in zip(*case.totals, strict=True)])
             yield {
@@ -112,7 +112,7 @@ def _seconds(run: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:
+def _case(settings: cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:
     """Runs that train on `num_examples` in logical batches of `batch_size`, and what ends a batch alone."""
     import keras
     import tensorflow as tf
@@ -121,8 +121,8 @@ def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, 
     from noisy_sgd.runs import builders, recorded_run
     from noisy_sgd.training import distribution, loop
 
-    images = benchmark_cases.images(settings.workload, num_examples)
-    chosen = benchmark_cases.algorithm(algorithm, batch_size)
+    images = cases.images(settings.workload, num_examples)
+    chosen = cases.algorithm(algorithm, batch_size)
     model = builders.network(config.Model(model=settings.workload), images, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(builders.optimizer(config.Config(algorithm=chosen)), loss=loss, batch_size=batch_size)

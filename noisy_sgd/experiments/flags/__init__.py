@@ -11,14 +11,6 @@ with exit status 2. Flags can come from a file by `--flagfile`; one that stands 
 
 from noisy_sgd.experiments.flags.benchmarking import benchmark
 from noisy_sgd.experiments.flags.command_line import BAD_INPUT, FAILED, end, refusals, run
-from noisy_sgd.experiments.flags.reproduction import reproduce
-from noisy_sgd.experiments.flags.toy import (
-    deep_diagonal,
-    diagonal_linear,
-    least_squares,
-    noise_threshold,
-    sde_error,
-)
 from noisy_sgd.experiments.flags.training import batch_size_sweep, train
 
 __all__ = [
@@ -26,14 +18,8 @@ __all__ = [
     "FAILED",
     "batch_size_sweep",
     "benchmark",
-    "deep_diagonal",
-    "diagonal_linear",
     "end",
-    "least_squares",
-    "noise_threshold",
     "refusals",
-    "reproduce",
     "run",
-    "sde_error",
     "train",
 ]

@@ -109,8 +109,13 @@ def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping
     for field in dataclasses.fields(group):
         if field.name in helps:
             kind = _kind(field.type)
-            default = defaults.get(field.name, getattr(group, field.name))
+            default = defaults.get(field.name, getattr(group, field.name, None))
             _DEFINE[kind](field.name, default, helps[field.name], flag_values=values, module_name=title)
+
+
+def define_one(values: absl_flags.FlagValues, title: str, name: str, kind: type, default: Any, explained: str) -> None:
+    """Defines a flag that is no field of a configuration, of the kind int, float, str or bool."""
+    _DEFINE[kind](name, default, explained, flag_values=values, module_name=title)
 
 
 def define_list(values: absl_flags.FlagValues, title: str, name: str, default: Any, explained: str) -> None:
@@ -121,12 +126,34 @@ def define_list(values: absl_flags.FlagValues, title: str, name: str, default: A
     absl_flags.DEFINE_list(name, listed, explained, flag_values=values, module_name=title)
 
 
-def parse(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) -> None:
-    """Reads a command line into a flag set; `--help` ends here, with what the `binary`'s docstring says."""
+def read(
+    argv: Sequence[str], parser: Callable, title: str, group: type, helps: Mapping[str, str], **defaults: Any
+) -> Any:
+    """A command line, read into the one group of settings that a binary has.
+
+    Args:
+        argv: the command line.
+        parser: the binary's, whose docstring `--help` shows.
+        title: as of `define`.
+        group: a dataclass, whose fields the flags are called as.
+        helps: as of `define`.
+        **defaults: as of `define`.
+
+    Returns:
+        The group's value.
+    """
+    values = flag_set()
+    define(values, title, group, helps, **defaults)
+    parse(values, argv, parser)
+    return group(**typed(values, group))
+
+
+def parse(values: absl_flags.FlagValues, argv: Sequence[str], parser: Callable) -> None:
+    """Reads a command line into a flag set; `--help` ends the process, with what the `parser`'s docstring says."""
     absl_flags.DEFINE_boolean("help", False, "show this help", flag_values=values, module_name="help")
     positional = values(list(argv))[1:]
     if values["help"].value:
-        print(f"{binary.__name__}: {binary.__doc__}\n\n{values.get_help()}")
+        print(f"{pathlib.Path(argv[0]).stem}: {parser.__doc__}\n\n{values.get_help()}")
         sys.exit(0)
     if positional:
         raise config.ConfigError(f"Flags start with two dashes (Received: {positional[0]}); write --name=value")

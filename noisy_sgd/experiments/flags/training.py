@@ -141,8 +141,8 @@ def define_sweep(values: absl_flags.FlagValues, place: str, run_dir: str) -> Non
     command_line.define_list(values, "sweep", "algorithm", config.ALGORITHMS, "comma-separated algorithms")
     command_line.define_list(values, "sweep", "batch_size", (16, 32, 64, 128, 256), "comma-separated batch sizes")
     own, seeds = "sigma / B of dp_sgd; by default --effective_noise", "runs of each case, with seeds from --seed up"
-    absl_flags.DEFINE_float("dp_sgd_effective_noise", None, own, flag_values=values, module_name="noise")
-    absl_flags.DEFINE_integer("num_seeds", 5, seeds, flag_values=values, module_name="sweep")
+    command_line.define_one(values, "noise", "dp_sgd_effective_noise", float, None, own)
+    command_line.define_one(values, "sweep", "num_seeds", int, 5, seeds)
 
 
 def sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable, folder: str = "") -> config.Sweep:

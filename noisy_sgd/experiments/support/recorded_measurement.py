@@ -8,12 +8,12 @@ An interrupted measurement is made from its beginning: it takes minutes, and hal
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.support import endings, progress, toy_problems
+from noisy_sgd.experiments.support import endings, progress
 from noisy_sgd.runs import checkpoints
 
 PRIVACY = {"text": "No privacy guarantee: the data are synthetic, and no gradient is clipped."}
@@ -67,31 +67,3 @@ def begun(
             stack.enter_context(checkpoints.lock(directory))
             recorded = records.create(directory, configuration, privacy=privacy)
         yield recorded
-
-
-def over_data_sets(
-    settings: toy_problems.Family,
-    measure: Callable[..., Iterable[Mapping[str, Any]]],
-    summarize: Callable[[list[Mapping[str, Any]]], Mapping[str, Any]],
-) -> records.Record:
-    """Measures one data set after the other, unless all of that is finished.
-
-    Args:
-        settings: the family of data sets, and how each is measured.
-        measure: from data seeds, `num_runs` and `num_steps` to lines.
-        summarize: from the lines of all data sets to the results.
-
-    Returns:
-        The finished record.
-    """
-
-    def measured(append, advance):
-        lines = []
-        for data_seed in range(settings.num_data_sets):
-            for line in measure((data_seed,), num_runs=settings.num_runs, num_steps=settings.num_steps):
-                append(line)
-                lines.append(line)
-            advance(1)
-        return summarize(lines)
-
-    return run(settings.run_dir, settings.resolved(), measured, total=settings.num_data_sets, unit="data sets")

@@ -1,6 +1,6 @@
 """What a run of a toy problem is: the problem, the algorithm and its numbers, for many independent runs at once.
 
-    setting = toy_settings.Setting(
+    setting = settings.RunSettings(
         model="diagonal_linear", features=x, targets=y, num_runs=5, step_size=0.1, noise_scale=0.5, initial=0.1
     )
 
@@ -17,7 +17,7 @@ MODELS = ("diagonal_linear", "least_squares")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
+class RunSettings:
     """A problem and how R runs are trained on it.
 
     Attributes:

@@ -1,6 +1,6 @@
 """What the benchmarks train on: random images of a workload's shape, and one setting of each algorithm.
 
-benchmark_cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks for, checked
+cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks for, checked
 """
 
 import dataclasses

@@ -1,37 +1,32 @@
-"""What Figures 3 to 7 of the paper show, and how far it depends on data set and step size, from full-length records.
+"""What Figures 3 to 7 of the paper show, as functions from full-length records to outcomes.
 
-The records are those of the binaries diagonal_linear (a run a figure) and noise_threshold. The paper states neither its
-data set nor what it did with diverged runs; here means are over those that did not diverge, and the others counted.
+The records are those of the binary diagonal_linear, one run per figure. The paper states neither its data set nor what
+it did with diverged runs. Here means are over the runs that did not diverge, and the others are counted.
 
-    rows = report.judge(figure_claims.FIGURES, results)
+    rows = claims.judge(diagonal_linear_claims.CLAIMS, results)
 """
-
-from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from noisy_sgd import records
-from noisy_sgd.experiments import diagonal_linear
-from noisy_sgd.experiments.report import report
-
-Runs = Sequence[records.Record]
+from noisy_sgd.experiments.report import claims
+from noisy_sgd.studies import diagonal_linear
 
 _FIGURE_3 = {"gd": 0.557, "sgd": 0.0422, "noisy_sgd": 0.0058}
 _FIGURE_6 = {0.0: 6.3e-5, 0.25: 5.3e-5, 0.5: 1.8e-5}
 _FIGURE_7 = {0.0: 1.28e-5, 0.25: 2.03e-5, 0.5: 1.87e-5}
 _VISIBLE_FROM = 0.4
-_SMALL_STEPS = (0.4, 0.5)
 
 
-def figure_3_values(run: records.Record) -> report.Outcome:
+def figure_3_values(run: records.Record) -> claims.Outcome:
     """Final mean distances against the paper's; reached within a factor of 3."""
     finals = run.results["finals"]
     ours = {name: _mean([line for line in finals if line["algorithm"] == name]) for name in _FIGURE_3}
     here = ", ".join(f"{value:.3g}" for value in ours.values()) + f"; {_diverged(finals)}"
-    return report.Outcome(here=here, reached=_within(ours, _FIGURE_3, 3))
+    return claims.Outcome(here=here, reached=_within(ours, _FIGURE_3, 3))
 
 
-def figure_4_trend(run: records.Record) -> report.Outcome:
+def figure_4_trend(run: records.Record) -> claims.Outcome:
     """Rank correlation of gap and noise scale; reached at p < 0.05 by permutation."""
     limits = run.results["limits"]
     noises, gaps = ([line[key] for line in limits] for key in ("noise_scale", "untilted_formula"))
@@ -39,64 +34,33 @@ def figure_4_trend(run: records.Record) -> report.Outcome:
     first, last = (_mean(_at(limits, noise), "untilted_formula") for noise in (min(noises), max(noises)))
     here = f"rank correlation {found['correlation']:+.2f}, p = {found['p']:.2g}, {found['num_runs']} runs; "
     here += f"mean {first:.2g} at sigma = {min(noises):g}, {last:.2g} at {max(noises):g}; "
-    return report.Outcome(here=here + _diverged(run.results["finals"]), reached=found["p"] < 0.05)
+    return claims.Outcome(here=here + _diverged(run.results["finals"]), reached=found["p"] < 0.05)
 
 
-def figure_5_drop(run: records.Record) -> report.Outcome:
+def figure_5_drop(run: records.Record) -> claims.Outcome:
     """Mean final distances at large noise against those below; reached if smaller."""
     finals = run.results["finals"]
     below = _mean([line for line in finals if line["noise_scale"] < _VISIBLE_FROM])
     above = _mean([line for line in finals if line["noise_scale"] >= _VISIBLE_FROM])
     here = f"mean {below:.2g} below sigma = {_VISIBLE_FROM:g}, {above:.2g} from there up; {_diverged(finals)}"
-    return report.Outcome(here=here, reached=above < below)
+    return claims.Outcome(here=here, reached=above < below)
 
 
-def figure_6_values(run: records.Record) -> report.Outcome:
+def figure_6_values(run: records.Record) -> claims.Outcome:
     """Final mean distances at alpha = 0.01 by noise scale; reached within a factor of 10."""
     finals = [line for line in run.results["finals"] if line["algorithm"] != "gd"]
     return _by_noise(finals, "squared_distance", _FIGURE_6, _diverged(finals))
 
 
-def figure_7_values(run: records.Record) -> report.Outcome:
+def figure_7_values(run: records.Record) -> claims.Outcome:
     """Mean gaps at alpha = 0.01 by noise scale; reached within a factor of 10."""
     return _by_noise(run.results["limits"], "untilted_formula", _FIGURE_7, _diverged(run.results["finals"]))
-
-
-def divergence(run: records.Record) -> report.Outcome | None:
-    """Shares of diverged runs at the paper's step size; reached if sigma = 0.5 loses more than SGD does."""
-    lines = [line for line in run.metrics if abs(line["relative_step"] - diagonal_linear.PAPER_STEP) < 1e-9]
-    shares = {}
-    for noise in (0.0, 0.25, 0.5):
-        case = _at(lines, noise)
-        if not case:
-            return None
-        shares[noise] = sum(line["diverged"] for line in case) / sum(line["num_runs"] for line in case)
-    listed = ", ".join(f"{100 * share:.0f} % at sigma = {noise:g}" for noise, share in shares.items())
-    count = sum(line["num_runs"] for line in case)
-    return report.Outcome(here=f"{listed} ({count} runs each)", reached=shares[0.0] < shares[0.5])
-
-
-def small_steps(run: records.Record) -> report.Outcome | None:
-    """On how many data sets noise helps at smaller steps; reached if on no more than a third at each."""
-    found = []
-    for step in _SMALL_STEPS:
-        better = []
-        for data_seed in sorted({line["data_seed"] for line in run.metrics}):
-            case = [line for line in run.metrics if (line["data_seed"], line["relative_step"]) == (data_seed, step)]
-            plain, noisy = (_at(case, noise) for noise in (0.0, 0.5))
-            if not (plain and noisy):
-                return None
-            if None not in (plain[0]["squared_distance"], noisy[0]["squared_distance"]):
-                better.append(noisy[0]["squared_distance"] < plain[0]["squared_distance"])
-        found.append((step, sum(better), len(better)))
-    here = ", ".join(f"{better} of {total} at {step:g}" for step, better, total in found)
-    return report.Outcome(here=here, reached=all(3 * better <= total for _, better, total in found))
 
 
 def _by_noise(lines, key, paper, diverged):
     ours = {noise: _mean(_at(lines, noise), key) for noise in paper}
     here = ", ".join(f"{value:.2g}" for value in ours.values()) + f"; {diverged}"
-    return report.Outcome(here=here, reached=_within(ours, paper, 10))
+    return claims.Outcome(here=here, reached=_within(ours, paper, 10))
 
 
 def _at(lines, noise):
@@ -118,17 +82,8 @@ def _diverged(finals):
     return f"{sum(line['diverged_at'] >= 0 for line in sampled)} of {len(sampled)} runs diverged"
 
 
-def _claim(
-    text: str, paper: str, experiment: str, folder: str, measure: Callable[[records.Record], report.Outcome | None]
-) -> report.Claim:
-    def from_records(runs: Runs) -> report.Outcome | None:
-        return next((measure(run) for run in runs if run.directory.name == folder), None)
-
-    return report.Claim(text=text, paper=paper, experiment=experiment, measure=from_records)
-
-
-FIGURES = (
-    _claim(
+CLAIMS = (
+    claims.of_run(
         "Figure 3's values: GD, SGD, Noisy-SGD (sigma = 0.5) end within a factor of 3 (data set and sampling seed are "
         "the 14th tried)",
         "0.557, 0.0422, 0.0058",
@@ -136,43 +91,28 @@ FIGURES = (
         "figure_3",
         figure_3_values,
     ),
-    _claim(
-        "Runs diverge at the paper's step size, and more under sigma = 0.5 than under SGD (rates)",
-        "not mentioned",
-        "noise_threshold",
-        "map",
-        divergence,
-    ),
-    _claim(
-        "The gain by noise is an effect of large steps (sigma = 0.5 beats SGD on at most a third of the data sets at "
-        "gamma lambda_max = 0.4 and 0.5)",
-        "not mentioned; its step is 0.77",
-        "noise_threshold",
-        "map",
-        small_steps,
-    ),
-    _claim(
+    claims.of_run(
         "Figure 4: the gap rises with the noise (permutation test, p < 0.05)",
         "0.0025 at sigma = 0 to 0.0097 at 0.45",
         "diagonal_linear",
         "figure_4",
         figure_4_trend,
     ),
-    _claim(
+    claims.of_run(
         "Figure 5: the final distance is smaller from sigma = 0.4 up than below (means)",
         "0.034 to 0.045 up to 0.35; 0.021, 0.015, 0.012 from 0.4",
         "diagonal_linear",
         "figure_5",
         figure_5_drop,
     ),
-    _claim(
+    claims.of_run(
         "Figure 6's values at alpha = 0.01: within a factor of 10 for sigma = 0, 0.25, 0.5",
         "6.3e-5, 5.3e-5, 1.8e-5",
         "diagonal_linear",
         "figure_6",
         figure_6_values,
     ),
-    _claim(
+    claims.of_run(
         "Figure 7's gaps at alpha = 0.01: within a factor of 10 for sigma = 0, 0.25, 0.5",
         "1.28e-5, 2.03e-5, 1.87e-5",
         "diagonal_linear",
