@@ -228,7 +228,7 @@ class ImportsTest(parameterized.TestCase):
         ("figures/images.py", "from . import style", "only absolute imports"),
         ("helpers/strings.py", "", "in no layer"),
         ("privacy/tan.py", "import tensorflow as tf", "privacy does without TensorFlow"),
-        ("config.py", "import keras", "config does without TensorFlow"),
+        ("config/run.py", "import keras", "config does without TensorFlow"),
         ("mechanisms/gaussian.py", "from tensorflow_privacy import privacy", "belongs to mechanisms/tf_privacy.py"),
         ("training/loop.py", "from absl import flags", "belongs to experiments/flags/"),
         ("experiments/train.py", "import absl\nabsl.flags.FLAGS", "belongs to experiments/flags/"),

@@ -41,9 +41,9 @@ def run(sweep: config.Sweep) -> None:
     startup.tensorflow()
     from noisy_sgd.runs import builders, callbacks, recorded_run
 
-    progress = callbacks.Progress(sum(one.algorithm.num_steps for one in missing), sys.stderr)
+    progress = callbacks.Progress(sum(one.training.num_steps for one in missing), sys.stderr)
     with endings.stop_requests() as stop_requested, endings.failures():
-        for algorithm, group in itertools.groupby(missing, key=lambda one: one.algorithm):
+        for training, group in itertools.groupby(missing, key=lambda one: one.training):
             built = None
             for settings in group:
                 with contextlib.ExitStack() as stack:
@@ -58,7 +58,7 @@ def run(sweep: config.Sweep) -> None:
                     if first:
                         if built.fed is not None:
                             _say(built.fed)
-                        _announce(algorithm, run.privacy)
+                        _announce(training, run.privacy)
                     recorded_run.train(run, listeners=[progress], stop_requested=stop_requested)
     progress.close()
 
@@ -67,10 +67,10 @@ def _say(sentence: str) -> None:
     print(sentence, flush=True)
 
 
-def _announce(algorithm: config.Algorithm, privacy: Any) -> None:
-    if algorithm.algorithm == "dp_sgd":
+def _announce(training: config.Training, privacy: Any) -> None:
+    if training.algorithm == "dp_sgd":
         claim = " ".join((privacy.text.splitlines()[1], *(f"Warning: {warning}." for warning in privacy.warnings)))
-        print(f"dp_sgd, batch size {algorithm.batch_size}: {claim}", flush=True)
+        print(f"dp_sgd, batch size {training.batch_size}: {claim}", flush=True)
 
 
 def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
@@ -78,7 +78,7 @@ def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
     with flags.refusals():
         runs = [records.read(settings.run.run_dir) for settings in sweep.runs.values()]
     paths = images.draw_batch_size_sweep(runs, directory) + images.draw_curves(runs, directory)
-    if any(settings.algorithm.algorithm == "noisy_sgd" for settings in sweep.runs.values()):
+    if any(settings.training.algorithm == "noisy_sgd" for settings in sweep.runs.values()):
         paths += images.draw_norms(runs, directory)
     return paths
 

@@ -138,12 +138,12 @@ def _step(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     from noisy_sgd.training import private_model
 
     images = cases.images(settings.workload, settings.batch_size)
-    chosen = cases.algorithm(algorithm, settings.batch_size)
+    chosen = cases.training(algorithm, settings.batch_size)
     private = algorithm != "sgd"
     model_class = private_model.PrivateModel if private else keras.Model
     model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=model_class)
     sizes = {"batch_size": settings.batch_size, "microbatch_size": settings.microbatch_size} if private else {}
-    optimizer = builders.optimizer(config.Config(algorithm=chosen))
+    optimizer = builders.optimizer(config.Config(training=chosen))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), **sizes)
     model.make_train_function()
     batches = tf.data.Dataset.from_tensors((images.train_images, images.train_labels)).repeat()

@@ -98,13 +98,13 @@ def main(settings: Settings) -> None:
 def _setting(sweep: config.Sweep) -> str:
     """How the results were made, in words."""
     settings = next(iter(sweep.runs.values()))
-    data, chosen = settings.data, settings.algorithm
+    data, chosen = settings.data, settings.training
     seeds = len({one.run.seed for one in sweep.runs.values()})
     examples = f"{data.num_train_examples} training examples" if data.num_train_examples else "all training examples"
     wrong = f", {100 * data.label_noise:g} % of their labels drawn anew" if data.label_noise else ""
     average = f", test accuracy of the weights' moving average (decay {chosen.ema_decay:g})" if chosen.ema_decay else ""
     hidden = f" ({', '.join(map(str, settings.model.hidden))} hidden units)" if settings.model.hidden else ""
-    noise = {one.algorithm.algorithm: one.algorithm for one in sweep.runs.values()}
+    noise = {one.training.algorithm: one.training for one in sweep.runs.values()}
     noisy = f", Noisy-SGD's sigma / B {noise['noisy_sgd'].effective_noise:g}" if "noisy_sgd" in noise else ""
     if "dp_sgd" in noise:
         noisy += f", DP-SGD's {noise['dp_sgd'].effective_noise:g} at C = {noise['dp_sgd'].l2_norm_clip:g}"

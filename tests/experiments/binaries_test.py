@@ -325,7 +325,7 @@ class ReproduceTest(BinaryTest):
 
     def test_the_quick_flagfile_is_figure_1s_protocol(self):
         sweep = reproduce.parse(["reproduce", f"--flagfile={ROOT}/configs/reproduce/quick.flags"]).sweep
-        settings = [one.algorithm for one in sweep.runs.values()]
+        settings = [one.training for one in sweep.runs.values()]
         sizes = sorted({one.batch_size for one in settings})
         self.assertLen(sweep.runs, 75)
         self.assertEqual([large / small for small, large in zip(sizes, sizes[1:], strict=False)], [2.0] * 4)

@@ -32,7 +32,7 @@ def _settings(algorithm="sgd", *, seed=0, run_dir=None, data=None, model=None, *
     return config.Config(
         data=data or config.Data(num_train_examples=40),
         model=model or config.Model(model="mlp", hidden=(8,)),
-        algorithm=config.Algorithm(algorithm=algorithm, **options),
+        training=config.Training(algorithm=algorithm, **options),
         run=config.Run(seed=seed, run_dir=run_dir, eval_every=3),
     )
 
@@ -62,9 +62,9 @@ class BuildTest(parameterized.TestCase):
         settings = _settings("dp_sgd", target_quantile=0.6)
         optimizer = builders.build(settings).model.optimizer
         self.assertEqual(optimizer.query.target_quantile, 0.6)
-        sigma = settings.algorithm.resolved_noise_multiplier
+        sigma = settings.training.resolved_noise_multiplier
         joint = (sigma**-2 + (16 / 10) ** -2) ** -0.5
-        self.assertAlmostEqual(builders.accounted_noise_multiplier(settings.algorithm), joint, places=12)
+        self.assertAlmostEqual(builders.accounted_noise_multiplier(settings.training), joint, places=12)
         claimed = builders.privacy_statement(_settings("dp_sgd", target_quantile=0.6, noise_seed=None), 40)
         weaker = builders.privacy_statement(_settings("dp_sgd", noise_seed=None), 40)
         self.assertGreater(claimed.epsilon, weaker.epsilon)

@@ -32,7 +32,7 @@ def line(settings: cases.Benchmark) -> dict:
 
     images = cases.images(settings.workload, max(NUM_EXAMPLES, settings.batch_size))
     model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=keras.Model)
-    optimizer = builders.optimizer(config.Config(algorithm=cases.algorithm("sgd", settings.batch_size)))
+    optimizer = builders.optimizer(config.Config(training=cases.training("sgd", settings.batch_size)))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     compiled = tf.function(lambda x, y: model.train_step((x, y))["loss"], autograph=False)
     sampler = sampling.ShuffledBatches(len(images.train_labels), settings.batch_size, 0)

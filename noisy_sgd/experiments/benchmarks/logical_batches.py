@@ -122,10 +122,10 @@ def _case(settings: cases.Benchmark, algorithm: str, batch_size: int, num_exampl
     from noisy_sgd.training import distribution, loop
 
     images = cases.images(settings.workload, num_examples)
-    chosen = cases.algorithm(algorithm, batch_size)
+    chosen = cases.training(algorithm, batch_size)
     model = builders.network(config.Model(model=settings.workload), images, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(builders.optimizer(config.Config(algorithm=chosen)), loss=loss, batch_size=batch_size)
+    model.compile(builders.optimizer(config.Config(training=chosen)), loss=loss, batch_size=batch_size)
     strategy, sampler = distribution.make_strategy("default"), sampling.ShuffledBatches(num_examples, batch_size, 0)
     steps, count = loop.step_functions(model, strategy, {}), num_examples // batch_size
     rounds = batch_size // settings.microbatch_size

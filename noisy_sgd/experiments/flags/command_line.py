@@ -27,7 +27,7 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # A library function calls by its argument's name what a user calls by a flag's.
 _FLAGS = {
     field.name
-    for group in (config.Data, config.Model, config.Algorithm, config.Run)
+    for group in (config.Data, config.Model, config.Training, config.Run)
     for field in dataclasses.fields(group)
 }
 _FLAG_OF_ARGUMENT = {"train_size": "num_train_examples"}

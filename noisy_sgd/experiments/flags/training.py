@@ -1,6 +1,6 @@
 """The flags of training: one run, or a sweep over batch sizes, as configurations of `noisy_sgd.config`.
 
-training.train(["train", "--algorithm=noisy_sgd", "--effective_noise=0.01"]).algorithm.noise_std      # 0.01
+training.train(["train", "--algorithm=noisy_sgd", "--effective_noise=0.01"]).training.noise_std      # 0.01
 """
 
 import dataclasses
@@ -104,20 +104,20 @@ def train(argv: Sequence[str]) -> config.Config:
     values = command_line.flag_set()
     define_data_and_model(values)
     define = command_line.define
-    define(values, "training", config.Algorithm, _ONE_ALGORITHM | _TRAINING)
-    define(values, "noise", config.Algorithm, _ONE_NOISE | _EFFECTIVE_NOISE)
-    define(values, "privacy, for dp_sgd", config.Algorithm, _CLIPPING | _BUDGET)
+    define(values, "training", config.Training, _ONE_ALGORITHM | _TRAINING)
+    define(values, "noise", config.Training, _ONE_NOISE | _EFFECTIVE_NOISE)
+    define(values, "privacy, for dp_sgd", config.Training, _CLIPPING | _BUDGET)
     define(values, "privacy, for dp_sgd", config.Run, _SHOWN)
     place = "where the run is recorded; by default runs/ and a name made of the settings"
     define(values, "run", config.Run, _RUN | {"run_dir": place})
     define(values, "devices", config.Run, _STRATEGY | _LOGICAL_DEVICES)
     define(values, "checkpoints", config.Run, _CHECKPOINTS)
     command_line.parse(values, argv, train)
-    made = _config(values, config.Algorithm(**command_line.typed(values, config.Algorithm)))
+    made = _config(values, config.Training(**command_line.typed(values, config.Training)))
     if made.run.run_dir:
         return made
-    images, network, settings = made.data.dataset, pathlib.Path(made.model.model).stem, made.algorithm
-    name = f"{images}-{network}-{settings.algorithm}-batch_{settings.batch_size}-seed_{made.run.seed}"
+    images, network, chosen = made.data.dataset, pathlib.Path(made.model.model).stem, made.training
+    name = f"{images}-{network}-{chosen.algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
     return dataclasses.replace(made, run=dataclasses.replace(made.run, run_dir=f"runs/{name}"))
 
 
@@ -132,9 +132,9 @@ def define_sweep(values: absl_flags.FlagValues, place: str, run_dir: str) -> Non
     """The flags of a sweep over batch sizes, recorded at `place`, by default `run_dir`."""
     define_data_and_model(values)
     define = command_line.define
-    define(values, "training", config.Algorithm, _TRAINING)
-    define(values, "noise", config.Algorithm, _EFFECTIVE_NOISE)
-    define(values, "privacy, for dp_sgd", config.Algorithm, _CLIPPING)
+    define(values, "training", config.Training, _TRAINING)
+    define(values, "noise", config.Training, _EFFECTIVE_NOISE)
+    define(values, "privacy, for dp_sgd", config.Training, _CLIPPING)
     define(values, "run", config.Run, _RUN | {"run_dir": place}, run_dir=run_dir)
     strategy = command_line.one_of("what trains one run: a single device, or all of this machine's", _SWEPT_STRATEGIES)
     define(values, "devices", config.Run, {"strategy": strategy} | _LOGICAL_DEVICES)
@@ -149,9 +149,9 @@ def sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable, 
     """A sweep over batch sizes from its command line, recorded in a `folder` of the typed directory."""
     command_line.parse(values, argv, binary)
     config.require_choice("strategy", values["strategy"].value, _SWEPT_STRATEGIES)
-    base = _config(values, config.Algorithm())
+    base = _config(values, config.Training())
     run = dataclasses.replace(base.run, run_dir=str(pathlib.Path(base.run.run_dir, folder)))
-    options = command_line.typed(values, config.Algorithm)
+    options = command_line.typed(values, config.Training)
     return config.sweep(
         tuple(options.pop("algorithm")),
         command_line.whole_numbers(values, "batch_size"),
@@ -164,7 +164,7 @@ def sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable, 
 
 def define_microbatch(values: absl_flags.FlagValues, title: str) -> None:
     """The one flag that every binary with a network has."""
-    command_line.define(values, title, config.Algorithm, _MICROBATCH)
+    command_line.define(values, title, config.Training, _MICROBATCH)
 
 
 def define_data_and_model(values: absl_flags.FlagValues) -> None:
@@ -174,13 +174,13 @@ def define_data_and_model(values: absl_flags.FlagValues) -> None:
     command_line.define_list(values, "network", "hidden", None, "comma-separated units of an mlp; by default 512,512")
 
 
-def _config(values: absl_flags.FlagValues, algorithm: config.Algorithm) -> config.Config:
+def _config(values: absl_flags.FlagValues, training: config.Training) -> config.Config:
     model: dict[str, Any] = command_line.typed(values, config.Model)
     if model["hidden"] is not None:
         model["hidden"] = command_line.whole_numbers(values, "hidden")
     return config.Config(
         data=config.Data(**command_line.typed(values, config.Data)),
         model=config.Model(**model),
-        algorithm=algorithm,
+        training=training,
         run=config.Run(**command_line.typed(values, config.Run)),
     )
