@@ -61,12 +61,12 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
         distribution.use_logical_devices(settings.run.logical_devices)
     strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu, say=say)
     images = image_set(settings.data)
-    batch_size, available = settings.algorithm.batch_size, images.num_train_examples
+    batch_size, available = settings.training.batch_size, images.num_train_examples
     way_out = "give a smaller one"
     config.require(
         batch_size <= available, "batch_size", f"must be at most the {available} examples", batch_size, way_out
     )
-    chosen = settings.algorithm
+    chosen = settings.training
     with distribution.naming_lost_workers(strategy), strategy.scope():
         model, fed = _network(settings.model, images, settings.run.seed, private_model.PrivateModel)
         model.compile(
@@ -162,7 +162,7 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     Raises:
         ValueError: for a DP-SGD mechanism that is not the one its privacy statement accounts for.
     """
-    chosen = settings.algorithm
+    chosen = settings.training
     common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
     if chosen.algorithm == "sgd":
         return keras.optimizers.SGD(**common)
@@ -183,13 +183,13 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     return made
 
 
-def accounted_noise_multiplier(chosen: config.Algorithm) -> float:
+def accounted_noise_multiplier(chosen: config.Training) -> float:
     """The noise multiplier that a DP-SGD step costs as much as: where the bound is learned, below the gradients'."""
     sigma, count = chosen.resolved_noise_multiplier, _count_noise_multiplier(chosen)
     return sigma if count is None else accounting.joint_noise_multiplier(sigma, count)
 
 
-def delta(chosen: config.Algorithm, num_examples: int) -> float:
+def delta(chosen: config.Training, num_examples: int) -> float:
     """What was typed, or the largest power of ten below one over the number of examples."""
     return chosen.delta or 10.0 ** -(math.floor(math.log10(num_examples)) + 1)
 
@@ -208,7 +208,7 @@ def privacy_statement(
         num_steps: where the run ends. Defaults to the configuration's steps.
         attempts: of the run's `privacy.ledger.Ledger`. Defaults to one, from the first step on.
     """
-    chosen = settings.algorithm
+    chosen = settings.training
     if chosen.algorithm != "dp_sgd":
         return statement.statement(chosen.algorithm)
     return statement.statement(
@@ -228,7 +228,7 @@ def privacy_statement(
     )
 
 
-def _count_noise_multiplier(chosen: config.Algorithm) -> float | None:
+def _count_noise_multiplier(chosen: config.Training) -> float | None:
     if chosen.target_quantile is None:
         return None
     # QuantileClipping's own default, of which the noise multiplier is twice.
