@@ -13,7 +13,7 @@ from noisy_sgd.config import rules
 from noisy_sgd.config import run as run_flags
 from noisy_sgd.config import training as training_flags
 
-# Where a run's files lie, how often it is saved and what is shown: none of it changes a number.
+# None of these changes a number: where files are, how often the run is saved, what is shown.
 _NOT_COMPUTED = (
     "run_dir", "tpu", "resume", "checkpoint_dir", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints",
     "show_private_metrics",
@@ -51,9 +51,9 @@ class Config:
         return self.training.noise_seed
 
     def resolved(self) -> dict[str, dict[str, Any]]:
-        """What a run is, as plain values: nothing left open, and nothing that leaves its numbers as they are."""
+        """All values that the numbers of a run depend on, as a record keeps them; none is left open."""
         groups = dataclasses.asdict(self)
-        # Records call this group as they always have: those that exist stay valid.
+        # The name of this group in records, which stays as it is so that existing records remain valid.
         groups = {"algorithm" if name == "training" else name: group for name, group in groups.items()}
         del groups["data"]["data_dir"]
         for name in _NOT_COMPUTED:

@@ -15,10 +15,11 @@ _DEFAULT_IMAGE_SIZE = 224
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """Which images, and what is done to them.
+    """Which images are used, and how they are changed.
 
-    `num_train_examples` keeps so many (None: all), `label_noise` is the fraction of wrong labels; `augmentation`
-    changes a training image anew whenever it is seen; `image_size` is the side of ImageNet's images, in pixels.
+    `num_train_examples` keeps this many (None: all). `label_noise` is the fraction of labels that are replaced by
+    random ones. `augmentation` changes a training image each time it is used. `image_size` is the side of ImageNet's
+    images, in pixels.
     """
 
     dataset: str = "digits"

@@ -14,11 +14,11 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which network: a name, or the path of a saved functional Keras model; `hidden` are an mlp's units.
+    """Which network is trained: a name, or the path of a saved functional Keras model; `hidden` are an mlp's units.
 
-    `precision` is that of the layers' arithmetic; weights, norms, sums and noise are float32 in any case.
-    `pixel_range` is what a saved model gets: "raw" for the data's pixels, "LOW,HIGH" for those scaled to that range,
-    "auto" for raw where it begins with a rescaling of its own, and otherwise 0 to 1.
+    `precision` is that of the layers' arithmetic; weights, norms, sums and noise are always float32. `pixel_range` says
+    which pixels a saved model gets: "raw" are the data's own, "LOW,HIGH" scales them to that range, "auto" is raw if
+    the model begins with a rescaling of its own, and otherwise 0 to 1.
     """
 
     model: str = "nf_resnet_tiny"
@@ -43,7 +43,7 @@ class Model:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the network is a saved model, and not one that goes by a name."""
+        """Whether the network is a saved model, not one of the named ones."""
         return self.model.endswith(".keras")
 
 

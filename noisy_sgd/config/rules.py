@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ConfigError(ValueError):
-    """What was asked for cannot be run; the message is one sentence for the person who asked."""
+    """A typed value that cannot be used; the message is one sentence for the person who typed it."""
 
 
 def require(holds: bool, name: str, constraint: str, value: Any, way_out: str) -> None:
@@ -18,12 +18,12 @@ def require(holds: bool, name: str, constraint: str, value: Any, way_out: str) -
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuses what is not in the list."""
+    """Refuses a value that is not in the list."""
     require(value in choices, name, f"must be one of {', '.join(choices)}", value, "choose one of these")
 
 
 def require_at_least(name: str, value: int | None, smallest: int) -> None:
-    """Refuses a count that is too small, or larger than what a tensor can count; None was not typed."""
+    """Refuses a count that is too small, or too large for a tensor's index; None means that it was not typed."""
     way_out = f"give a whole number from {smallest} up"
     require(value is None or value >= smallest, name, f"must be at least {smallest}", value, way_out)
     require(value is None or value < 2**31, name, f"must be at most {2**31 - 1}", value, "give a smaller one")

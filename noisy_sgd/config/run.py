@@ -12,11 +12,11 @@ STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a run writes, its seed (initialisation, data order), its devices, how often it evaluates and is saved.
+    """Where a run writes, its seed (initialization, data order), its devices, how often it is evaluated and saved.
 
-    A checkpoint is written every `checkpoint_every` steps, where that is given, and whenever `checkpoint_minutes` have
-    passed since the last; `keep_checkpoints` of them are kept, in `checkpoint_dir` (None: in `run_dir`). `resume` goes
-    on from the newest. `tpu` is the name or address of a Cloud TPU.
+    A checkpoint is written every `checkpoint_every` steps, if that is given, and whenever `checkpoint_minutes` have
+    passed since the last one. The newest `keep_checkpoints` are kept, in `checkpoint_dir` (None: in `run_dir`).
+    `resume` continues from the newest. `tpu` is the name or address of a Cloud TPU.
     """
 
     run_dir: str | None = None

@@ -30,7 +30,7 @@ def sweep(
 ) -> Sweep:
     """Figure 1's protocol: `options` (steps, learning rate, sigma / B, clipping) are fixed, the batch size varies.
 
-    SGD takes the options without the noise, Noisy-SGD without the clipping; DP-SGD may have a sigma / B of its own.
+    Each algorithm takes the options that mean something to it; DP-SGD may have a sigma / B of its own.
     """
     rules.require_at_least("num_seeds", num_seeds, 1)
     rules.require_distinct("algorithm", algorithms)

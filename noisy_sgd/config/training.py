@@ -38,11 +38,12 @@ class Training:
     """The optimizer, its batch and its noise.
 
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
-    mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). No noise has to be typed.
-    `ema_decay` averages the weights that are evaluated. `sampling` draws the batches: of fixed size in shuffled order,
-    or each example for itself. `clipping` is how a gradient is brought within `l2_norm_clip`; with `target_quantile`
-    that bound is learned. An example's gradient is the mean over `augmentation_multiplicity` changed copies of its
-    image. `max_epsilon` ends a DP-SGD run with the last step that it allows.
+    mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). To have no
+    noise, one types 0. `ema_decay` is that of the moving average of the weights. `sampling` draws the batches: of fixed
+    size in shuffled order, or each example independently. `clipping` is how the norm of a gradient is bounded by
+    `l2_norm_clip`; with `target_quantile` that bound is learned. The gradient of an example is the mean over
+    `augmentation_multiplicity` changed copies of its image. `max_epsilon` ends a DP-SGD run with the last step that it
+    allows.
     """
 
     algorithm: str = "sgd"

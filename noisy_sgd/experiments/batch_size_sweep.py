@@ -1,9 +1,11 @@
-"""Figure 1's protocol, scaled down: fixed steps, rate and sigma / B; batch sizes by factors of two, several seeds.
+"""Figure 1's protocol, scaled down: steps, learning rate and sigma / B are fixed, the batch size varies; several seeds.
 
     python -m noisy_sgd.experiments.batch_size_sweep --flagfile=configs/reproduce/quick.flags --run_dir=runs/sweep
 
 Every run is recorded in a folder of its own. Finished runs are not run again: an interrupted sweep goes on where it
-was, a finished one is only drawn.
+stopped, and a finished sweep is only drawn.
+
+Tested by tests/experiments/binaries_test.py.
 """
 
 import contextlib

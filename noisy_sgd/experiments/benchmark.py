@@ -1,15 +1,18 @@
-"""Times one step of SGD, Noisy-SGD and DP-SGD on one network, in turns within one process; one JSON line a case.
+"""Times one step of SGD, Noisy-SGD and DP-SGD on one network, in turns within one process; one JSON line per case.
 
     python -m noisy_sgd.experiments.benchmark --workload=wrn_16_4 --algorithm=sgd,noisy_sgd,dp_sgd
 
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
-`PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step in a
-process of its own, with the model, above the process without it (Linux; null elsewhere), which heap and graphs are part
-of; and that of the tensors alone, by TensorFlow's allocator.
+`PrivateModel`, by the same function. The algorithms take turns because machines have slow minutes. Peak memory is
+measured in two ways, for one step in a process of its own. The first is the memory of the process with the model, less
+that of the process without it; it contains heap and graphs (Linux; null elsewhere). The second is the memory of the
+tensors alone, by TensorFlow's allocator.
 
-`--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`), `--sweep=batch_size`
-the same step in growing logical batches (`logical_batches`), `--sweep=input` a plain step's wait for its data
+`--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
+same step in growing logical batches (`logical_batches`). `--sweep=input` times how long a plain step waits for its data
 (`input_wait`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there.
+
+Tested by tests/experiments/binaries_test.py.
 """
 
 import concurrent.futures
@@ -34,7 +37,7 @@ parse = flags.benchmark
 
 
 def main(settings: cases.Benchmark) -> None:
-    """Prints one line a case."""
+    """Prints one line per case."""
     if settings.workload == "diagonal_linear":
         toy.main(settings)
         return
@@ -54,7 +57,7 @@ def main(settings: cases.Benchmark) -> None:
     with contextlib.ExitStack() as stack:
         run = None
         if place is not None:
-            begun = recorded_measurement.begun(place, dataclasses.asdict(settings), privacy=PRIVACY)
+            begun = recorded_measurement.begin(place, dataclasses.asdict(settings), privacy=PRIVACY)
             run = stack.enter_context(begun)
             stack.enter_context(endings.measurement_failures())
         _time(settings, steps, run)
@@ -100,7 +103,7 @@ def _line(settings: cases.Benchmark, algorithm: str, medians: dict[str, float]) 
 
 
 def peaks(settings: cases.Benchmark, algorithm: str) -> dict[str, float | None]:
-    """Peaks in MiB, in a process of its own: in one process the next model would take what the last one freed."""
+    """Peaks in MiB, measured in a new process: in this one a model would reuse the memory that the last one freed."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(_measure_peaks, settings, algorithm).result()

@@ -1,4 +1,4 @@
-"""Where noise helps, where it hurts and where runs diverge, over step sizes and noise scales.
+"""Where noise helps, where it hurts and where runs diverge, over step sizes and noise scales: beyond the paper.
 
     python -m noisy_sgd.experiments.noise_threshold --flagfile=configs/noise_threshold/map.flags
 

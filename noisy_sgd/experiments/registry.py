@@ -55,7 +55,7 @@ class Experiment:
 
 EXPERIMENTS = (
     Experiment("batch_size_sweep", "image_claims", is_study=False),
-    Experiment("theory", "theory_claims", is_study=False),  # `reproduce` itself measures it
+    Experiment("theory", "theory_claims", is_study=False),  # measured by `reproduce` itself
     Experiment("least_squares"),
     Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),

@@ -4,6 +4,8 @@
 
 Verdicts are computed from the records. Finished runs are not run again: after an interruption the same command goes on
 with what is missing, and once everything is finished it draws and judges without training.
+
+Tested by tests/experiments/binaries_test.py.
 """
 
 import dataclasses

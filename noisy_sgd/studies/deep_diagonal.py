@@ -5,13 +5,13 @@ make depths comparable. The step size is a fraction of SGD's edge of mean-square
 paper's step at depth 2 is 0.7 to 1.2, depending on the data set. All start at beta = 0 from w+ = w- = alpha; alpha^D is
 the same at every depth, and the paper's 0.1^2 at depth 2.
 
-    python -m noisy_sgd.experiments.deep_diagonal --flagfile=configs/deep_diagonal/depths.flags
-
     lines = deep_diagonal.measure(range(12))
     deep_diagonal.order(lines)      # per depth and step size: who is nearer to beta*, on how many data sets
 """
 
 import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -21,26 +21,28 @@ from noisy_sgd.sde import deep_diagonal as theory
 from noisy_sgd.sde import linear_stability
 from noisy_sgd.toy import settings, simulation
 
+Lines = list[dict[str, Any]]
+
 DEPTHS = (2, 3, 4)
 FRACTIONS = (0.25, 0.5, 0.75, 0.9)
 NOISE_SCALES = (0.0, 0.25, 0.5)
-# A run whose loss is still above this part of the initial one has not come to its limit.
+# A run has not reached its limit if its loss is above this fraction of the initial loss.
 _UNFINISHED = 1e-3
 
 
 def measure(
-    data_seeds,
+    data_seeds: Iterable[int],
     *,
-    depths=DEPTHS,
-    fractions=FRACTIONS,
-    noise_scales=NOISE_SCALES,
-    num_runs=3,
-    num_steps=20_000,
-    initial_scale=0.01,
-    alpha=None,
-    **options,
-):
-    """One line a data set, depth, step size and algorithm.
+    depths: Sequence[int] = DEPTHS,
+    fractions: Sequence[float] = FRACTIONS,
+    noise_scales: Sequence[float] = NOISE_SCALES,
+    num_runs: int = 3,
+    num_steps: int = 20_000,
+    initial_scale: float = 0.01,
+    alpha: float | None = None,
+    **options: Any,
+) -> Lines:
+    """One line per data set, depth, step size and algorithm.
 
     Args:
         data_seeds: of `regression.sparse`, and of sampling and noise.
@@ -91,7 +93,7 @@ def measure(
     return lines
 
 
-def order(lines, noise_scale=0.5):
+def order(lines: Lines, noise_scale: float = 0.5) -> Lines:
     """Per depth and step size, over data sets: GD against SGD, SGD against Noisy-SGD.
 
     Args:
@@ -131,7 +133,7 @@ def order(lines, noise_scale=0.5):
 
 
 def _finals(*, problem, depth, alpha, num_steps, seed, edge, cases, num_runs, batch_size):
-    """One dictionary of counts and medians a case (fraction, noise), all trained at once."""
+    """One dictionary of counts and medians per case (fraction, noise); all cases are trained at once."""
     fractions, noises = np.repeat(np.array(cases), num_runs, axis=0).T
     setting = settings.RunSettings(
         model="diagonal_linear",

@@ -1,18 +1,17 @@
 """Diagonal linear networks: Figures 3 to 7, and the measurements behind Propositions 1 to 3, as plain lines of numbers.
 
-    python -m noisy_sgd.experiments.diagonal_linear --flagfile=configs/diagonal_linear/figure_3.flags
-
-Every function trains runs of `settings.RunSettings`s, step sizes in units of 1 / lambda_max, and returns dictionaries
-of numbers with their sample sizes: what a run directory records, and what the report's claims and the figures are
-computed from.
+Step sizes are in units of 1 / lambda_max. Every function returns dictionaries of numbers with their sample sizes. A run
+directory records them; the report's claims and the figures are computed from them.
 
     problem = regression.sparse(seed=0)
     setting, trajectory = diagonal_linear.train(problem, noise_scales=(0.0, 0.5), num_runs=5)
-    diagonal_linear.finals(problem, setting, trajectory)     # one line a run
-    diagonal_linear.measure(problem, num_runs=5)              # what figures/diagonal_linear.py draws
+    diagonal_linear.finals(problem, setting, trajectory)     # one line per run
+    diagonal_linear.measure(problem, num_runs=5)              # input of figures/diagonal_linear
 """
 
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,38 +19,41 @@ from noisy_sgd import keys
 from noisy_sgd.data import regression
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import mirror_map
-from noisy_sgd.toy import settings, simulation
+from noisy_sgd.toy import settings, simulation, trajectories
+
+Line = dict[str, Any]
+Lines = list[Line]
 
 # gamma lambda_max of the paper's figures.
 PAPER_STEP = 1 / 1.3
 
 
 def train(
-    problem,
+    problem: regression.Problem,
     *,
-    noise_scales=(0.0, 0.5),
-    relative_steps=(PAPER_STEP,),
-    num_runs=5,
-    num_steps=30_000,
-    alpha=0.1,
-    batch_size=1,
-    seed=0,
-    grid=None,
-    watch=None,
-):
+    noise_scales: Sequence[float] = (0.0, 0.5),
+    relative_steps: Sequence[float] = (PAPER_STEP,),
+    num_runs: int = 5,
+    num_steps: int = 30_000,
+    alpha: float = 0.1,
+    batch_size: int | None = 1,
+    seed: int = 0,
+    grid: Sequence[int] | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> tuple[settings.RunSettings, trajectories.Trajectory]:
     """Trains every combination of noise and step size, `num_runs` times, all at once.
 
     Args:
         problem: a `regression.Problem`.
         noise_scales: sigmas of eq. (18); 0 is SGD.
         relative_steps: gamma lambda_max. Defaults to the paper's 1 / 1.3.
-        num_runs: runs a combination. Defaults to 5.
+        num_runs: runs per combination. Defaults to 5.
         num_steps: Defaults to 30,000.
         alpha: scale of the initial weights. Defaults to 0.1.
         batch_size: None is gradient descent. Defaults to 1.
         seed: of sampling and noise. Defaults to 0.
-        grid: steps at which to record. Defaults to 20 a decade.
-        watch: called now and then with the number of steps made since. Defaults to None.
+        grid: steps at which to record. Defaults to 20 per decade.
+        watch: called repeatedly with the number of steps made since the last call. Defaults to None.
 
     Returns:
         The `settings.RunSettings`, runs ordered as step sizes x noise scales x repetitions, and its trajectory.
@@ -72,8 +74,8 @@ def train(
     return setting, simulation.simulate(setting, num_steps, seed, reference=problem.solution, grid=grid, watch=watch)
 
 
-def finals(problem, setting, trajectory):
-    """One line a run: step size, noise, where it diverged (-1: nowhere), last distance to beta*, loss and integral."""
+def finals(problem: regression.Problem, setting: settings.RunSettings, trajectory: trajectories.Trajectory) -> Lines:
+    """One line per run: step size, noise, step of divergence (-1: none), last distance to beta*, loss and integral."""
     return [
         {
             "algorithm": _name(setting, run),
@@ -90,8 +92,8 @@ def finals(problem, setting, trajectory):
     ]
 
 
-def curves(setting, trajectory):
-    """One line a run and recorded step: squared distance to beta* and loss; NaN from where a run diverged."""
+def curves(setting: settings.RunSettings, trajectory: trajectories.Trajectory) -> Lines:
+    """One line per run and recorded step: squared distance to beta* and loss; NaN from where a run diverged."""
     return [
         {
             "algorithm": _name(setting, run),
@@ -106,12 +108,12 @@ def curves(setting, trajectory):
     ]
 
 
-def limits(problem, setting, trajectory):
-    """One line a run that did not diverge: its limit against eq. (21) and Propositions 2 and 3.
+def limits(problem: regression.Problem, setting: settings.RunSettings, trajectory: trajectories.Trajectory) -> Lines:
+    """One line per run that did not diverge: its limit against eq. (21) and Propositions 2 and 3.
 
-    Distances are squared, between the last iterate and the minimiser of phi_alpha - <tilt, .> with
+    Distances are squared, between the last iterate and the minimizer of phi_alpha - <tilt, .> with
         tilted, untilted                  the exact alpha = sqrt|w+ w-|, with r_inf and without
-        tilted_formula, untilted_formula  eq. (21)'s alpha from the loss log; the last is what figures 4 and 7 show
+        tilted_formula, untilted_formula  eq. (21)'s alpha from the loss log; Figures 4 and 7 show the last
         tilted_discrete                   the exact alpha and the tilt that holds at any step size
 
     Args:
@@ -162,13 +164,19 @@ def limits(problem, setting, trajectory):
     return lines
 
 
-def measure(problem, *, with_descent=True, with_limits=False, **options):
-    """What one figure is drawn from: the lines of a run directory's metrics.jsonl and its results.
+def measure(
+    problem: regression.Problem,
+    *,
+    with_descent: bool = True,
+    with_limits: bool = False,
+    **options: Any,
+) -> tuple[Lines, Line]:
+    """The numbers behind one figure: the lines of a run directory's metrics.jsonl, and its results.
 
     Args:
         problem: a `regression.Problem`.
         with_descent: whether to run gradient descent beside SGD and Noisy-SGD. Defaults to True.
-        with_limits: whether to compute `limits`, by a few Newton iterations a run. Defaults to False.
+        with_limits: whether to compute `limits`, by a few Newton iterations per run. Defaults to False.
         **options: of `train`.
 
     Returns:
@@ -183,8 +191,14 @@ def measure(problem, *, with_descent=True, with_limits=False, **options):
     return [line for pair in trained for line in curves(*pair)], results
 
 
-def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.003, num_steps=500_000):
-    """Distance of gradient descent's end to the mirror map's minimiser, relative to its norm; of order gamma."""
+def gradient_descent_limit(
+    problem: regression.Problem,
+    *,
+    alpha: float = 0.1,
+    relative_step: float = 0.003,
+    num_steps: int = 500_000,
+) -> Line:
+    """Distance of gradient descent's end to the mirror map's minimizer, relative to its norm; of order gamma."""
     setting, trajectory = train(
         problem,
         noise_scales=(0.0,),
@@ -200,7 +214,16 @@ def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.003, num_steps
     return {"relative_step": relative_step, "num_steps": num_steps, "relative_error": error}
 
 
-def weight_product(problem, *, noise_scale=0.5, relative_step=PAPER_STEP, num_runs=5, num_steps=500, alpha=0.1, seed=0):
+def weight_product(
+    problem: regression.Problem,
+    *,
+    noise_scale: float = 0.5,
+    relative_step: float = PAPER_STEP,
+    num_runs: int = 5,
+    num_steps: int = 500,
+    alpha: float = 0.1,
+    seed: int = 0,
+) -> Line:
     """The identity |w+ w-| = alpha^2 prod |1 - a^2|, by the map of eq. (18) written out: its largest relative error."""
     weights, log_product = np.full((num_runs, 2, problem.features.shape[1]), alpha), 2 * np.log(alpha)
     generator = keys.generator(seed, "noise")
@@ -222,7 +245,15 @@ def weight_product(problem, *, noise_scale=0.5, relative_step=PAPER_STEP, num_ru
     return {"num_runs": int(finite.sum()), "num_steps": num_steps, "relative_error": error[finite].max()}
 
 
-def compare(data_seed, *, noise_scale=0.5, relative_step=PAPER_STEP, num_runs=5, num_steps=30_000, **options):
+def compare(
+    data_seed: int,
+    *,
+    noise_scale: float = 0.5,
+    relative_step: float = PAPER_STEP,
+    num_runs: int = 5,
+    num_steps: int = 30_000,
+    **options: Any,
+) -> Line:
     """One data set under gradient descent, SGD and Noisy-SGD (figure 3): one line.
 
     Args:
@@ -251,7 +282,7 @@ def compare(data_seed, *, noise_scale=0.5, relative_step=PAPER_STEP, num_runs=5,
     }
 
 
-def order(lines):
+def order(lines: Lines) -> Line:
     """Figure 3's order GD > SGD > Noisy-SGD over data sets, by medians over runs: among survivors, and with divergence
     as a loss.
 
@@ -288,12 +319,18 @@ def order(lines):
     }
 
 
-def trend(noise_scales, values, *, num_permutations=10_000, seed=0):
-    """Whether values rise with the noise: Spearman's correlation, one-sided p by permutation of the noise over runs.
+def trend(
+    noise_scales: Sequence[float],
+    values: Sequence[float],
+    *,
+    num_permutations: int = 10_000,
+    seed: int = 0,
+) -> Line:
+    """Whether values rise with the noise: Spearman's rank correlation, and one-sided p by permutation over runs.
 
     Args:
-        noise_scales: one a run.
-        values: one a run; NaN is left out.
+        noise_scales: one per run.
+        values: one per run; NaN is left out.
         num_permutations: Defaults to 10,000.
         seed: of the permutations. Defaults to 0.
 

@@ -1,12 +1,12 @@
 """Least squares: measured covariances against eqs. (12) to (15), the paths of Theorem 1, the limits from 0.
 
-    python -m noisy_sgd.experiments.least_squares --flagfile=configs/least_squares/covariance.flags
-
-Every function that measures returns a dictionary of numbers with its sample sizes: what a run directory records, and
-what the report's claims and the figures are computed from.
+Every function returns a dictionary of numbers with its sample sizes. A run directory records them; the report's claims
+and the figures are computed from them.
 
     least_squares.surrogate_covariance(noise_scale=0.3)["error_discrete"]      # relative Frobenius distance
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +19,18 @@ from noisy_sgd.toy import settings, simulation
 
 def surrogate_covariance(
     *,
-    noise_scale,
-    residual_scale=1.0,
-    num_examples=60,
-    dimension=4,
-    relative_step=0.2,
-    num_runs=4_000,
-    num_snapshots=15,
-    seed=0,
-):
+    noise_scale: float,
+    residual_scale: float = 1.0,
+    num_examples: int = 60,
+    dimension: int = 4,
+    relative_step: float = 0.2,
+    num_runs: int = 4_000,
+    num_snapshots: int = 15,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Covariance of the Euler steps of eq. (14), simulated with Gaussian sampling noise, against the closed forms.
 
-    Runs start in the minimum; snapshots lie so far apart that a covariance has forgotten e^4 of its past.
+    Runs start in the minimum. Between two snapshots the influence of a covariance on the next falls to e^-4.
 
     Args:
         noise_scale: sigma; 0 is eq. (12).
@@ -69,9 +69,16 @@ def surrogate_covariance(
 
 
 def sampled_covariance(
-    *, noise_scale, num_examples=60, dimension=4, relative_step=0.1, num_runs=4_000, num_snapshots=15, seed=0
-):
-    """Covariance of SGD with real sampling against its own recursion, and how far the modelled noise is from it.
+    *,
+    noise_scale: float,
+    num_examples: int = 60,
+    dimension: int = 4,
+    relative_step: float = 0.1,
+    num_runs: int = 4_000,
+    num_snapshots: int = 15,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Covariance of SGD with real sampling against its own recursion, and how far the modeled noise is from it.
 
     Args:
         noise_scale: sigma; constant noise of eq. (14).
@@ -92,7 +99,7 @@ def sampled_covariance(
     residual_scale = np.sqrt(np.mean((problem.features @ solution - problem.targets) ** 2))
     recursion = theory.sampled_covariance(problem.features, problem.targets, step, noise_scale)
     laws = {"step_size": step, "residual_scale": residual_scale, "noise_scale": noise_scale}
-    modelled = theory.stationary_covariance(problem.features, **laws, discrete=True)
+    modeled = theory.stationary_covariance(problem.features, **laws, discrete=True)
     between = _relaxation(problem.features, step)
     theta = np.broadcast_to(solution, (num_runs, dimension))
     measured = np.zeros((dimension, dimension))
@@ -107,17 +114,25 @@ def sampled_covariance(
             initial=theta,
             vanishing_noise=False,
         )
-        # The first stretch, from a point, leads into the stationary law and is not counted.
+        # The first steps lead from a point to the stationary law, and are not counted.
         length = between if snapshot else 2 * between
         theta = simulation.simulate(setting, length, (seed << 32) + snapshot, grid=[length]).weights
         if snapshot:
             measured += (theta - solution).T @ (theta - solution) / (num_runs * num_snapshots)
-    compared = _compare(measured, {"recursion": recursion, "modelled": modelled}, num_runs * num_snapshots)
-    gap = np.linalg.norm(modelled - recursion) / np.linalg.norm(recursion)
+    compared = _compare(measured, {"recursion": recursion, "modelled": modeled}, num_runs * num_snapshots)
+    gap = np.linalg.norm(modeled - recursion) / np.linalg.norm(recursion)
     return compared | laws | {"relative_step": relative_step, "num_examples": num_examples, "model_gap": gap}
 
 
-def theorem_1(*, noise_scale=0.5, num_examples=5, dimension=12, num_runs=2_000, num_steps=300, seed=0):
+def theorem_1(
+    *,
+    noise_scale: float = 0.5,
+    num_examples: int = 5,
+    dimension: int = 12,
+    num_runs: int = 2_000,
+    num_steps: int = 300,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Left and right sides of Theorem 1 on pairs of paths of eq. (16), with and without noise, on common Brownian
     motions.
 
@@ -132,8 +147,8 @@ def theorem_1(*, noise_scale=0.5, num_examples=5, dimension=12, num_runs=2_000, 
         seed: of the problem and the noise. Defaults to 0.
 
     Returns:
-        Lists over times: `left`, `right`, standard errors of their difference; `largest_z`, the largest mean
-        difference in these.
+        Lists over times: `left`, `right`, standard errors of their difference; and `largest_z`, the
+        largest mean difference in units of its standard error.
     """
     problem = regression.noisy(seed, num_examples, dimension)
     step = 1.0 / np.trace(theory.hessian(problem.features))
@@ -163,7 +178,14 @@ def theorem_1(*, noise_scale=0.5, num_examples=5, dimension=12, num_runs=2_000, 
     }
 
 
-def interpolation(*, num_examples=5, dimension=12, num_runs=20, num_steps=20_000, seed=0):
+def interpolation(
+    *,
+    num_examples: int = 5,
+    dimension: int = 12,
+    num_runs: int = 20,
+    num_steps: int = 20_000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Largest coordinate distance of gradient descent and SGD from 0 to the minimum-norm interpolator."""
     problem = regression.noisy(seed, num_examples, dimension)
     solution = theory.minimum_norm_solution(problem.features, problem.targets)
@@ -184,7 +206,7 @@ def interpolation(*, num_examples=5, dimension=12, num_runs=20, num_steps=20_000
 
 
 def _relaxation(features, step_size):
-    """Steps after which a covariance has forgotten its past to e^-4."""
+    """Steps after which the influence of a covariance on the next has fallen to e^-4."""
     slowest = np.linalg.eigvalsh(theory.hessian(features))[0]
     return int(np.ceil(2.0 / (step_size * slowest)))
 

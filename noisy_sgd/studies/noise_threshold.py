@@ -2,11 +2,9 @@
 
 Final distances to beta* over a grid of step sizes and noise scales, on data sets of the paper's sparse regression
 (`regression.sparse`: n = 40, d = 100, 5 non-zeros), beside the two terms that compete in Propositions 2 and 3: more
-noise shrinks alpha, and the minimiser of phi_alpha moves towards the sparse solution; and it lengthens r_inf, which
-tilts the limit away from that minimiser. The limit is a function of alpha and tilt alone, so exchanging one of the two
-for SGD's, and not the other, says what each does by itself.
-
-    python -m noisy_sgd.experiments.noise_threshold --flagfile=configs/noise_threshold/map.flags
+noise shrinks alpha, and the minimizer of phi_alpha moves toward the sparse solution; and it lengthens r_inf, which
+tilts the limit away from that minimizer. The limit is a function of alpha and tilt alone. Exchanging one of the two for
+SGD's shows what the other does by itself.
 
     lines = noise_threshold.measure(range(12))
     noise_threshold.gains(lines)    # for each step size and sigma: on how many data sets noise helps, and why
@@ -14,6 +12,8 @@ for SGD's, and not the other, says what each does by itself.
 """
 
 import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -22,6 +22,8 @@ from noisy_sgd.data import regression
 from noisy_sgd.sde import diagonal_linear as theory
 from noisy_sgd.sde import linear_stability, mirror_map
 from noisy_sgd.studies import diagonal_linear
+
+Lines = list[dict[str, Any]]
 
 RELATIVE_STEPS = (0.2, 0.4, 0.5, 0.6, 0.7, diagonal_linear.PAPER_STEP, 0.85)
 NOISE_SCALES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
@@ -38,40 +40,40 @@ TERMS = (
 
 
 def measure(
-    data_seeds,
+    data_seeds: Iterable[int],
     *,
-    relative_steps=RELATIVE_STEPS,
-    noise_scales=NOISE_SCALES,
-    num_runs=3,
-    num_steps=15_000,
-    alpha=0.1,
-    **options,
-):
-    """One line a data set, step size and noise scale; all runs on a data set advance together.
+    relative_steps: Sequence[float] = RELATIVE_STEPS,
+    noise_scales: Sequence[float] = NOISE_SCALES,
+    num_runs: int = 3,
+    num_steps: int = 15_000,
+    alpha: float = 0.1,
+    **options: Any,
+) -> Lines:
+    """One line per data set, step size and noise scale; all runs on a data set advance together.
 
     Args:
         data_seeds: of `regression.sparse`, and of sampling and noise.
         relative_steps: gamma lambda_max.
         noise_scales: sigma; the first is 0, SGD.
-        num_runs: a case. Defaults to 3.
+        num_runs: runs per case. Defaults to 3.
         num_steps: Defaults to 15,000.
         alpha: Defaults to 0.1.
         **options: of `regression.sparse`.
 
     Returns:
-        Lines with the counts of runs and of diverged ones; the `relative_edge`, up to which the linearised steps are
+        Lines with the counts of runs and of diverged ones; the `relative_edge`, up to which the linearized steps are
         stable in mean square at beta* (gamma lambda_max); `judged_distance`, the median squared distance to beta* with
         diverged runs infinitely far; `squared_distance`, the median over the others; and, for the first run that did
-        not diverge and whose namesake under SGD did not (NaN where there is none, or alpha beyond float64):
+        not diverge and whose counterpart under SGD did not (NaN if there is none, or if alpha is beyond float64):
 
         geometric_alpha      geometric mean over coordinates of the exact alpha, sqrt|w+ w-|
         tilt_norm            |r_inf|
-        minimizer_distance   from argmin phi_alpha to beta*: what alpha gives by itself
-        displacement         from argmin phi_alpha to argmin phi_alpha - <r_inf, .>: what r_inf costs by itself
+        minimizer_distance   from argmin phi_alpha to beta*: the effect of alpha by itself
+        displacement         from argmin phi_alpha to argmin phi_alpha - <r_inf, .>: the cost of r_inf by itself
         alpha_alone          from the limit with this run's alpha and SGD's tilt to beta*
         tilt_alone           from the limit with this run's tilt and SGD's alpha to beta*
         run_distance         from this run's end to beta*
-        sgd_distance         from its namesake's end to beta*
+        sgd_distance         from its counterpart's end to beta*
 
         all but the first two squared; the exchanges use the tilt that is exact at any step size.
 
@@ -121,7 +123,7 @@ def measure(
     return lines
 
 
-def gains(lines):
+def gains(lines: Lines) -> Lines:
     """For each step size and positive sigma: how often and how much noise helps, and through which term.
 
     Args:
@@ -164,19 +166,19 @@ def gains(lines):
     return found
 
 
-def best(lines):
+def best(lines: Lines) -> Lines:
     """For each step size the sigma with the smallest median over data sets of log distance over SGD's.
 
-    Diverged runs count as infinitely far. What the best of several is found to gain flatters it; so sigma is chosen
-    once more without each data set, and judged on that one.
+    Diverged runs count as infinitely far. The gain of the best of several is biased upward. Therefore sigma is chosen
+    again without each data set, and judged on that data set.
 
     Args:
         lines: of `measure`.
 
     Returns:
         Lines: step size, `best_noise_scale`, its median `change` (log10, 0 for SGD itself), the median distances of
-        the best and of SGD, shares of diverged runs; `held_out_change`, the median of what the sigma chosen without a
-        data set changes there, and `held_out_wins`, on how many data sets that helped.
+        the best and of SGD, shares of diverged runs; `held_out_change`, the median change on a data set by the
+        sigma that was chosen without it, and `held_out_wins`, on how many data sets that helped.
     """
     found = []
     for step in sorted({step for step, _ in _cases(lines)}):
@@ -213,7 +215,7 @@ def best(lines):
 
 
 def _terms(problem, trajectory, shape):
-    """`TERMS` of one run a step size and noise, [steps, noises, terms]."""
+    """`TERMS` of one run per step size and noise, [steps, noises, terms]."""
     terms = np.full((*shape[:2], len(TERMS)), np.nan)
     alphas = theory.effective_alpha_from_weights(trajectory.weights).reshape(*shape, -1)
     tilts = theory.orthogonal_part(problem.features, trajectory.accumulated_noise).reshape(*shape, -1)
@@ -224,7 +226,7 @@ def _terms(problem, trajectory, shape):
     def limit(alpha, tilt=None):
         try:
             return mirror_map.minimizer(problem.features, problem.targets, alpha, tilt)
-        except ValueError:  # beyond float64's reach
+        except ValueError:  # outside the range of float64
             return np.full(problem.solution.shape, np.nan)
 
     for case in itertools.product(*map(range, shape[:2])):

@@ -1,13 +1,14 @@
-"""How far the SDE is from the algorithm, as the learning rate shrinks: beyond the paper, which uses one for the other.
+"""How far the SDE is from the algorithm as the learning rate shrinks: beyond the paper, which models one by the other.
 
-    python -m noisy_sgd.experiments.sde_error --flagfile=configs/sde_error/orders.flags
-
-The learning rate gamma is at once the step of the algorithm and, squared-rooted, the size of the SDE's noise; both go
-to 0 together here, to a fixed time.
+The learning rate gamma is the step of the algorithm, and its square root is the size of the SDE's noise. Here both go
+to 0 together, at a fixed time.
 
     sde_error.weak()["orders"]      # of means and covariances, exact, for the surrogate and for real sampling
     sde_error.strong("diagonal_linear")["order"]    # pathwise, Gaussian surrogate on one coarsened Brownian path
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,19 @@ from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squar
 
 
 def weak(
-    *, num_examples=60, dimension=4, time=2.0, effective_noise=0.5, relative_steps=(0.08, 0.04, 0.02, 0.01), seed=0
-):
+    *,
+    num_examples: int = 60,
+    dimension: int = 4,
+    time: float = 2.0,
+    effective_noise: float = 0.5,
+    relative_steps: Sequence[float] = (0.08, 0.04, 0.02, 0.01),
+    seed: int = 0,
+) -> dict[str, Any]:
     """Errors of mean and covariance at a time, from exact moments: of order 1, and 2 with the drift -grad(L + gamma/4
     |grad L|^2).
 
-    Under real sampling the covariance keeps an error of order 1 at either drift: the modelled noise is not the
-    sampling's.
+    Under real sampling the covariance keeps an error of order 1 at either drift: the modeled noise is not that
+    of sampling.
 
     Args:
         num_examples: n. Defaults to 60.
@@ -34,7 +41,7 @@ def weak(
         seed: of the problem. Defaults to 0.
 
     Returns:
-        `lines`, one a step size, and `orders`, the slopes fitted to them.
+        `lines`, one per step size, and `orders`, the slopes fitted to them.
     """
     problem = regression.noisy(seed, num_examples, dimension, condition_number=4.0)
     features, targets = problem.features, problem.targets
@@ -70,8 +77,15 @@ def weak(
 
 
 def strong(
-    model, *, relative_steps=(0.16, 0.08, 0.04, 0.02), noise_scale=0.5, time=4.0, num_paths=200, refinement=16, seed=0
-):
+    model: str,
+    *,
+    relative_steps: Sequence[float] = (0.16, 0.08, 0.04, 0.02),
+    noise_scale: float = 0.5,
+    time: float = 4.0,
+    num_paths: int = 200,
+    refinement: int = 16,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Root mean square distance, path by path, between the Gaussian-surrogate algorithm and its SDE at a time.
 
     The algorithm is Euler-Maruyama with time step gamma; the SDE's path is the same with `refinement` times smaller
@@ -87,7 +101,7 @@ def strong(
         seed: of the problem and the paths. Defaults to 0.
 
     Returns:
-        `lines`, one a step size, the fitted `order` and its 95 % bootstrap interval over paths.
+        `lines`, one per step size, the fitted `order` and its 95 % bootstrap interval over paths.
     """
     if model not in ("least_squares", "diagonal_linear"):
         raise ValueError(f"`model` must be 'least_squares' or 'diagonal_linear'. Received: model={model!r}")

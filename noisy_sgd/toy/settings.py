@@ -1,10 +1,12 @@
-"""What a run of a toy problem is: the problem, the algorithm and its numbers, for many independent runs at once.
+"""The settings of toy runs: the problem, the algorithm and its numbers, for many independent runs at once.
 
     setting = settings.RunSettings(
         model="diagonal_linear", features=x, targets=y, num_runs=5, step_size=0.1, noise_scale=0.5, initial=0.1
     )
 
 Gradient descent is `batch_size=None` without noise, SGD is `batch_size=1` without noise, Noisy-SGD has a `noise_scale`.
+
+Tested by tests/toy/simulation_test.py.
 """
 
 import dataclasses
@@ -18,7 +20,7 @@ MODELS = ("diagonal_linear", "least_squares")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """A problem and how R runs are trained on it.
+    """A problem, and how R runs are trained on it.
 
     Attributes:
         model: "diagonal_linear", with L = |r|^2 / 4n, or "least_squares", with L = |r|^2 / 2n.
@@ -27,7 +29,7 @@ class RunSettings:
         num_runs: R.
         step_size: gamma, a number or [R].
         noise_scale: sigma, a number or [R]. Defaults to 0.
-        batch_size: examples a step, drawn with replacement; None for all of them (gradient descent). Defaults to 1.
+        batch_size: examples per step, drawn with replacement; None for all of them (gradient descent). Defaults to 1.
         initial: initial weights, broadcast to [R, 2, d] for the network (alpha) and [R, d] for least squares. Defaults
             to 0.1.
         vanishing_noise: whether the noise shrinks with the loss; constant noise is for least squares. Defaults to True.
@@ -76,7 +78,7 @@ class RunSettings:
             value = np.asarray(getattr(self, name), dtype=np.float64)
             if value.shape not in ((), (self.num_runs,)) or not (np.isfinite(value) & (value >= smallest)).all():
                 raise ValueError(
-                    f"`{name}` must be {'positive' if smallest else 'at least 0'}, a number or one a run. "
+                    f"`{name}` must be {'positive' if smallest else 'at least 0'}, a number or one per run. "
                     f"Received: {name}={getattr(self, name)}"
                 )
             object.__setattr__(self, name, np.broadcast_to(value, (self.num_runs,)))

@@ -265,7 +265,7 @@ class ReproduceTest(BinaryTest):
         self.assertIn("0 of 8 runs are finished", stdout)
         self.assertIn("11/11 measurements", stderr)
         report = (results / "report.md").read_text()
-        for verdict in ("reached", "-2.9 a doubling", "figures/batch_size_sweep.png", "prints sigma^2 / 4"):
+        for verdict in ("reached", "-2.9 per doubling", "figures/batch_size_sweep.png", "prints sigma^2 / 4"):
             self.assertIn(verdict, report)
         self.assertEqual(report.count("not run"), 3, "the summary, and claims on DP-SGD, which was left out")
         for name in ("least_squares_covariance", "theorem_1", "diagonal_linear_order"):

@@ -1,4 +1,4 @@
-"""What the benchmarks train on: random images of a workload's shape, and one setting of each algorithm.
+"""What the benchmarks train on: random images of a workload's shape, and one configuration per algorithm.
 
 cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks for, checked
 """
@@ -25,7 +25,7 @@ L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Which step to time, for which algorithms, how often; of a diagonal linear network Noisy-SGD's runs alone."""
+    """Which step to time, for which algorithms, how often; of a diagonal linear network, only the runs of Noisy-SGD."""
 
     workload: str = "wrn_16_4"
     algorithms: tuple[str, ...] = config.ALGORITHMS

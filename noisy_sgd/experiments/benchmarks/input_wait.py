@@ -2,9 +2,10 @@
 
     python -m noisy_sgd.experiments.benchmark --sweep=input --workload=wrn_16_4 --batch_size=64
 
-Blocks of SGD steps fed by `sampling.stream` with random flips and crops take turns with blocks of the same step on
-images at hand. `input_wait` is the share of the fed steps' time in which the next microbatch was awaited; `slowdown` is
-the fed over the other step's median, since what makes images shares the cores with the step.
+Blocks of SGD steps on images from `sampling.stream`, with random flips and crops, take turns with blocks of the same
+step on one batch in memory. `input_wait` is the share of the first steps' time that is spent waiting for the next
+microbatch. `slowdown` is the median time of the first steps over that of the second: the input pipeline shares the
+cores with the step.
 """
 
 import statistics
@@ -14,8 +15,8 @@ from noisy_sgd import config
 from noisy_sgd.experiments.benchmarks import cases
 
 NUM_EXAMPLES = 4096
-# What was prefetched while the pipeline had the cores to itself is not timed.
-STEPS_A_BLOCK, NOT_TIMED = 6, 4
+# The first steps of a block use images that were prefetched while the pipeline had all cores: they are not timed.
+STEPS_PER_BLOCK, NOT_TIMED = 6, 4
 
 
 def line(settings: cases.Benchmark) -> dict:
@@ -41,7 +42,7 @@ def line(settings: cases.Benchmark) -> dict:
             images,
             sampler,
             settings.batch_size,
-            num_steps=settings.num_rounds * (STEPS_A_BLOCK + NOT_TIMED) + 2,
+            num_steps=settings.num_rounds * (STEPS_PER_BLOCK + NOT_TIMED) + 2,
             augment=augmentation.make(0),
         )
     )
@@ -55,7 +56,7 @@ def line(settings: cases.Benchmark) -> dict:
         step(*batch)
     waits, fed, unfed = [], [], []
     for _ in range(settings.num_rounds):
-        for index in range(STEPS_A_BLOCK + NOT_TIMED):
+        for index in range(STEPS_PER_BLOCK + NOT_TIMED):
             start = time.perf_counter()
             batch = next(stream)[:2]
             arrived = time.perf_counter()
@@ -63,7 +64,7 @@ def line(settings: cases.Benchmark) -> dict:
             if index >= NOT_TIMED:
                 waits.append(arrived - start)
                 fed.append(time.perf_counter() - start)
-        for _ in range(STEPS_A_BLOCK):
+        for _ in range(STEPS_PER_BLOCK):
             start = time.perf_counter()
             step(*at_hand)
             unfed.append(time.perf_counter() - start)

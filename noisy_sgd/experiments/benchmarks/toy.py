@@ -1,4 +1,4 @@
-"""Times the toy problems' simulation against an equivalent plain NumPy loop and a JAX program; one JSON line a case.
+"""Times the toy problems' simulation against an equivalent plain NumPy loop and a JAX program; one JSON line per case.
 
     python -m noisy_sgd.experiments.benchmark --workload=diagonal_linear
 
@@ -19,14 +19,14 @@ from noisy_sgd.experiments.benchmarks import cases
 from noisy_sgd.toy import settings, simulation
 
 NUM_RUNS, ALPHA, NOISE_SCALE = 20, 0.1, 0.5
-# Stable for every run: what overflows would not be timed as what computes.
+# Stable for every run: arithmetic on overflowed values takes another time.
 RELATIVE_STEP = 0.3
 
 Program = Callable[[int], np.ndarray]
 
 
 def main(asked: cases.Benchmark, num_steps: int = 5_000) -> None:
-    """Prints one line a case.
+    """Prints one line per case.
 
     Args:
         asked: of which the number of rounds is read.

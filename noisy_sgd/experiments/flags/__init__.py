@@ -1,12 +1,14 @@
-"""Every flag of every binary, and how a command line becomes a configuration.
+"""How a command line becomes settings, and the flags that several binaries share.
 
-Each binary has a flag set of its own: a flag it does not read is an error, and several binaries fit in one process.
+Each binary has a flag set of its own: a flag that it does not read is an error, and one process can run several
+binaries. `parse` of a binary turns a command line into the settings that its `main` takes:
 
     if __name__ == "__main__":
-        flags.run(flags.train, main)    # main(config: noisy_sgd.config.Config)
+        flags.run(parse, main)
 
-Bad input, found while parsing or in a `with flags.refusals():` block before training, ends in one sentence on stderr,
-with exit status 2. Flags can come from a file by `--flagfile`; one that stands after it on the command line wins.
+Bad input ends in one sentence on stderr, with exit status 2, whether it is found while parsing or in a
+`with flags.refusals():` block before training. `--flagfile` reads flags from a file; a flag that follows it on the
+command line wins.
 """
 
 from noisy_sgd.experiments.flags.benchmarking import benchmark

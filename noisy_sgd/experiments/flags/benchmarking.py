@@ -1,6 +1,8 @@
 """The flags of the benchmark.
 
 benchmarking.benchmark(["benchmark", "--workload=mlp", "--algorithm=sgd,dp_sgd"]).algorithms    # ("sgd", "dp_sgd")
+
+Tested by tests/experiments/flags_test.py.
 """
 
 from collections.abc import Sequence
@@ -12,9 +14,9 @@ _BENCHMARK = {
     "workload": command_line.one_of("the network", cases.WORKLOADS),
     "batch_size": "B, examples in a logical batch",
     "num_rounds": "timed steps of each algorithm, in turns",
-    "sweep": "batch_size: the same step in logical batches of 256 to 32,768, at one --microbatch_size; input: a plain "
-    "step's wait for streamed, augmented images",
-    "run_dir": "where the lines are recorded and drawn, a folder a workload",
+    "sweep": "batch_size: times the same step in logical batches of 256 to 32,768, at one --microbatch_size; input: "
+    "times how long a plain step waits for streamed, augmented images",
+    "run_dir": "where the lines are recorded and drawn, in one folder per workload",
 }
 
 

@@ -18,7 +18,7 @@ REACHED, NOT_REACHED, NOT_RUN = "reached", "not reached", "not run"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was measured, in words and numbers, and whether it bears the claim out."""
+    """What was measured, in words and numbers, and whether the claim is reached."""
 
     here: str
     reached: bool
@@ -26,13 +26,13 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A row to be judged.
+    """A claim that can be judged.
 
     Attributes:
-        text: what is claimed, and by which rule it counts as reached.
+        text: the claim, and the rule by which it counts as reached.
         paper: the paper's own value and setting.
-        experiment: the folder, below the results, of the runs that decide it.
-        measure: from these runs, finished ones only, to an outcome; None where they do not hold what is needed.
+        experiment: the folder, below the results, of the runs that decide the claim.
+        measure: from these runs, finished ones only, to an outcome; None if they do not hold what is needed.
     """
 
     text: str

@@ -1,7 +1,7 @@
 """What the paper claims about images (its Figures 1 and 2), as functions from recorded runs to outcomes.
 
-Figure 1's protocol is scaled down to small images: its absolute accuracies are not expected, its directions are; each
-claim says by which rule it counts as reached. Accuracies are percentages, intervals 95 % over seeds.
+Figure 1's protocol is scaled down to small images. The directions of the effects are expected, the absolute accuracies
+are not. Each claim says by which rule it counts as reached. Accuracies are percentages, intervals 95 % over seeds.
 
     outcome = image_claims.slope("dp_sgd")(records.find("results/batch_size_sweep"))
     outcome.here, outcome.reached
@@ -127,9 +127,9 @@ def _mean_by_size(by_seed: dict[int, dict[int, float]]) -> dict[int, float]:
 
 
 _PAPER_SLOPES = {
-    "sgd": "59.3 to 50.6 %, -2.9 a doubling (ImageNet, B = 128 to 1024)",
-    "noisy_sgd": "59.8 to 50.8 %, -3.0 a doubling (ImageNet, B = 128 to 1024)",
-    "dp_sgd": "49.1 to 43.2 %, -2.0 a doubling (ImageNet, B = 128 to 1024)",
+    "sgd": "59.3 to 50.6 %, -2.9 per doubling (ImageNet, B = 128 to 1024)",
+    "noisy_sgd": "59.8 to 50.8 %, -3.0 per doubling (ImageNet, B = 128 to 1024)",
+    "dp_sgd": "49.1 to 43.2 %, -2.0 per doubling (ImageNet, B = 128 to 1024)",
 }
 
 CLAIMS = (

@@ -3,6 +3,8 @@
 The records are those of the binary noise_threshold.
 
     rows = claims.judge(noise_threshold_claims.CLAIMS, results)
+
+Tested by tests/experiments/report/diagonal_linear_claims_test.py.
 """
 
 from noisy_sgd import records

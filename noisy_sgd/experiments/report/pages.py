@@ -1,6 +1,8 @@
 """The pages of a report: report.md, which links the figures, and report.html, which contains them.
 
 pages.write(rows, results, figures=[results / "figures" / "batch_size_sweep.png"], setting="digits, 5 seeds")
+
+Tested by tests/experiments/report/claims_test.py.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """What the paper's theory claims about least squares and diagonal linear networks, as functions from records to
 outcomes.
 
-The records hold the lines of `theory.run`; every claim says by which rule it counts as reached. Where the paper is
-wrong, the claim is the corrected one, and the paper's own form has to be rejected.
+The records hold the lines of `theory_measurements.run`. Each claim says by which rule it counts as reached. Where the
+paper is wrong, the claim is the corrected one, and the paper's own form has to be rejected.
 
     rows = claims.judge(theory_claims.CLAIMS, results)
 """
@@ -28,7 +28,7 @@ def surrogate_covariance(lines: Lines) -> claims.Outcome:
 
 
 def noisy_covariance(lines: Lines) -> claims.Outcome:
-    """Noisy-SGD's: sigma^2 / 2 accepted and the printed sigma^2 / 4 rejected."""
+    """Noisy-SGD's limiting covariance: sigma^2 / 2 is accepted and the printed sigma^2 / 4 is rejected."""
     (line,) = [line for line in lines if line["noise_scale"] > 0]
     ours, printed = line["error_discrete"], line["error_paper_eq15"]
     here = f"{100 * ours:.1f} % from sigma^2 / 2 (discrete form), {100 * printed:.0f} % from sigma^2 / 4 as printed"
@@ -37,17 +37,17 @@ def noisy_covariance(lines: Lines) -> claims.Outcome:
 
 
 def sampled_covariance(lines: Lines) -> claims.Outcome:
-    """Real sampling against its own recursion; the modelled law's error beside it."""
+    """Real sampling against its own recursion; the error of the modeled law beside it."""
     (line,) = lines
     here = (
-        f"{100 * line['error_recursion']:.1f} % from the recursion with fourth moments; the modelled noise is "
+        f"{100 * line['error_recursion']:.1f} % from the recursion with fourth moments; the modeled noise is "
         f"{100 * line['model_gap']:.0f} % off at n = {line['num_examples']}, {line['effective_samples']:,} samples"
     )
     return claims.Outcome(here=here, reached=line["error_recursion"] < 0.03)
 
 
 def theorem_1(lines: Lines) -> claims.Outcome:
-    """Left less right side in standard errors, largest over time."""
+    """Left minus right side in standard errors, the largest over time."""
     (line,) = lines
     here = f"left - right at most {line['largest_z']:+.1f} standard errors over {len(line['time'])} times"
     return claims.Outcome(here=f"{here}, {line['num_pairs']:,} pairs", reached=line["largest_z"] <= 4.0)
@@ -61,7 +61,7 @@ def interpolation(lines: Lines) -> claims.Outcome:
 
 
 def gradient_descent_limit(lines: Lines) -> claims.Outcome:
-    """Relative distance to the mirror map's minimiser."""
+    """Relative distance to the mirror map's minimizer."""
     (line,) = lines
     here = f"{line['relative_error']:.1e} relative at gamma lambda_max = {line['relative_step']:g}"
     return claims.Outcome(here=here, reached=line["relative_error"] < 1e-4)
@@ -86,7 +86,7 @@ def effective_alpha(with_noise: bool) -> Callable[[Lines], claims.Outcome]:
 
 
 def proposition_2(lines: Lines) -> claims.Outcome:
-    """How much closer the limit is to the tilted minimiser than to the untilted one, in squared distance."""
+    """How much closer the limit is to the tilted minimizer than to the untilted one, in squared distance."""
     noisy = [line for line in lines if line["noise_scale"] >= 0.5]
     factors = [line["untilted"] / line["tilted"] for line in noisy]
     formula = np.median([line["untilted_formula"] / line["tilted_formula"] for line in noisy])
@@ -116,7 +116,7 @@ def figure_3_order(lines: Lines) -> claims.Outcome:
 
 
 def divergence(lines: Lines) -> claims.Outcome:
-    """Shares of runs that diverged; nothing is claimed but that more do under noise."""
+    """Shares of runs that diverged; the only claim is that the share is larger under noise."""
     found = diagonal_linear.order([_with_nan(line) for line in lines])
     total = found["data_sets"] * found["runs_each"]
     lost = found["diverged_sgd"], found["diverged_noisy_sgd"]
@@ -125,7 +125,7 @@ def divergence(lines: Lines) -> claims.Outcome:
 
 
 def _with_nan(line: dict[str, Any]) -> dict[str, Any]:
-    """A recorded comparison, null being NaN again."""
+    """A recorded comparison, with NaN in place of null."""
     runs = {name: [np.nan if value is None else value for value in line[name]] for name in ("sgd", "noisy_sgd")}
     return line | runs
 
@@ -155,7 +155,7 @@ CLAIMS = (
     ),
     _claim(
         "Least squares, SGD with real sampling: the covariance of the recursion with fourth moments (within 3 %)",
-        "modelled by epsilon^2 H",
+        "modeled by epsilon^2 H",
         "sampled_covariance",
         sampled_covariance,
     ),
@@ -196,7 +196,7 @@ CLAIMS = (
         effective_alpha(True),
     ),
     _claim(
-        "Proposition 2: the limit is the tilted minimiser (squared distance at least 100 times smaller than untilted)",
+        "Proposition 2: the limit is the tilted minimizer (squared distance at least 100 times smaller than untilted)",
         "argmin phi - <r_inf, .>",
         "limits",
         proposition_2,

@@ -2,6 +2,8 @@
 
 settings = data_sets.parse(["noise_threshold", "--num_data_sets=2"], parser, run_dir="runs/noise_threshold")
 record = data_sets.run(settings, noise_threshold.measure, lambda lines: {"best": noise_threshold.best(lines)})
+
+Tested by tests/experiments/noise_threshold_test.py.
 """
 
 import dataclasses

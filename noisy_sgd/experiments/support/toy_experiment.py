@@ -4,6 +4,8 @@
 class Settings(toy_experiment.Settings):
     num_paths: int = 200
     run_dir: str = "runs/sde_error"
+
+Tested by tests/experiments/toy_binary.py.
 """
 
 import dataclasses
