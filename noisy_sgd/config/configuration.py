@@ -13,7 +13,7 @@ from noisy_sgd.config import rules
 from noisy_sgd.config import run as run_flags
 from noisy_sgd.config import training as training_flags
 
-# None of these changes a number: where files are, how often the run is saved, what is shown.
+# These change no number of a run: where files are, how often the run is saved, what is shown.
 _NOT_COMPUTED = (
     "run_dir", "tpu", "resume", "checkpoint_dir", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints",
     "show_private_metrics",
@@ -45,7 +45,7 @@ class Config:
 
     @property
     def noise_seed(self) -> int | None:
-        """Noisy-SGD's noise follows the run's seed unless told otherwise; DP-SGD's key is the operating system's."""
+        """By default Noisy-SGD's noise follows the run's seed, and DP-SGD's key comes from the operating system."""
         if self.training.algorithm == "noisy_sgd" and self.training.noise_seed is None:
             return self.run.seed
         return self.training.noise_seed

@@ -1,4 +1,4 @@
-"""The flags of the data: which images, and what is done to them.
+"""The flags of the data: which images are used, and how they are changed.
 
 data.Data(dataset="imagenet2012").resolved_image_size      # 224
 """

@@ -23,7 +23,7 @@ parse = flags.batch_size_sweep
 
 
 def main(sweep: config.Sweep) -> None:
-    """Runs what is missing and draws the figures."""
+    """Makes the missing runs, and draws the figures."""
     run(sweep)
     with endings.drawing():
         for path in draw(sweep, pathlib.Path(sweep.run_dir) / "figures"):
@@ -32,7 +32,7 @@ def main(sweep: config.Sweep) -> None:
 
 
 def run(sweep: config.Sweep) -> None:
-    """Runs what is not finished; the seeds of one algorithm and batch size share a compiled step."""
+    """Makes the runs that are not finished; the seeds of one algorithm and batch size share a compiled step."""
     with flags.refusals():
         for settings in sweep.runs.values():
             records.check(settings.run.run_dir, settings.resolved())

@@ -4,7 +4,7 @@
 
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
 `PrivateModel`, by the same function. The algorithms take turns because machines have slow minutes. Peak memory is
-measured in two ways, for one step in a process of its own. The first is the memory of the process with the model, less
+measured in two ways, for one step in a process of its own. The first is the memory of the process with the model, minus
 that of the process without it; it contains heap and graphs (Linux; null elsewhere). The second is the memory of the
 tensors alone, by TensorFlow's allocator.
 

@@ -21,7 +21,7 @@ def parse(argv: Sequence[str]) -> data_sets.Settings:
 
 
 def main(settings: data_sets.Settings) -> None:
-    """Measures what is not finished, and draws it."""
+    """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 

@@ -75,7 +75,7 @@ def parse(argv: Sequence[str]) -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures what is not finished, prints the numbers and draws them."""
+    """Measures, unless a finished record exists, prints the numbers and draws them."""
     record = run(settings)
     for line in record.metrics:
         print(", ".join(f"{name} {value:.4g}" for name, value in line.items() if isinstance(value, (int, float))))

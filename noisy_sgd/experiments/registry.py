@@ -1,7 +1,7 @@
 """The experiments, in the order of the report: the one place that lists them.
 
-An experiment goes by one name. Its binary is experiments/NAME.py, its flagfiles lie in configs/NAME/, and its records
-in RESULTS/NAME/. What a study of NAME measures is in studies/NAME.py. A module is imported when it is first used.
+An experiment has one NAME. Its binary is experiments/NAME.py, its measurements are in studies/NAME.py, its flagfiles in
+configs/NAME/, and its records in RESULTS/NAME/. Its modules are imported when they are first used.
 
     experiment = registry.studies()["diagonal_linear"]
     settings = experiment.binary.parse(["diagonal_linear", f"--flagfile={experiment.flagfiles[0]}"])

@@ -1,9 +1,10 @@
-"""Runs what the report compares with the paper, draws the figures, and writes the report: claim, paper, here, verdict.
+"""Makes the runs that the report compares with the paper, draws the figures, and writes the report.
 
     python -m noisy_sgd.experiments.reproduce --flagfile=configs/reproduce/quick.flags
 
-Verdicts are computed from the records. Finished runs are not run again: after an interruption the same command goes on
-with what is missing, and once everything is finished it draws and judges without training.
+The report has one row per claim, with the paper's value, the value here and the verdict, which is computed from the
+records. Finished runs are not made again: after an interruption the same command makes the missing ones, and when all
+are finished it draws and judges without training.
 
 Tested by tests/experiments/binaries_test.py.
 """
@@ -71,7 +72,7 @@ def _study(flagfile: pathlib.Path, results: str) -> tuple[str, Any]:
 
 
 def main(settings: Settings) -> None:
-    """Runs what is missing, then draws and judges everything."""
+    """Makes the missing runs, then draws and judges everything."""
     results = pathlib.Path(settings.run_dir)
     theory_directory = results / "theory" / "run"
     with flags.refusals():
@@ -98,12 +99,12 @@ def main(settings: Settings) -> None:
 
 
 def _setting(sweep: config.Sweep) -> str:
-    """How the results were made, in words."""
+    """How the results were made, in one paragraph."""
     settings = next(iter(sweep.runs.values()))
     data, chosen = settings.data, settings.training
     seeds = len({one.run.seed for one in sweep.runs.values()})
     examples = f"{data.num_train_examples} training examples" if data.num_train_examples else "all training examples"
-    wrong = f", {100 * data.label_noise:g} % of their labels drawn anew" if data.label_noise else ""
+    wrong = f", {100 * data.label_noise:g} % of their labels replaced by random ones" if data.label_noise else ""
     average = f", test accuracy of the weights' moving average (decay {chosen.ema_decay:g})" if chosen.ema_decay else ""
     hidden = f" ({', '.join(map(str, settings.model.hidden))} hidden units)" if settings.model.hidden else ""
     noise = {one.training.algorithm: one.training for one in sweep.runs.values()}

@@ -44,7 +44,7 @@ def parse(argv: Sequence[str]) -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures what is not finished, and draws it."""
+    """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 

@@ -145,7 +145,7 @@ class TrainTest(BinaryTest):
         refused = ValueError("checkpoints/step_00000006.npz cannot be written: No space left on device")
         with mock.patch.object(checkpoints, "save", side_effect=refused):
             _, stderr = self._run(flags.train, train.main, *arguments, status=1)
-        self.assertRegex(stderr, "The run failed: .*No space left on device. Once that is mended, .*\n$")
+        self.assertRegex(stderr, "The run failed: .*No space left on device. When that is fixed, .*\n$")
         self.assertNotIn("Traceback", stderr)
         self._run(flags.train, train.main, *arguments)
 

@@ -174,7 +174,7 @@ class TrainTest(parameterized.TestCase):
 
     def test_help_names_its_groups_and_ends_well(self):
         text = _help(self, flags.train)
-        self.assertStartsWith(text, "train: One training run.\n")
+        self.assertStartsWith(text, "binary: One training run.\n", "it is named as it was called")
         titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
         self.assertContainsSubset(["data:", "network:", "training:", "privacy, for dp_sgd:", "checkpoints:"], titles)
 

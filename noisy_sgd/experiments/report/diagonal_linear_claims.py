@@ -68,7 +68,7 @@ def _at(lines, noise):
 
 
 def _mean(lines, key="squared_distance"):
-    """Over the runs that did not diverge, whose values are null; NaN where there are none."""
+    """The mean over the runs that did not diverge; the values of the others are null. NaN if all diverged."""
     values = [line[key] for line in lines if line[key] is not None]
     return float(np.mean(values)) if values else float("nan")
 

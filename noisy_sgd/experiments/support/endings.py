@@ -66,16 +66,18 @@ def failures() -> Iterator[None]:
         flags.end(str(error), FAILED)
     except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
         reason = array_records.failure(error) or cause(error)
-        flags.end(f"The run failed: {reason}. Once that is mended, the same command goes on.", FAILED)
+        flags.end(f"The run failed: {reason}. When that is fixed, the same command goes on.", FAILED)
 
 
 @contextlib.contextmanager
 def measurement_failures() -> Iterator[None]:
-    """Ends the process in one sentence if a measurement fails; the same command makes it from its beginning."""
+    """Ends the process in one sentence if a measurement fails; the same command starts it from the beginning."""
     try:
         yield
     except (ValueError, OSError, MemoryError, OverflowError) as error:
-        flags.end(f"The measurement failed: {cause(error)}. Once that is mended, the same command makes it.", FAILED)
+        flags.end(
+            f"The measurement failed: {cause(error)}. When that is fixed, the same command makes it.", FAILED
+        )
 
 
 @contextlib.contextmanager
@@ -86,7 +88,7 @@ def drawing() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename} cannot be written: " if error.filename else ""
         reason = error.strerror or cause(error)
-        flags.end(f"{where}{reason}. The record is complete; once that is mended, the same command draws it.", FAILED)
+        flags.end(f"{where}{reason}. The record is complete; when that is fixed, the same command draws it.", FAILED)
 
 
 def cause(error: Exception) -> str:
@@ -95,8 +97,8 @@ def cause(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     lines = (getattr(error, "message", None) or str(error)).splitlines()
     # Sources and nodes are indented. If several operations failed, the message of the first is indented too.
-    told = [line for line in lines if not line.startswith((" ", "\t", *_HEADINGS)) or line.startswith("  (0) ")]
-    several = [line for line in told if line.startswith("  (0) ")]
-    sentences = (_AROUND.sub("", line).strip() for line in several + told)
+    whole = [line for line in lines if not line.startswith((" ", "\t", *_HEADINGS)) or line.startswith("  (0) ")]
+    several = [line for line in whole if line.startswith("  (0) ")]
+    sentences = (_AROUND.sub("", line).strip() for line in several + whole)
     found = next(filter(None, sentences), type(error).__name__)
     return found[:_LONGEST_CAUSE].rstrip(". ")
