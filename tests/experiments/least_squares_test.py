@@ -58,9 +58,7 @@ class LeastSquaresTest(toy_binary.Tests, parameterized.TestCase):
         arguments = ["--num_runs=2", f"--run_dir={self.root}/run"]
         with mock.patch.object(studied, "sampled_covariance", side_effect=MemoryError("no room")):
             _, stderr = self.run_binary(*arguments, status=1)
-        self.assertRegex(
-            stderr, "The measurement failed: no room. When that is fixed, the same command makes it.\n$"
-        )
+        self.assertRegex(stderr, "The measurement failed: no room. When that is fixed, the same command makes it.\n$")
         self.run_binary(*arguments)
         self.assertLen(records.read(self.root / "run").metrics, 2)
 

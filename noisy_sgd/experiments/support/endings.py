@@ -75,9 +75,7 @@ def measurement_failures() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, MemoryError, OverflowError) as error:
-        flags.end(
-            f"The measurement failed: {cause(error)}. When that is fixed, the same command makes it.", FAILED
-        )
+        flags.end(f"The measurement failed: {cause(error)}. When that is fixed, the same command makes it.", FAILED)
 
 
 @contextlib.contextmanager
