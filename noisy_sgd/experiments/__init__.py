@@ -1,1 +1,1 @@
-"""Binaries, one a question: parse flags, build, run, record."""
+"""The binaries, one per question: each parses its flags, runs a study or trains, records and draws."""

@@ -1,9 +1,11 @@
-"""Figure 1's protocol, scaled down: fixed steps, rate and sigma / B; batch sizes by factors of two, several seeds.
+"""Figure 1's protocol, scaled down: steps, learning rate and sigma / B are fixed, the batch size varies; several seeds.
 
     python -m noisy_sgd.experiments.batch_size_sweep --flagfile=configs/reproduce/quick.flags --run_dir=runs/sweep
 
 Every run is recorded in a folder of its own. Finished runs are not run again: an interrupted sweep goes on where it
-was, a finished one is only drawn.
+stopped, and a finished sweep is only drawn.
+
+Tested by tests/experiments/binaries_test.py.
 """
 
 import contextlib
@@ -17,9 +19,11 @@ from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.support import endings, startup
 from noisy_sgd.figures import images
 
+parse = flags.batch_size_sweep
+
 
 def main(sweep: config.Sweep) -> None:
-    """Runs what is missing and draws the figures."""
+    """Makes the missing runs, and draws the figures."""
     run(sweep)
     with endings.drawing():
         for path in draw(sweep, pathlib.Path(sweep.run_dir) / "figures"):
@@ -28,7 +32,7 @@ def main(sweep: config.Sweep) -> None:
 
 
 def run(sweep: config.Sweep) -> None:
-    """Runs what is not finished; the seeds of one algorithm and batch size share a compiled step."""
+    """Makes the runs that are not finished; the seeds of one algorithm and batch size share a compiled step."""
     with flags.refusals():
         for settings in sweep.runs.values():
             records.check(settings.run.run_dir, settings.resolved())
@@ -39,9 +43,9 @@ def run(sweep: config.Sweep) -> None:
     startup.tensorflow()
     from noisy_sgd.runs import builders, callbacks, recorded_run
 
-    progress = callbacks.Progress(sum(one.algorithm.num_steps for one in missing), sys.stderr)
+    progress = callbacks.Progress(sum(one.training.num_steps for one in missing), sys.stderr)
     with endings.stop_requests() as stop_requested, endings.failures():
-        for algorithm, group in itertools.groupby(missing, key=lambda one: one.algorithm):
+        for training, group in itertools.groupby(missing, key=lambda one: one.training):
             built = None
             for settings in group:
                 with contextlib.ExitStack() as stack:
@@ -56,7 +60,7 @@ def run(sweep: config.Sweep) -> None:
                     if first:
                         if built.fed is not None:
                             _say(built.fed)
-                        _announce(algorithm, run.privacy)
+                        _announce(training, run.privacy)
                     recorded_run.train(run, listeners=[progress], stop_requested=stop_requested)
     progress.close()
 
@@ -65,10 +69,10 @@ def _say(sentence: str) -> None:
     print(sentence, flush=True)
 
 
-def _announce(algorithm: config.Algorithm, privacy: Any) -> None:
-    if algorithm.algorithm == "dp_sgd":
+def _announce(training: config.Training, privacy: Any) -> None:
+    if training.algorithm == "dp_sgd":
         claim = " ".join((privacy.text.splitlines()[1], *(f"Warning: {warning}." for warning in privacy.warnings)))
-        print(f"dp_sgd, batch size {algorithm.batch_size}: {claim}", flush=True)
+        print(f"dp_sgd, batch size {training.batch_size}: {claim}", flush=True)
 
 
 def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
@@ -76,10 +80,10 @@ def draw(sweep: config.Sweep, directory: pathlib.Path) -> list[pathlib.Path]:
     with flags.refusals():
         runs = [records.read(settings.run.run_dir) for settings in sweep.runs.values()]
     paths = images.draw_batch_size_sweep(runs, directory) + images.draw_curves(runs, directory)
-    if any(settings.algorithm.algorithm == "noisy_sgd" for settings in sweep.runs.values()):
+    if any(settings.training.algorithm == "noisy_sgd" for settings in sweep.runs.values()):
         paths += images.draw_norms(runs, directory)
     return paths
 
 
 if __name__ == "__main__":
-    flags.run(flags.batch_size_sweep, main)
+    flags.run(parse, main)

@@ -1,15 +1,18 @@
-"""Times one step of SGD, Noisy-SGD and DP-SGD on one network, in turns within one process; one JSON line a case.
+"""Times one step of SGD, Noisy-SGD and DP-SGD on one network, in turns within one process; one JSON line per case.
 
     python -m noisy_sgd.experiments.benchmark --workload=wrn_16_4 --algorithm=sgd,noisy_sgd,dp_sgd
 
 SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled function that `fit` calls. The others are
-`PrivateModel`, by the same function. In turns, because machines have slow minutes. Peak memory is that of a step in a
-process of its own, with the model, above the process without it (Linux; null elsewhere), which heap and graphs are part
-of; and that of the tensors alone, by TensorFlow's allocator.
+`PrivateModel`, by the same function. The algorithms take turns because machines have slow minutes. Peak memory is
+measured in two ways, for one step in a process of its own. The first is the memory of the process with the model, minus
+that of the process without it; it contains heap and graphs (Linux; null elsewhere). The second is the memory of the
+tensors alone, by TensorFlow's allocator.
 
-`--workload=diagonal_linear` times the simulation of the toy problems instead (`toy_benchmark`), `--sweep=batch_size`
-the same step in growing logical batches (`logical_batches`), `--sweep=input` a plain step's wait for its data
+`--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
+same step in growing logical batches (`logical_batches`). `--sweep=input` times how long a plain step waits for its data
 (`input_wait`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there.
+
+Tested by tests/experiments/binaries_test.py.
 """
 
 import concurrent.futures
@@ -24,17 +27,19 @@ from collections.abc import Callable
 
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.benchmarks import benchmark_cases, input_wait, logical_batches, memory, toy_benchmark
+from noisy_sgd.experiments.benchmarks import cases, input_wait, logical_batches, memory, toy
 from noisy_sgd.experiments.support import endings, recorded_measurement, startup
 from noisy_sgd.figures import speed
 
 PRIVACY = {"text": "No privacy guarantee is needed: the images are random."}
 
+parse = flags.benchmark
 
-def main(settings: benchmark_cases.Benchmark) -> None:
-    """Prints one line a case."""
+
+def main(settings: cases.Benchmark) -> None:
+    """Prints one line per case."""
     if settings.workload == "diagonal_linear":
-        toy_benchmark.main(settings)
+        toy.main(settings)
         return
     startup.tensorflow()
     if settings.sweep == "input":
@@ -52,7 +57,7 @@ def main(settings: benchmark_cases.Benchmark) -> None:
     with contextlib.ExitStack() as stack:
         run = None
         if place is not None:
-            begun = recorded_measurement.begun(place, dataclasses.asdict(settings), privacy=PRIVACY)
+            begun = recorded_measurement.begin(place, dataclasses.asdict(settings), privacy=PRIVACY)
             run = stack.enter_context(begun)
             stack.enter_context(endings.measurement_failures())
         _time(settings, steps, run)
@@ -62,7 +67,7 @@ def main(settings: benchmark_cases.Benchmark) -> None:
                 print(f"figure: {path}")
 
 
-def _time(settings: benchmark_cases.Benchmark, steps: dict[str, Callable[[], None]], run: records.Run | None) -> None:
+def _time(settings: cases.Benchmark, steps: dict[str, Callable[[], None]], run: records.Run | None) -> None:
     """Times the steps in turns, prints the lines, and records them."""
     times = {algorithm: [] for algorithm in steps}
     for _ in range(settings.num_rounds):
@@ -80,7 +85,7 @@ def _time(settings: benchmark_cases.Benchmark, steps: dict[str, Callable[[], Non
         run.finish({})
 
 
-def _line(settings: benchmark_cases.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:
+def _line(settings: cases.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:
     def ratio(reference):
         return round(medians[algorithm] / medians[reference], 4) if reference in medians else None
 
@@ -97,14 +102,14 @@ def _line(settings: benchmark_cases.Benchmark, algorithm: str, medians: dict[str
     }
 
 
-def peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[str, float | None]:
-    """Peaks in MiB, in a process of its own: in one process the next model would take what the last one freed."""
+def peaks(settings: cases.Benchmark, algorithm: str) -> dict[str, float | None]:
+    """Peaks in MiB, measured in a new process: in this one a model would reuse the memory that the last one freed."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(_measure_peaks, settings, algorithm).result()
 
 
-def _measure_peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[str, float | None]:
+def _measure_peaks(settings: cases.Benchmark, algorithm: str) -> dict[str, float | None]:
     startup.tensorflow()
     import tensorflow as tf
 
@@ -120,7 +125,7 @@ def _measure_peaks(settings: benchmark_cases.Benchmark, algorithm: str) -> dict[
     }
 
 
-def _prepare(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], None]:
+def _prepare(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     """A compiled step that has run twice."""
     step = _step(settings, algorithm)
     for _ in range(2):
@@ -128,20 +133,20 @@ def _prepare(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[]
     return step
 
 
-def _step(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], None]:
+def _step(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     import keras
     import tensorflow as tf
 
     from noisy_sgd.runs import builders
     from noisy_sgd.training import private_model
 
-    images = benchmark_cases.images(settings.workload, settings.batch_size)
-    chosen = benchmark_cases.algorithm(algorithm, settings.batch_size)
+    images = cases.images(settings.workload, settings.batch_size)
+    chosen = cases.training(algorithm, settings.batch_size)
     private = algorithm != "sgd"
     model_class = private_model.PrivateModel if private else keras.Model
     model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=model_class)
     sizes = {"batch_size": settings.batch_size, "microbatch_size": settings.microbatch_size} if private else {}
-    optimizer = builders.optimizer(config.Config(algorithm=chosen))
+    optimizer = builders.optimizer(config.Config(training=chosen))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), **sizes)
     model.make_train_function()
     batches = tf.data.Dataset.from_tensors((images.train_images, images.train_labels)).repeat()
@@ -155,4 +160,4 @@ def _step(settings: benchmark_cases.Benchmark, algorithm: str) -> Callable[[], N
 
 
 if __name__ == "__main__":
-    flags.run(flags.benchmark, main)
+    flags.run(parse, main)

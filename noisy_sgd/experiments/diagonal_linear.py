@@ -1,48 +1,100 @@
-"""Diagonal linear networks: Figures 3 to 7, and the measurements behind Propositions 1 to 3, as plain lines of numbers.
+"""Figures 3 to 7: gradient descent, SGD and Noisy-SGD on a diagonal linear network.
 
     python -m noisy_sgd.experiments.diagonal_linear --flagfile=configs/diagonal_linear/figure_3.flags
 
-Every function trains runs of `toy_settings.Setting`s, step sizes in units of 1 / lambda_max, and returns dictionaries
-of numbers with their sample sizes: what a run directory records, and what the report's claims and the figures are
-computed from.
-
-    problem = regression.sparse(seed=0)
-    setting, trajectory = diagonal_linear.train(problem, noise_scales=(0.0, 0.5), num_runs=5)
-    diagonal_linear.finals(problem, setting, trajectory)     # one line a run
-    diagonal_linear.measure(problem, num_runs=5)              # what figures/diagonal_linear.py draws
+The measurements are those of `studies.diagonal_linear`.
 """
 
-import itertools
+import dataclasses
 import pathlib
+from collections.abc import Sequence
 
-import numpy as np
-
-from noisy_sgd import keys, records
+from noisy_sgd import config, records
 from noisy_sgd.data import regression
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
+from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.support import recorded_measurement, toy_experiment
 from noisy_sgd.figures import diagonal_linear as figures
-from noisy_sgd.sde import diagonal_linear as theory
-from noisy_sgd.sde import mirror_map
-from noisy_sgd.toy import simulation, toy_settings
+from noisy_sgd.studies import diagonal_linear
 
-PAPER_STEP = toy_problems.PAPER_STEP
 _DRAW = {"curves": figures.draw_curves, "distance": figures.draw_distance, "gap": figures.draw_gap}
+_HELP = {
+    "relative_step": "gamma times the largest eigenvalue of X^T X / n",
+    "figure": command_line.one_of(
+        "what is drawn: distances over the iterations, or over the noise the final distance or the limit's gap to the "
+        "minimizer of phi",
+        tuple(_DRAW),
+    ),
+    "data_seed": "seed of the data set",
+    "alpha": "scale of the initial weights",
+    "num_runs": "runs at every noise scale",
+    "num_steps": "iterations of every run",
+    "gradient_descent": "runs gradient descent too",
+    "seed": "seed of sampling and noise",
+    "run_dir": "where the run is recorded",
+}
 
 
-def main(settings: toy_problems.DiagonalLinear) -> None:
-    """Measures what is not finished, and draws it."""
-    record = run(settings)
-    with endings.drawing():
-        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
-            print(f"figure: {path}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(toy_experiment.Settings):
+    """One of Figures 3 to 7: which `figure` is drawn, on which data set, at which noise scales.
+
+    Attributes:
+        figure: "curves" over the iterations (Figures 3 and 6), the final "distance" (5) or the "gap" (4 and 7) over
+            the noise.
+        data_seed: of `regression.sparse`.
+        noise_scales: sigmas; 0 is SGD.
+        relative_step: gamma lambda_max.
+        alpha: scale of the initial weights.
+        num_runs: of every noise scale.
+        num_steps: of every run.
+        gradient_descent: whether to run it too.
+        seed: of sampling and noise.
+        run_dir: where it is recorded.
+    """
+
+    figure: str = "curves"
+    data_seed: int = 13
+    noise_scales: tuple[float, ...] = (0.0, 0.5)
+    relative_step: float = diagonal_linear.PAPER_STEP
+    alpha: float = 0.1
+    num_runs: int = 5
+    num_steps: int = 100_000
+    gradient_descent: bool = True
+    seed: int = 0
+    run_dir: str = "runs/diagonal_linear"
+
+    def __post_init__(self):
+        config.require_choice("figure", self.figure, tuple(_DRAW))
+        config.require_distinct("noise_scale", self.noise_scales)
+        toy_experiment.require_noise_scale(*self.noise_scales)
+        toy_experiment.require_positive("relative_step", self.relative_step)
+        toy_experiment.require_positive("alpha", self.alpha)
+        config.require_at_least("num_runs", self.num_runs, 1)
+        config.require_at_least("num_steps", self.num_steps, 1)
 
 
-def run(settings: toy_problems.DiagonalLinear) -> records.Record:
-    """Trains gradient descent, SGD and Noisy-SGD at every noise scale, unless that is finished."""
+def parse(argv: Sequence[str]) -> Settings:
+    """Figures 3 to 7: gradient descent, SGD and Noisy-SGD on a diagonal linear network."""
+    values, title = command_line.flag_set(), "diagonal linear network"
+    command_line.define(values, title, Settings, _HELP)
+    sigmas = "comma-separated sigmas; 0 is SGD"
+    command_line.define_list(values, title, "noise_scale", Settings.noise_scales, sigmas)
+    command_line.parse(values, argv, parse)
+    noise_scales = command_line.numbers(values, "noise_scale")
+    return Settings(noise_scales=noise_scales, **command_line.typed(values, Settings))
+
+
+def main(settings: Settings) -> None:
+    """Measures, unless a finished record exists, and draws the record."""
+    toy_experiment.draw(run(settings), draw)
+
+
+def run(settings: Settings) -> records.Record:
+    """Trains gradient descent, SGD and Noisy-SGD at every noise scale, unless a finished record of that exists."""
 
     def measured(append, advance):
-        lines, results = measure(
+        lines, results = diagonal_linear.measure(
             regression.sparse(settings.data_seed),
             with_descent=settings.gradient_descent,
             with_limits=settings.figure == "gap",
@@ -68,299 +120,5 @@ def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
     return _DRAW[record.config["figure"]](record, directory, record.directory.name)
 
 
-def train(
-    problem,
-    *,
-    noise_scales=(0.0, 0.5),
-    relative_steps=(PAPER_STEP,),
-    num_runs=5,
-    num_steps=30_000,
-    alpha=0.1,
-    batch_size=1,
-    seed=0,
-    grid=None,
-    watch=None,
-):
-    """Trains every combination of noise and step size, `num_runs` times, all at once.
-
-    Args:
-        problem: a `regression.Problem`.
-        noise_scales: sigmas of eq. (18); 0 is SGD.
-        relative_steps: gamma lambda_max. Defaults to the paper's 1 / 1.3.
-        num_runs: runs a combination. Defaults to 5.
-        num_steps: Defaults to 30,000.
-        alpha: scale of the initial weights. Defaults to 0.1.
-        batch_size: None is gradient descent. Defaults to 1.
-        seed: of sampling and noise. Defaults to 0.
-        grid: steps at which to record. Defaults to 20 a decade.
-        watch: called now and then with the number of steps made since. Defaults to None.
-
-    Returns:
-        The `toy_settings.Setting`, runs ordered as step sizes x noise scales x repetitions, and its trajectory.
-    """
-    steps, noises = np.array(
-        [pair for pair in itertools.product(relative_steps, noise_scales) for _ in range(num_runs)]
-    ).T
-    setting = toy_settings.Setting(
-        model="diagonal_linear",
-        features=problem.features,
-        targets=problem.targets,
-        num_runs=len(steps),
-        step_size=steps / problem.largest_eigenvalue,
-        noise_scale=noises,
-        batch_size=batch_size,
-        initial=alpha,
-    )
-    return setting, simulation.simulate(setting, num_steps, seed, reference=problem.solution, grid=grid, watch=watch)
-
-
-def finals(problem, setting, trajectory):
-    """One line a run: step size, noise, where it diverged (-1: nowhere), last distance to beta*, loss and integral."""
-    return [
-        {
-            "algorithm": _name(setting, run),
-            "relative_step": setting.step_size[run] * problem.largest_eigenvalue,
-            "noise_scale": setting.noise_scale[run],
-            "alpha": setting.initial[run, 0, 0],
-            "diverged_at": int(trajectory.diverged_at[run]),
-            "squared_distance": trajectory.squared_distance[-1, run],
-            "loss": trajectory.loss[-1, run],
-            "loss_integral": trajectory.loss_integral[-1, run],
-            "num_steps": int(trajectory.steps[-1]),
-        }
-        for run in range(setting.num_runs)
-    ]
-
-
-def curves(setting, trajectory):
-    """One line a run and recorded step: squared distance to beta* and loss; NaN from where a run diverged."""
-    return [
-        {
-            "algorithm": _name(setting, run),
-            "noise_scale": setting.noise_scale[run],
-            "run": run,
-            "step": int(step),
-            "squared_distance": trajectory.squared_distance[row, run],
-            "loss": trajectory.loss[row, run],
-        }
-        for run in range(setting.num_runs)
-        for row, step in enumerate(trajectory.steps)
-    ]
-
-
-def limits(problem, setting, trajectory):
-    """One line a run that did not diverge: its limit against eq. (21) and Propositions 2 and 3.
-
-    Distances are squared, between the last iterate and the minimiser of phi_alpha - <tilt, .> with
-        tilted, untilted                  the exact alpha = sqrt|w+ w-|, with r_inf and without
-        tilted_formula, untilted_formula  eq. (21)'s alpha from the loss log; the last is what figures 4 and 7 show
-        tilted_discrete                   the exact alpha and the tilt that holds at any step size
-
-    Args:
-        problem: a `regression.Problem`.
-        setting: as returned by `train`.
-        trajectory: as returned by `train`.
-
-    Returns:
-        A list of dictionaries; `log_ratio` is the median over coordinates of ln(exact alpha / alpha_0) over eq.
-        (21)'s, `geometric_alpha` the geometric mean of eq. (21)'s alpha, `proposition_3_left` mu |beta - untilted|, to
-        be at most `tilt_norm`.
-    """
-    lines = []
-    beta = setting.predictor(trajectory.weights)
-    exact = theory.effective_alpha_from_weights(trajectory.weights)
-    noise = theory.orthogonal_part(problem.features, trajectory.accumulated_noise)
-    discrete = theory.discrete_tilt(trajectory.weights, problem.features)
-    for run in np.flatnonzero(~trajectory.diverged):
-        start = setting.initial[run, 0, 0]
-        formula = theory.effective_alpha(
-            start,
-            problem.features,
-            setting.step_size[run],
-            setting.noise_scale[run],
-            trajectory.loss_integral[-1, run],
-            setting.batch_size,
-        )
-        cases = {
-            "tilted": (exact[run], noise[run]),
-            "untilted": (exact[run], None),
-            "tilted_formula": (formula, noise[run]),
-            "untilted_formula": (formula, None),
-            "tilted_discrete": (exact[run], discrete[run]),
-        }
-        points = {name: mirror_map.minimizer(problem.features, problem.targets, *case) for name, case in cases.items()}
-        convexity = theory.strong_convexity(beta[run], points["untilted"], exact[run])
-        lines.append(
-            {
-                "relative_step": setting.step_size[run] * problem.largest_eigenvalue,
-                "noise_scale": setting.noise_scale[run],
-                "log_ratio": np.median(np.log(exact[run] / start) / np.log(formula / start)),
-                "geometric_alpha": np.exp(np.mean(np.log(formula))),
-                "tilt_norm": np.linalg.norm(discrete[run]),
-                "proposition_3_left": convexity * np.linalg.norm(beta[run] - points["untilted"]),
-                **{name: np.sum((beta[run] - point) ** 2) for name, point in points.items()},
-            }
-        )
-    return lines
-
-
-def measure(problem, *, with_descent=True, with_limits=False, **options):
-    """What one figure is drawn from: the lines of a run directory's metrics.jsonl and its results.
-
-    Args:
-        problem: a `regression.Problem`.
-        with_descent: whether to run gradient descent beside SGD and Noisy-SGD. Defaults to True.
-        with_limits: whether to compute `limits`, by a few Newton iterations a run. Defaults to False.
-        **options: of `train`.
-
-    Returns:
-        A list of lines (`curves`), and the results: `finals`, and `limits` where asked for.
-    """
-    trained = [train(problem, **options)]
-    if with_descent:
-        trained.append(train(problem, **options | {"noise_scales": (0.0,), "num_runs": 1, "batch_size": None}))
-    results = {"finals": [line for pair in trained for line in finals(problem, *pair)]}
-    if with_limits:
-        results["limits"] = limits(problem, *trained[0])
-    return [line for pair in trained for line in curves(*pair)], results
-
-
-def gradient_descent_limit(problem, *, alpha=0.1, relative_step=0.003, num_steps=500_000):
-    """Distance of gradient descent's end to the mirror map's minimiser, relative to its norm; of order gamma."""
-    setting, trajectory = train(
-        problem,
-        noise_scales=(0.0,),
-        relative_steps=(relative_step,),
-        num_runs=1,
-        num_steps=num_steps,
-        alpha=alpha,
-        batch_size=None,
-        grid=[num_steps],
-    )
-    limit = mirror_map.minimizer(problem.features, problem.targets, alpha)
-    error = np.linalg.norm(setting.predictor(trajectory.weights)[0] - limit) / np.linalg.norm(limit)
-    return {"relative_step": relative_step, "num_steps": num_steps, "relative_error": error}
-
-
-def weight_product(problem, *, noise_scale=0.5, relative_step=PAPER_STEP, num_runs=5, num_steps=500, alpha=0.1, seed=0):
-    """The identity |w+ w-| = alpha^2 prod |1 - a^2|, by the map of eq. (18) written out: its largest relative error."""
-    weights, log_product = np.full((num_runs, 2, problem.features.shape[1]), alpha), 2 * np.log(alpha)
-    generator = keys.generator(seed, "noise")
-    with np.errstate(all="ignore"):  # a run that diverges overflows; it is not counted
-        for _ in range(num_steps):
-            a = theory.relative_step(
-                weights,
-                problem.features,
-                problem.targets,
-                relative_step / problem.largest_eigenvalue,
-                noise_scale,
-                generator.integers(len(problem.targets), size=(num_runs, 1)),
-                generator.standard_normal((num_runs, weights.shape[-1])),
-            )
-            weights = theory.update(weights, a)
-            log_product = log_product + np.log(np.abs(1 - a**2))
-        error = np.abs(np.expm1(2 * np.log(theory.effective_alpha_from_weights(weights)) - log_product))
-    finite = np.isfinite(error).all(axis=1)
-    return {"num_runs": int(finite.sum()), "num_steps": num_steps, "relative_error": error[finite].max()}
-
-
-def compare(data_seed, *, noise_scale=0.5, relative_step=PAPER_STEP, num_runs=5, num_steps=30_000, **options):
-    """One data set under gradient descent, SGD and Noisy-SGD (figure 3): one line.
-
-    Args:
-        data_seed: of `regression.sparse`, and of sampling and noise.
-        noise_scale: sigma. Defaults to 0.5.
-        relative_step: gamma lambda_max. Defaults to the paper's.
-        num_runs: of SGD and of Noisy-SGD. Defaults to 5.
-        num_steps: Defaults to 30,000.
-        **options: of `regression.sparse`.
-
-    Returns:
-        Final squared distances: a number for "gd", a list with NaN for diverged runs for "sgd" and "noisy_sgd".
-    """
-    problem = regression.sparse(data_seed, **options)
-    shared = {"relative_steps": (relative_step,), "num_steps": num_steps, "seed": data_seed, "grid": [num_steps]}
-    _, descent = train(problem, noise_scales=(0.0,), num_runs=1, batch_size=None, **shared)
-    _, noisy = train(problem, noise_scales=(0.0, noise_scale), num_runs=num_runs, **shared)
-    distances = noisy.squared_distance[-1]
-    return {
-        "data_seed": data_seed,
-        "relative_step": relative_step,
-        "noise_scale": noise_scale,
-        "gd": descent.squared_distance[-1, 0],
-        "sgd": distances[:num_runs].tolist(),
-        "noisy_sgd": distances[num_runs:].tolist(),
-    }
-
-
-def order(lines):
-    """Figure 3's order GD > SGD > Noisy-SGD over data sets, by medians over runs: among survivors, and with divergence
-    as a loss.
-
-    Args:
-        lines: of `compare`.
-
-    Returns:
-        Counts: of data sets, of those with survivors of both algorithms, of those in order; of diverged runs.
-    """
-    survivors = [line for line in lines if np.isfinite(line["sgd"]).any() and np.isfinite(line["noisy_sgd"]).any()]
-
-    def in_order(line, median):
-        return bool(line["gd"] > median(line["sgd"]) > median(line["noisy_sgd"]))
-
-    def with_losses(values):
-        return np.median(np.nan_to_num(values, nan=np.inf))
-
-    def total(name):
-        return sum(int(np.isnan(line[name]).sum()) for line in lines)
-
-    return {
-        "data_sets": len(lines),
-        "data_sets_with_survivors": len(survivors),
-        "in_order": sum(in_order(line, np.nanmedian) for line in survivors),
-        "noisy_better_than_sgd": sum(np.nanmedian(line["noisy_sgd"]) < np.nanmedian(line["sgd"]) for line in survivors),
-        "in_order_divergence_lost": sum(in_order(line, with_losses) for line in lines),
-        "runs_each": len(lines[0]["sgd"]),
-        "diverged_sgd": total("sgd"),
-        "diverged_noisy_sgd": total("noisy_sgd"),
-        **{
-            f"median_{name}": np.median([np.nanmedian(line[name]) for line in survivors]) if survivors else np.nan
-            for name in ("gd", "sgd", "noisy_sgd")
-        },
-    }
-
-
-def trend(noise_scales, values, *, num_permutations=10_000, seed=0):
-    """Whether values rise with the noise: Spearman's correlation, one-sided p by permutation of the noise over runs.
-
-    Args:
-        noise_scales: one a run.
-        values: one a run; NaN is left out.
-        num_permutations: Defaults to 10,000.
-        seed: of the permutations. Defaults to 0.
-
-    Returns:
-        Correlation, p and the number of runs.
-    """
-    noise_scales, values = np.asarray(noise_scales), np.asarray(values)
-    finite = np.isfinite(values)
-    ranks = [np.unique(x[finite], return_inverse=True)[1].astype(np.float64) for x in (noise_scales, values)]
-    ranks = [(rank - rank.mean()) / rank.std() for rank in ranks]
-    generator = keys.generator(seed, "order")
-    shuffled = np.array([generator.permutation(ranks[1]) @ ranks[0] for _ in range(num_permutations)])
-    observed = ranks[0] @ ranks[1]
-    return {
-        "correlation": observed / finite.sum(),
-        "p": (1 + np.sum(shuffled >= observed)) / (1 + num_permutations),
-        "num_runs": int(finite.sum()),
-    }
-
-
-def _name(setting, run):
-    if setting.noise_scale[run]:
-        return "noisy_sgd"
-    return "gd" if setting.batch_size is None else "sgd"
-
-
 if __name__ == "__main__":
-    flags.run(flags.diagonal_linear, main)
+    flags.run(parse, main)

@@ -1,51 +1,101 @@
-"""Least squares: measured covariances against eqs. (12) to (15), the paths of Theorem 1, the limits from 0.
+"""Least squares: covariances of SGD and Noisy-SGD against their laws, or both sides of Theorem 1.
 
     python -m noisy_sgd.experiments.least_squares --flagfile=configs/least_squares/covariance.flags
 
-Every function that measures returns a dictionary of numbers with its sample sizes: what a run directory records, and
-what the report's claims and the figures are computed from.
-
-    least_squares.surrogate_covariance(noise_scale=0.3)["error_discrete"]      # relative Frobenius distance
+The measurements are those of `studies.least_squares`.
 """
 
+import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-
-from noisy_sgd import keys, records
-from noisy_sgd.data import regression
+from noisy_sgd import config, records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
+from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.support import recorded_measurement, toy_experiment
 from noisy_sgd.figures import least_squares as figures
-from noisy_sgd.sde import brownian, euler_maruyama
-from noisy_sgd.sde import least_squares as theory
-from noisy_sgd.toy import simulation, toy_settings
+from noisy_sgd.studies import least_squares
+
+UNDER, OVER = "under_parameterized", "over_parameterized"
+# How records spell the regimes: those that exist stay valid. The command line takes these spellings too.
+_RECORDED = {UNDER: "under_parametrised", OVER: "over_parametrised"}
+_HELP = {
+    "relative_step": "gamma times the largest eigenvalue of X^T X / n",
+    "regime": command_line.one_of("more examples than dimensions, or fewer", (UNDER, OVER)),
+    "noise_scale": "sigma",
+    "num_examples": "n; by default 60, or 5 where d > n",
+    "dimension": "d; by default 4, or 12 where d > n",
+    "num_runs": "runs, or pairs of paths",
+    "seed": "seed of sampling and noise",
+    "run_dir": "where the run is recorded",
+}
 
 
-def main(settings: toy_problems.LeastSquares) -> None:
-    """Measures what is not finished, prints the numbers and draws them."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(toy_experiment.Settings):
+    """The limit laws of the under-parameterized problem (n > d), or Theorem 1 of the over-parameterized one (d > n)."""
+
+    regime: str = UNDER
+    noise_scale: float = 0.3
+    relative_step: float = 0.2
+    num_examples: int | None = None
+    dimension: int | None = None
+    num_runs: int = 4_000
+    seed: int = 0
+    run_dir: str = "runs/least_squares"
+
+    def __post_init__(self):
+        spelled = {recorded: regime for regime, recorded in _RECORDED.items()}
+        object.__setattr__(self, "regime", spelled.get(self.regime, self.regime))
+        config.require_choice("regime", self.regime, (UNDER, OVER))
+        under = self.regime == UNDER
+        for name, default in (("num_examples", 60 if under else 5), ("dimension", 4 if under else 12)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+            config.require_at_least(name, getattr(self, name), 1)
+        sizes = (self.dimension, self.num_examples) if under else (self.num_examples, self.dimension)
+        constraint = f"must be {'less' if under else 'more'} than `--num_examples`={self.num_examples} here"
+        config.require(sizes[0] < sizes[1], "dimension", constraint, self.dimension, f"the regime is {self.regime}")
+        toy_experiment.require_noise_scale(self.noise_scale)
+        noisy = self.noise_scale > 0 or under
+        config.require(noisy, "noise_scale", "must be above 0 for Theorem 1", self.noise_scale, "0.5 is usual")
+        stable = 0 < self.relative_step < 1
+        config.require(stable, "relative_step", "must lie between 0 and 1", self.relative_step, "0.2 is usual")
+        config.require_at_least("num_runs", self.num_runs, 2)
+
+    def resolved(self) -> dict[str, Any]:
+        """What the measurement depends on, as the run directory records it: everything but the directory."""
+        return super().resolved() | {"regime": _RECORDED[self.regime]}
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Least squares: covariances of SGD and Noisy-SGD against their laws, or Theorem 1."""
+    return command_line.read(argv, parse, "least squares", Settings, _HELP)
+
+
+def main(settings: Settings) -> None:
+    """Measures, unless a finished record exists, prints the numbers and draws them."""
     record = run(settings)
     for line in record.metrics:
         print(", ".join(f"{name} {value:.4g}" for name, value in line.items() if isinstance(value, (int, float))))
-    with endings.drawing():
-        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
-            print(f"figure: {path}")
+    toy_experiment.draw(record, draw)
 
 
-def run(settings: toy_problems.LeastSquares) -> records.Record:
-    """Measures the limit laws (d < n) or Theorem 1 and the limits from 0 (d > n), unless that is finished."""
+def run(settings: Settings) -> records.Record:
+    """Measures the limit laws (d < n), or Theorem 1 and the limits from 0 (d > n), unless that is finished."""
     shared = {"num_examples": settings.num_examples, "dimension": settings.dimension, "seed": settings.seed}
+    options = {"noise_scale": settings.noise_scale, "num_runs": settings.num_runs, **shared}
 
     def measured(append, advance):
-        if settings.regime == "under_parametrised":
-            step = {"relative_step": settings.relative_step}
-            found = surrogate_covariance(noise_scale=settings.noise_scale, num_runs=settings.num_runs, **step, **shared)
+        if settings.regime == UNDER:
+            found = least_squares.surrogate_covariance(relative_step=settings.relative_step, **options)
             advance(1)
-            beside = sampled_covariance(noise_scale=settings.noise_scale, num_runs=settings.num_runs, **step, **shared)
+            beside = least_squares.sampled_covariance(relative_step=settings.relative_step, **options)
         else:
-            found = theorem_1(noise_scale=settings.noise_scale, num_runs=settings.num_runs, **shared)
+            found = least_squares.theorem_1(**options)
             advance(1)
-            beside = interpolation(**shared)
+            beside = least_squares.interpolation(**shared)
         append(found)
         append(beside)
         advance(1)
@@ -56,191 +106,10 @@ def run(settings: toy_problems.LeastSquares) -> records.Record:
 
 def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
     """Draws a record under the name of its folder; returns all paths."""
-    regime = record.config["regime"]
-    drawn = figures.draw_covariance if regime == "under_parametrised" else figures.draw_theorem_1
-    return drawn(record, directory, record.directory.name)
-
-
-def surrogate_covariance(
-    *,
-    noise_scale,
-    residual_scale=1.0,
-    num_examples=60,
-    dimension=4,
-    relative_step=0.2,
-    num_runs=4_000,
-    num_snapshots=15,
-    seed=0,
-):
-    """Covariance of the Euler steps of eq. (14), simulated with Gaussian sampling noise, against the closed forms.
-
-    Runs start in the minimum; snapshots lie so far apart that a covariance has forgotten e^4 of its past.
-
-    Args:
-        noise_scale: sigma; 0 is eq. (12).
-        residual_scale: epsilon. Defaults to 1.
-        num_examples: n. Defaults to 60.
-        dimension: d. Defaults to 4.
-        relative_step: gamma lambda_max. Defaults to 0.2.
-        num_runs: Defaults to 4,000.
-        num_snapshots: Defaults to 15.
-        seed: of the problem and the noise. Defaults to 0.
-
-    Returns:
-        `measured` and predicted covariances, relative Frobenius errors `error_*`, and the number of effective samples.
-    """
-    problem = regression.noisy(seed, num_examples, dimension, condition_number=4.0)
-    step = relative_step / problem.largest_eigenvalue
-    laws = {"step_size": step, "residual_scale": residual_scale, "noise_scale": noise_scale}
-    equation = theory.under_parametrised(problem.features, problem.targets, **laws)
-    predicted = {
-        "discrete": theory.stationary_covariance(problem.features, **laws, discrete=True),
-        "continuous": theory.stationary_covariance(problem.features, **laws),
-        "paper_eq15": theory.paper_eq15(problem.features, **laws),
-    }
-    solution = theory.minimum_norm_solution(problem.features, problem.targets)
-    generator = keys.generator(seed, "noise")
-    theta = np.tile(solution, (num_runs, 1))
-    between = _relaxation(problem.features, step)
-    measured = np.zeros((dimension, dimension))
-    for snapshot in range(num_snapshots + 1):
-        for _ in range(between if snapshot else 2 * between):
-            increments = brownian.increments(generator, 1, step, (num_runs, equation.noise_dimension))
-            theta = euler_maruyama.integrate(equation, theta, increments, step)
-        if snapshot:
-            measured += (theta - solution).T @ (theta - solution) / (num_runs * num_snapshots)
-    return _compare(measured, predicted, num_runs * num_snapshots) | laws | {"relative_step": relative_step}
-
-
-def sampled_covariance(
-    *, noise_scale, num_examples=60, dimension=4, relative_step=0.1, num_runs=4_000, num_snapshots=15, seed=0
-):
-    """Covariance of SGD with real sampling against its own recursion, and how far the modelled noise is from it.
-
-    Args:
-        noise_scale: sigma; constant noise of eq. (14).
-        num_examples: n. Defaults to 60.
-        dimension: d. Defaults to 4.
-        relative_step: gamma lambda_max. Defaults to 0.1.
-        num_runs: Defaults to 4,000.
-        num_snapshots: Defaults to 15.
-        seed: of the problem, the sampling and the noise. Defaults to 0.
-
-    Returns:
-        As `surrogate_covariance`, with the error against the recursion `error_recursion`, and `model_gap`, the
-        surrogate's closed form (with the residuals' own size) relative to the recursion.
-    """
-    problem = regression.noisy(seed, num_examples, dimension, condition_number=4.0)
-    step = relative_step / problem.largest_eigenvalue
-    solution = theory.minimum_norm_solution(problem.features, problem.targets)
-    residual_scale = np.sqrt(np.mean((problem.features @ solution - problem.targets) ** 2))
-    recursion = theory.sampled_covariance(problem.features, problem.targets, step, noise_scale)
-    laws = {"step_size": step, "residual_scale": residual_scale, "noise_scale": noise_scale}
-    modelled = theory.stationary_covariance(problem.features, **laws, discrete=True)
-    between = _relaxation(problem.features, step)
-    theta = np.broadcast_to(solution, (num_runs, dimension))
-    measured = np.zeros((dimension, dimension))
-    for snapshot in range(num_snapshots + 1):
-        setting = toy_settings.Setting(
-            model="least_squares",
-            features=problem.features,
-            targets=problem.targets,
-            num_runs=num_runs,
-            step_size=step,
-            noise_scale=noise_scale,
-            initial=theta,
-            vanishing_noise=False,
-        )
-        # The first stretch, from a point, leads into the stationary law and is not counted.
-        length = between if snapshot else 2 * between
-        theta = simulation.simulate(setting, length, (seed << 32) + snapshot, grid=[length]).weights
-        if snapshot:
-            measured += (theta - solution).T @ (theta - solution) / (num_runs * num_snapshots)
-    compared = _compare(measured, {"recursion": recursion, "modelled": modelled}, num_runs * num_snapshots)
-    gap = np.linalg.norm(modelled - recursion) / np.linalg.norm(recursion)
-    return compared | laws | {"relative_step": relative_step, "num_examples": num_examples, "model_gap": gap}
-
-
-def theorem_1(*, noise_scale=0.5, num_examples=5, dimension=12, num_runs=2_000, num_steps=300, seed=0):
-    """Left and right sides of Theorem 1 on pairs of paths of eq. (16), with and without noise, on common Brownian
-    motions.
-
-    gamma = 1 / Tr(H), and the equations are integrated with a time step of gamma.
-
-    Args:
-        noise_scale: sigma. Defaults to 0.5.
-        num_examples: n. Defaults to 5.
-        dimension: d. Defaults to 12.
-        num_runs: pairs of paths. Defaults to 2,000.
-        num_steps: Defaults to 300.
-        seed: of the problem and the noise. Defaults to 0.
-
-    Returns:
-        Lists over times: `left`, `right`, standard errors of their difference; `largest_z`, the largest mean
-        difference in these.
-    """
-    problem = regression.noisy(seed, num_examples, dimension)
-    step = 1.0 / np.trace(theory.hessian(problem.features))
-    equation = theory.over_parametrised(problem.features, problem.targets, step, [[0.0], [noise_scale]])
-    shape = (num_runs, 1, equation.noise_dimension)
-    increments = brownian.increments(keys.generator(seed, "noise"), num_steps, step, shape)
-    pair, integral = np.zeros((num_runs, 2, dimension)), np.zeros(num_runs)
-    left, right, errors = [], [], []
-    for increment in increments:
-        residual = pair[:, 1] @ problem.features.T - problem.targets
-        integral += step * np.mean(residual**2, axis=-1)
-        pair = euler_maruyama.integrate(equation, pair, increment[None], step)
-        distance = np.sum((pair[:, 0] - pair[:, 1]) ** 2, axis=-1)
-        bound = theory.distance_bound(problem.features, step, noise_scale, integral)
-        left.append(distance.mean())
-        right.append(bound.mean())
-        errors.append((distance - bound).std(ddof=1) / np.sqrt(num_runs))
-    z = (np.array(left) - np.array(right)) / np.array(errors)
-    return {
-        "time": (step * np.arange(1, num_steps + 1)).tolist(),
-        "left": left,
-        "right": right,
-        "standard_error": errors,
-        "largest_z": z.max(),
-        "num_pairs": num_runs,
-        "noise_scale": noise_scale,
-    }
-
-
-def interpolation(*, num_examples=5, dimension=12, num_runs=20, num_steps=20_000, seed=0):
-    """Largest coordinate distance of gradient descent and SGD from 0 to the minimum-norm interpolator."""
-    problem = regression.noisy(seed, num_examples, dimension)
-    solution = theory.minimum_norm_solution(problem.features, problem.targets)
-    distances = {}
-    for name, batch_size, runs in (("gd", None, 1), ("sgd", 1, num_runs)):
-        setting = toy_settings.Setting(
-            model="least_squares",
-            features=problem.features,
-            targets=problem.targets,
-            num_runs=runs,
-            step_size=1.0 / np.sum(problem.features**2, axis=1).max(),
-            batch_size=batch_size,
-            initial=0.0,
-        )
-        weights = simulation.simulate(setting, num_steps, seed, grid=[num_steps]).weights
-        distances[name] = np.abs(weights - solution).max()
-    return distances | {"num_runs_sgd": num_runs, "num_steps": num_steps}
-
-
-def _relaxation(features, step_size):
-    """Steps after which a covariance has forgotten its past to e^-4."""
-    slowest = np.linalg.eigvalsh(theory.hessian(features))[0]
-    return int(np.ceil(2.0 / (step_size * slowest)))
-
-
-def _compare(measured, predicted, samples):
-    errors = {
-        f"error_{name}": np.linalg.norm(measured - matrix) / np.linalg.norm(matrix)
-        for name, matrix in predicted.items()
-    }
-    matrices = {name: matrix.tolist() for name, matrix in predicted.items()}
-    return {"measured": measured.tolist(), "effective_samples": samples, **matrices, **errors}
+    under = record.config["regime"] == _RECORDED[UNDER]
+    draw_measured = figures.draw_covariance if under else figures.draw_theorem_1
+    return draw_measured(record, directory, record.directory.name)
 
 
 if __name__ == "__main__":
-    flags.run(flags.least_squares, main)
+    flags.run(parse, main)

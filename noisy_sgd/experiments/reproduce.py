@@ -1,73 +1,113 @@
-"""Runs what the report compares with the paper, draws the figures, and writes the report: claim, paper, here, verdict.
+"""Makes the runs that the report compares with the paper, draws the figures, and writes the report.
 
     python -m noisy_sgd.experiments.reproduce --flagfile=configs/reproduce/quick.flags
 
-Verdicts are computed from the records. Finished runs are not run again: interrupted, it goes on where it was; finished,
-it draws and judges without training.
+The report has one row per claim, with the paper's value, the value here and the verdict, which is computed from the
+records. Finished runs are not made again: after an interruption the same command makes the missing ones, and when all
+are finished it draws and judges without training.
+
+Tested by tests/experiments/binaries_test.py.
 """
 
+import dataclasses
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
+from typing import Any
 
 from noisy_sgd import config, records
-from noisy_sgd.experiments import (
-    batch_size_sweep,
-    deep_diagonal,
-    diagonal_linear,
-    flags,
-    least_squares,
-    noise_threshold,
-    sde_error,
-    theory,
-)
-from noisy_sgd.experiments.report import claims, figure_claims, report, theory_claims
-from noisy_sgd.experiments.support import endings, toy_problems
+from noisy_sgd.experiments import batch_size_sweep, flags, registry
+from noisy_sgd.experiments.flags import command_line, training
+from noisy_sgd.experiments.report import claims, pages, theory_measurements
+from noisy_sgd.experiments.support import endings
 
-STUDIES = {
-    "deep_diagonal": deep_diagonal,
-    "diagonal_linear": diagonal_linear,
-    "least_squares": least_squares,
-    "noise_threshold": noise_threshold,
-    "sde_error": sde_error,
-}
+_ALL = "all"
 
 
-def main(settings: toy_problems.Reproduction) -> None:
-    """Runs what is missing, then draws and judges everything."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that a report compares with the paper.
+
+    Attributes:
+        run_dir: holds a folder for each experiment.
+        sweep: Figures 1 and 2.
+        theory: the measurements behind the rows on the theory.
+        studies: settings of other experiments, by their names; each has its place below `run_dir`.
+    """
+
+    run_dir: str
+    sweep: config.Sweep
+    theory: theory_measurements.Settings
+    studies: tuple[tuple[str, Any], ...] = ()
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Everything that the report compares with the paper."""
+    values = command_line.flag_set()
+    training.define_sweep(values, "where runs, figures and the report are written", "results")
+    share = "takes this part of the theory's runs, steps and data sets; below 1 to try the command out"
+    command_line.define_one(values, "report", "theory_share", float, theory_measurements.Settings.share, share)
+    studies = "comma-separated flagfiles, FOLDER/BINARY/NAME.flags, that are run too, or all: those of the full report"
+    command_line.define_list(values, "report", "study", (), studies)
+    sweep = training.sweep(values, argv, parse, folder="batch_size_sweep")
+    run_dir, flagfiles = values["run_dir"].value, values["study"].value
+    if flagfiles == [_ALL]:
+        flagfiles = [flagfile for study in registry.studies().values() for flagfile in study.flagfiles]
+    return Settings(
+        run_dir=run_dir,
+        sweep=sweep,
+        theory=theory_measurements.Settings(share=values["theory_share"].value),
+        studies=tuple(_study(pathlib.Path(flagfile), run_dir) for flagfile in flagfiles),
+    )
+
+
+def _study(flagfile: pathlib.Path, results: str) -> tuple[str, Any]:
+    """The experiment that a flagfile's folder is named after, and its settings, at a place below `results`."""
+    name, studies = flagfile.parent.name, registry.studies()
+    constraint = f"must lie in a folder {', '.join(studies)}"
+    config.require(name in studies, "study", constraint, flagfile, "see configs/")
+    place = pathlib.Path(results, name, flagfile.stem)
+    return name, studies[name].binary.parse([name, f"--flagfile={flagfile}", f"--run_dir={place}"])
+
+
+def main(settings: Settings) -> None:
+    """Makes the missing runs, then draws and judges everything."""
     results = pathlib.Path(settings.run_dir)
-    theory_directory = results / theory_claims.EXPERIMENT / "run"
+    theory_directory = results / "theory" / "run"
     with flags.refusals():
         records.check(theory_directory, settings.theory.resolved())
         for _, study in settings.studies:
             records.check(study.run_dir, study.resolved())
     batch_size_sweep.run(settings.sweep)
-    measured = theory.run(settings.theory, theory_directory)
-    studies = [(STUDIES[name], STUDIES[name].run(study)) for name, study in settings.studies]
+    theory = theory_measurements.run(settings.theory, theory_directory)
+    binaries = {name: experiment.binary for name, experiment in registry.studies().items()}
+    measured = [(binaries[name], binaries[name].run(study)) for name, study in settings.studies]
     with endings.drawing():
-        paths = batch_size_sweep.draw(settings.sweep, results / "figures") + theory.draw(measured, results / "figures")
-        for study, record in studies:
-            paths += study.draw(record, results / "figures")
+        paths = batch_size_sweep.draw(settings.sweep, results / "figures")
+        paths += theory_measurements.draw(theory, results / "figures")
+        for binary, record in measured:
+            paths += binary.draw(record, results / "figures")
         figures = [path for path in paths if path.suffix == ".png"]
-        figures_claimed = figure_claims.FIGURES if settings.studies else ()
+        judged = [one for one in registry.EXPERIMENTS if settings.studies or not one.is_study]
         with flags.refusals():
-            rows = report.judge((*claims.IMAGES, *theory_claims.THEORY, *figures_claimed), results)
+            rows = claims.judge([claim for experiment in judged for claim in experiment.claims], results)
         for row in rows:
             print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
-        for path in (*paths, *report.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
+        for path in (*paths, *pages.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
             print(path)
 
 
 def _setting(sweep: config.Sweep) -> str:
-    """How the results were made, in words."""
+    """How the results were made, in one paragraph."""
     settings = next(iter(sweep.runs.values()))
-    data, chosen = settings.data, settings.algorithm
+    data, chosen = settings.data, settings.training
     seeds = len({one.run.seed for one in sweep.runs.values()})
     examples = f"{data.num_train_examples} training examples" if data.num_train_examples else "all training examples"
-    wrong = f", {100 * data.label_noise:g} % of their labels drawn anew" if data.label_noise else ""
+    wrong = f", {100 * data.label_noise:g} % of their labels replaced by random ones" if data.label_noise else ""
     average = f", test accuracy of the weights' moving average (decay {chosen.ema_decay:g})" if chosen.ema_decay else ""
     hidden = f" ({', '.join(map(str, settings.model.hidden))} hidden units)" if settings.model.hidden else ""
-    noise = {one.algorithm.algorithm: one.algorithm for one in sweep.runs.values()}
+    noise = {one.training.algorithm: one.training for one in sweep.runs.values()}
     noisy = f", Noisy-SGD's sigma / B {noise['noisy_sgd'].effective_noise:g}" if "noisy_sgd" in noise else ""
     if "dp_sgd" in noise:
         noisy += f", DP-SGD's {noise['dp_sgd'].effective_noise:g} at C = {noise['dp_sgd'].l2_norm_clip:g}"
@@ -81,4 +121,4 @@ def _setting(sweep: config.Sweep) -> str:
 
 
 if __name__ == "__main__":
-    flags.run(flags.reproduce, main)
+    flags.run(parse, main)

@@ -1,44 +1,62 @@
-"""How far the SDE is from the algorithm, as the learning rate shrinks: beyond the paper, which uses one for the other.
+"""Errors of the SDEs as models of the algorithm, over the step size: beyond the paper.
 
     python -m noisy_sgd.experiments.sde_error --flagfile=configs/sde_error/orders.flags
 
-The learning rate gamma is at once the step of the algorithm and, squared-rooted, the size of the SDE's noise; both go
-to 0 together here, to a fixed time.
-
-    sde_error.weak()["orders"]      # of means and covariances, exact, for the surrogate and for real sampling
-    sde_error.strong("diagonal_linear")["order"]    # pathwise, Gaussian surrogate on one coarsened Brownian path
+The measurements are those of `studies.sde_error`.
 """
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
-import numpy as np
-
-from noisy_sgd import keys, records
-from noisy_sgd.data import regression
+from noisy_sgd import config, records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.support import endings, recorded_measurement, toy_problems
+from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.support import recorded_measurement, toy_experiment
 from noisy_sgd.figures import sde_error as figures
-from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squares, moments
+from noisy_sgd.studies import sde_error
+
+_HELP = {
+    "num_paths": "paths of the strong error",
+    "noise_scale": "sigma of the strong error",
+    "seed": "seed of sampling and noise",
+    "run_dir": "where the run is recorded",
+}
 
 
-def main(settings: toy_problems.SdeError) -> None:
-    """Measures what is not finished, and draws it."""
-    record = run(settings)
-    with endings.drawing():
-        for path in draw(record, pathlib.Path(settings.run_dir) / "figures"):
-            print(f"figure: {path}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(toy_experiment.Settings):
+    """The paths of the strong error, and their noise."""
+
+    num_paths: int = 200
+    noise_scale: float = 0.5
+    seed: int = 0
+    run_dir: str = "runs/sde_error"
+
+    def __post_init__(self):
+        config.require_at_least("num_paths", self.num_paths, 2)
+        toy_experiment.require_noise_scale(self.noise_scale)
 
 
-def run(settings: toy_problems.SdeError) -> records.Record:
-    """Measures the weak errors, and the strong one of either model, unless that is finished."""
+def parse(argv: Sequence[str]) -> Settings:
+    """Errors of the SDEs as models of the algorithm, over the step size."""
+    return command_line.read(argv, parse, "errors of the SDEs", Settings, _HELP)
+
+
+def main(settings: Settings) -> None:
+    """Measures, unless a finished record exists, and draws the record."""
+    toy_experiment.draw(run(settings), draw)
+
+
+def run(settings: Settings) -> records.Record:
+    """Measures the weak errors, and the strong error of either model, unless a finished record of that exists."""
 
     def measured(append, advance):
-        append({"measurement": "weak", **weak(seed=settings.seed)})
+        append({"measurement": "weak", **sde_error.weak(seed=settings.seed)})
         advance(1)
+        options = {"noise_scale": settings.noise_scale, "num_paths": settings.num_paths, "seed": settings.seed}
         for model in ("least_squares", "diagonal_linear"):
-            found = strong(model, noise_scale=settings.noise_scale, num_paths=settings.num_paths, seed=settings.seed)
-            append({"measurement": "strong", **found})
+            append({"measurement": "strong", **sde_error.strong(model, **options)})
             advance(1)
         return {}
 
@@ -51,117 +69,5 @@ def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
     return figures.draw_weak(weak_error, directory) + figures.draw_strong(strong_errors, directory)
 
 
-def weak(
-    *, num_examples=60, dimension=4, time=2.0, effective_noise=0.5, relative_steps=(0.08, 0.04, 0.02, 0.01), seed=0
-):
-    """Errors of mean and covariance at a time, from exact moments: of order 1, and 2 with the drift -grad(L + gamma/4
-    |grad L|^2).
-
-    Under real sampling the covariance keeps an error of order 1 at either drift: the modelled noise is not the
-    sampling's.
-
-    Args:
-        num_examples: n. Defaults to 60.
-        dimension: d. Defaults to 4.
-        time: in units of 1 / lambda_max. Defaults to 2.
-        effective_noise: s of the N(0, s^2 I) added to the gradient, so that sigma = sqrt(gamma) s. Defaults to 0.5.
-        relative_steps: gamma lambda_max, dividing the time. Defaults to 0.08 to 0.01.
-        seed: of the problem. Defaults to 0.
-
-    Returns:
-        `lines`, one a step size, and `orders`, the slopes fitted to them.
-    """
-    problem = regression.noisy(seed, num_examples, dimension, condition_number=4.0)
-    features, targets = problem.features, problem.targets
-    residual_scale = np.std(targets - features @ least_squares.minimum_norm_solution(features, targets))
-    initial = np.zeros(dimension)
-    lines = []
-    for relative_step in relative_steps:
-        step, count = relative_step / problem.largest_eigenvalue, round(time / relative_step)
-        noise = np.sqrt(step) * effective_noise
-        algorithms = {
-            "surrogate": moments.of_surrogate_steps(features, targets, initial, count, step, residual_scale, noise),
-            "sampled": moments.of_sampled_steps(features, targets, initial, count, step, noise),
-        }
-        line = {"relative_step": relative_step, "num_steps": count}
-        for drift in ("plain", "modified"):
-            equation = moments.of_equation(
-                features,
-                targets,
-                initial,
-                count * step,
-                step,
-                residual_scale,
-                noise,
-                modified_drift=drift == "modified",
-            )
-            for algorithm, law in algorithms.items():
-                for moment, ours, theirs in zip(("mean", "covariance"), law, equation, strict=True):
-                    line[f"{algorithm}_{drift}_{moment}"] = np.linalg.norm(ours - theirs)
-        lines.append(line)
-    names = [name for name in lines[0] if name.endswith(("mean", "covariance"))]
-    orders = {name: _slope(relative_steps, [line[name] for line in lines]) for name in names}
-    return {"lines": lines, "orders": orders, "residual_scale": residual_scale, "num_examples": num_examples}
-
-
-def strong(
-    model, *, relative_steps=(0.16, 0.08, 0.04, 0.02), noise_scale=0.5, time=4.0, num_paths=200, refinement=16, seed=0
-):
-    """Root mean square distance, path by path, between the Gaussian-surrogate algorithm and its SDE at a time.
-
-    The algorithm is Euler-Maruyama with time step gamma; the SDE's path is the same with `refinement` times smaller
-    steps, on the Brownian path of which the algorithm's increments are sums.
-
-    Args:
-        model: "least_squares" (eq. (16) with noise) or "diagonal_linear" (eq. (19)).
-        relative_steps: gamma lambda_max, dividing the time. Defaults to 0.16 to 0.02.
-        noise_scale: sigma. Defaults to 0.5.
-        time: in units of 1 / lambda_max. Defaults to 4.
-        num_paths: Defaults to 200.
-        refinement: Defaults to 16.
-        seed: of the problem and the paths. Defaults to 0.
-
-    Returns:
-        `lines`, one a step size, the fitted `order` and its 95 % bootstrap interval over paths.
-    """
-    if model not in ("least_squares", "diagonal_linear"):
-        raise ValueError(f"`model` must be 'least_squares' or 'diagonal_linear'. Received: model={model!r}")
-    problem = regression.sparse(seed, 10, 25, 3)
-    theory, start = (
-        (least_squares.over_parametrised, np.zeros(25))
-        if model == "least_squares"
-        else (diagonal_linear.equation, np.full((2, 25), 0.3))
-    )
-    initial = np.broadcast_to(start, (num_paths, *start.shape))
-    generator = keys.generator(seed, "noise")
-    distances = []
-    for relative_step in relative_steps:
-        step = relative_step / problem.largest_eigenvalue
-        equation = theory(problem.features, problem.targets, step, noise_scale)
-        num_fine = round(time / relative_step) * refinement
-        shape = (num_paths, equation.noise_dimension)
-        fine = brownian.increments(generator, num_fine, step / refinement, shape)
-        ends = [
-            euler_maruyama.integrate(equation, initial, increments, size).reshape(num_paths, -1)
-            for increments, size in ((fine, step / refinement), (brownian.coarsen(fine, refinement), step))
-        ]
-        distances.append(np.sum((ends[0] - ends[1]) ** 2, axis=1))
-    distances = np.array(distances)
-    picks = keys.generator(seed, "order").integers(num_paths, size=(500, num_paths))
-    resampled = [_slope(relative_steps, np.sqrt(distances[:, pick].mean(axis=1))) for pick in picks]
-    errors = np.sqrt(distances.mean(axis=1))
-    return {
-        "lines": [{"relative_step": step, "error": error} for step, error in zip(relative_steps, errors, strict=True)],
-        "order": _slope(relative_steps, errors),
-        "interval": np.quantile(resampled, [0.025, 0.975]).tolist(),
-        "num_paths": num_paths,
-        "model": model,
-    }
-
-
-def _slope(steps, errors):
-    return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
-
-
 if __name__ == "__main__":
-    flags.run(flags.sde_error, main)
+    flags.run(parse, main)

@@ -1,6 +1,8 @@
-"""Trains one network by SGD, Noisy-SGD or DP-SGD, records the run and draws its test accuracy over the steps.
+"""Trains one network with SGD, Noisy-SGD or DP-SGD, records the run and draws its test accuracy over the steps.
 
 python -m noisy_sgd.experiments.train --dataset=digits --algorithm=noisy_sgd --effective_noise=0.01 --run_dir=runs/first
+
+Tested by tests/experiments/binaries_test.py.
 """
 
 import contextlib
@@ -12,9 +14,11 @@ from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.support import endings, startup
 from noisy_sgd.figures import images
 
+parse = flags.train
+
 
 def main(settings: config.Config) -> None:
-    """Runs the configuration, goes on with it, or draws it again where it is finished."""
+    """Starts the run, resumes it, or draws it again if it is finished."""
     directory = pathlib.Path(settings.run.run_dir)
     with flags.refusals():
         records.check(directory, settings.resolved())
@@ -47,7 +51,7 @@ def _train(settings: config.Config) -> records.Record | None:
     from noisy_sgd.training import distribution
 
     with contextlib.ExitStack() as stack:
-        # Of several workers, another one may be lost at any time.
+        # Another worker may be lost at any time.
         stack.enter_context(endings.failures())
         with flags.refusals():
             built = builders.build(settings, say=_say_aside)
@@ -78,8 +82,8 @@ def _say_aside(text: str) -> None:
 
 
 def _say_nothing(text: str) -> None:
-    """Of several workers, one speaks."""
+    """Only the first of several workers prints."""
 
 
 if __name__ == "__main__":
-    flags.run(flags.train, main)
+    flags.run(parse, main)

@@ -1,4 +1,7 @@
-"""The look of every figure, and its three files: PNG to look at, PDF to print, CSV with the numbers behind it."""
+"""The look of every figure, and its three files: PNG to look at, PDF to print, CSV with the numbers behind it.
+
+Tested by tests/figures/images_test.py.
+"""
 
 import csv
 import io
@@ -22,11 +25,11 @@ STYLE = {
     "savefig.dpi": 160,
     "pdf.fonttype": 42,
 }
-# A decorator for whatever draws: the style is on while it runs, and the caller's own settings stay as they were.
+# A decorator for functions that draw: the style is on while they run, and the caller's settings stay unchanged.
 styled = matplotlib.rc_context(STYLE)
 
-# Okabe and Ito's colours: distinct to every kind of eye.
-COLOURS = {"sgd": "#0072B2", "noisy_sgd": "#D55E00", "dp_sgd": "#009E73"}
+# Okabe and Ito's colors: distinct for color-blind readers too.
+COLORS = {"sgd": "#0072B2", "noisy_sgd": "#D55E00", "dp_sgd": "#009E73"}
 LABELS = {"sgd": "SGD", "noisy_sgd": "Noisy-SGD", "dp_sgd": "DP-SGD"}
 MARKERS = {"sgd": "o", "noisy_sgd": "s", "dp_sgd": "^"}
 
@@ -40,13 +43,13 @@ def panels(count: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple[
 def save(
     canvas: figure.Figure, rows: Sequence[Mapping[str, Any]], directory: pathlib.Path, name: str
 ) -> list[pathlib.Path]:
-    """Writes NAME.png, NAME.pdf and NAME.csv, each as a whole or not at all; the same rows give the same bytes.
+    """Writes NAME.png, NAME.pdf and NAME.csv, each completely or not at all; the same rows give the same bytes.
 
     Args:
         canvas: the drawn figure.
-        rows: what was drawn, all rows with the same columns; none where every run diverged.
-        directory: made if absent.
-        name: without an ending.
+        rows: the numbers that are drawn, with the same columns in every row; empty if every run diverged.
+        directory: created if absent.
+        name: of the files, without an ending.
 
     Returns:
         The three paths.
@@ -55,7 +58,7 @@ def save(
         OSError: naming the file that cannot be written.
     """
     for axes in canvas.axes:
-        # Where every run diverged there is no positive number, and no logarithmic axis to draw it on.
+        # If every run diverged there is no positive number, and a logarithmic axis cannot be drawn.
         for scale, choose, positive in zip(
             (axes.get_xscale(), axes.get_yscale()), (axes.set_xscale, axes.set_yscale), axes.dataLim.minpos, strict=True
         ):

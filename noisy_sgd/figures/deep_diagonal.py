@@ -1,4 +1,4 @@
-"""Depths 2, 3 and 4 under GD, SGD and Noisy-SGD: figures of experiments/deep_diagonal, a panel a depth.
+"""Depths 2, 3 and 4 under GD, SGD and Noisy-SGD: figures of experiments/deep_diagonal, one panel per depth.
 
     draw_distances    final distance to beta* against the step size, with the counts of wins and of diverged runs
     draw_alpha        how far noise shrinks the effective alpha, measured and by its formula
@@ -6,6 +6,8 @@
 Each takes a `records.Record` whose metrics are the experiment's lines and whose results hold its `order`:
 
     deep_diagonal.draw_distances(records.read("results/deep_diagonal"), pathlib.Path("results/figures"))
+
+Tested by tests/studies/deep_diagonal_test.py.
 """
 
 import pathlib
@@ -29,7 +31,7 @@ def draw_distances(run: records.Record, directory: pathlib.Path, name: str = "de
         for algorithm, noise in algorithms:
             lines = [_case(run, depth, fraction, algorithm, noise) for fraction in fractions]
             low, median, high = np.array([_quartiles(case, "squared_distance") for case in lines]).T
-            look = {"color": _colour(algorithms, algorithm, noise), "label": _label(algorithm, noise)}
+            look = {"color": _color(algorithms, algorithm, noise), "label": _label(algorithm, noise)}
             axes.plot(fractions, median, marker="o", markersize=3, linewidth=1.3, **look)
             axes.fill_between(fractions, low, high, color=look["color"], alpha=0.12, linewidth=0)
             rows += [
@@ -84,9 +86,9 @@ def draw_alpha(run: records.Record, directory: pathlib.Path, name: str = "deep_d
             measured, formula = (
                 [-np.log(_quartiles(case, key)[1]) for case in lines] for key in ("alpha_ratio", "alpha_ratio_formula")
             )
-            colour = _colour(algorithms, algorithm, noise)
-            axes.plot(fractions, measured, "o", color=colour, markersize=4, label=_label(algorithm, noise))
-            axes.plot(fractions, formula, "--", color=colour, linewidth=1)
+            color = _color(algorithms, algorithm, noise)
+            axes.plot(fractions, measured, "o", color=color, markersize=4, label=_label(algorithm, noise))
+            axes.plot(fractions, formula, "--", color=color, linewidth=1)
             rows += [
                 {
                     "depth": depth,
@@ -124,12 +126,12 @@ def _quartiles(lines: list[dict[str, Any]], key: str) -> np.ndarray:
     return np.quantile(values, [0.25, 0.5, 0.75]) if values else np.full(3, np.nan)
 
 
-def _colour(algorithms: list[tuple[str, float]], algorithm: str, noise: float) -> Any:
+def _color(algorithms: list[tuple[str, float]], algorithm: str, noise: float) -> Any:
     if algorithm != "noisy_sgd":
-        return canvas.COLOURS["sgd"] if algorithm == "sgd" else "#555555"
+        return canvas.COLORS["sgd"] if algorithm == "sgd" else "#555555"
     noises = [one for name, one in algorithms if name == "noisy_sgd"]
     strength = (1 + noises.index(noise)) / len(noises)
-    strong = np.array([int(canvas.COLOURS["noisy_sgd"][index : index + 2], 16) / 255 for index in (1, 3, 5)])
+    strong = np.array([int(canvas.COLORS["noisy_sgd"][index : index + 2], 16) / 255 for index in (1, 3, 5)])
     return tuple(1 - (1 - strong) * (0.3 + 0.7 * strength))
 
 

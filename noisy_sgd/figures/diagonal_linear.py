@@ -2,14 +2,16 @@
 
     draw_curves      |beta_t - beta*|^2 over the iterations: mean and one standard deviation over runs (Figures 3, 6)
     draw_distance    the final distance against the noise sigma (Figure 5)
-    draw_gap         the limit's distance to the minimiser of phi_alpha_inf against sigma (Figures 4 and 7)
-    draw_order       final distances under GD, SGD and Noisy-SGD, a column a data set
+    draw_gap         the limit's distance to the minimizer of phi_alpha_inf against sigma (Figures 4 and 7)
+    draw_order       final distances under GD, SGD and Noisy-SGD, one column per data set
 
-Each takes a `records.Record` of experiments/diagonal_linear and writes a PNG, a PDF and the CSV behind them. Diverged
-runs are in no mean; how many they are is on every figure:
+Each takes a `records.Record` of experiments/diagonal_linear and writes a PNG, a PDF and the CSV behind them. Means
+are over the runs that did not diverge; every figure shows how many did:
 
     run = records.read("results/diagonal_linear/figure_3")
     diagonal_linear.draw_curves(run, pathlib.Path("results/figures"), "figure_3")
+
+Tested by tests/studies/diagonal_linear_test.py.
 """
 
 import collections
@@ -40,14 +42,14 @@ def draw_curves(run: records.Record, directory: pathlib.Path, name: str) -> list
         diverged = f", {int((~kept).sum())} of {kept.size} diverged" if algorithm != "gd" else ""
         if kept.any():
             mean, std = values[:, kept].mean(axis=1), values[:, kept].std(axis=1)
-            colour = _GRADIENT_DESCENT if algorithm == "gd" else _shade(noises, noise)
+            color = _GRADIENT_DESCENT if algorithm == "gd" else _shade(noises, noise)
             positive = steps > 0
             axes.plot(
-                steps[positive], mean[positive], color=colour, linewidth=1.3, label=_label(algorithm, noise) + diverged
+                steps[positive], mean[positive], color=color, linewidth=1.3, label=_label(algorithm, noise) + diverged
             )
             low = np.maximum(mean - std, mean / 100)
             axes.fill_between(
-                steps[positive], low[positive], (mean + std)[positive], color=colour, alpha=0.15, linewidth=0
+                steps[positive], low[positive], (mean + std)[positive], color=color, alpha=0.15, linewidth=0
             )
             rows += [
                 {
@@ -81,7 +83,7 @@ def draw_distance(run: records.Record, directory: pathlib.Path, name: str) -> li
 
 @canvas.styled
 def draw_gap(run: records.Record, directory: pathlib.Path, name: str) -> list[pathlib.Path]:
-    """Squared distance from the limit to the minimiser of phi at eq. (21)'s alpha, against the noise scale."""
+    """Squared distance from the limit to the minimizer of phi at eq. (21)'s alpha, against the noise scale."""
     label = r"$\|\beta_\infty-\beta^*_{\alpha_\infty}\|_2^2$"
     return _against_noise(run, run.results["limits"], "untilted_formula", label, directory, name)
 
@@ -94,14 +96,14 @@ def draw_order(run: records.Record, directory: pathlib.Path, name: str) -> list[
     rows = []
     looks = {
         "gd": (_GRADIENT_DESCENT, "_", "GD"),
-        **{n: (canvas.COLOURS[n], ".", canvas.LABELS[n]) for n in ("sgd", "noisy_sgd")},
+        **{n: (canvas.COLORS[n], ".", canvas.LABELS[n]) for n in ("sgd", "noisy_sgd")},
     }
-    for shift, (algorithm, (colour, marker, label)) in zip((0.0, -0.12, 0.12), looks.items(), strict=True):
+    for shift, (algorithm, (color, marker, label)) in zip((0.0, -0.12, 0.12), looks.items(), strict=True):
         values = [np.atleast_1d(_numbers(np.atleast_1d(line[algorithm]))) for line in lines]
         lost = sum(int(np.isnan(value).sum()) for value in values)
         total = sum(value.size for value in values)
         for column, value in enumerate(values):
-            axes.plot(np.full(value.size, column + shift), value, marker, color=colour, markersize=7, alpha=0.7)
+            axes.plot(np.full(value.size, column + shift), value, marker, color=color, markersize=7, alpha=0.7)
             finite = value[np.isfinite(value)]
             rows.append(
                 {
@@ -112,7 +114,7 @@ def draw_order(run: records.Record, directory: pathlib.Path, name: str) -> list[
                     "diverged": int(value.size - finite.size),
                 }
             )
-        axes.plot([], [], marker, color=colour, label=f"{label}, {lost} of {total} diverged")
+        axes.plot([], [], marker, color=color, label=f"{label}, {lost} of {total} diverged")
     axes.set_yscale("log")
     axes.set_xticks(range(len(lines)), [str(line["data_seed"]) for line in lines])
     axes.set_xlabel("data set (seed)")
@@ -136,7 +138,7 @@ def _against_noise(run, lines, value, label, directory, name):
         )
         if values.size:
             axes.plot(
-                np.full(values.size, noise), values, ".", color=canvas.COLOURS["noisy_sgd"], alpha=0.3, markersize=4
+                np.full(values.size, noise), values, ".", color=canvas.COLORS["noisy_sgd"], alpha=0.3, markersize=4
             )
             rows.append(
                 {
@@ -149,7 +151,7 @@ def _against_noise(run, lines, value, label, directory, name):
                 }
             )
     at, mean, median = (np.array([row[key] for row in rows]) for key in ("noise_scale", "mean", "median"))
-    axes.plot(at, mean, "s-", color=canvas.COLOURS["noisy_sgd"], markersize=4, label="mean over surviving runs")
+    axes.plot(at, mean, "s-", color=canvas.COLORS["noisy_sgd"], markersize=4, label="mean over surviving runs")
     axes.plot(at, median, "--", color=_GRADIENT_DESCENT, label="median")
     axes.set_yscale("log")
     axes.set_xlabel(r"noise scale $\sigma$ (0: SGD)")
@@ -177,12 +179,12 @@ def _label(algorithm: str, noise: float) -> str:
 
 def _shade(noises: list[float], noise: float) -> Any:
     if noise == 0:
-        return canvas.COLOURS["sgd"]
+        return canvas.COLORS["sgd"]
     position = 1.0 if len(noises) < 3 else sorted(noises).index(noise) / (len(noises) - 1)
     strong = np.array([0xD5, 0x5E, 0x00]) / 255
     return tuple(1 - (1 - strong) * (0.4 + 0.6 * position))
 
 
 def _numbers(values: Any) -> np.ndarray:
-    """Recorded numbers, null being NaN."""
+    """Recorded numbers, with NaN in place of null."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

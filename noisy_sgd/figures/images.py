@@ -1,10 +1,10 @@
 """Figures 1 and 2 of the paper, from recorded runs on images.
 
     draw_batch_size_sweep    final test accuracy against batch size; steps, learning rate and sigma / B fixed (Figure 1)
-    draw_curves              test accuracy over the steps, one line a batch size (Figure 1)
+    draw_curves              test accuracy over the steps, one line per batch size (Figure 1)
     draw_norms               squared norms of the mini-batch gradient and of the noise over the steps (Figure 2)
 
-Each takes what `records.find` returns and writes a PNG, a PDF and the CSV behind them:
+Each takes the runs that `records.find` returns, and writes a PNG, a PDF and the CSV behind them:
 
     images.draw_batch_size_sweep(records.find("results/batch_size_sweep"), pathlib.Path("results/figures"))
 """
@@ -45,9 +45,9 @@ def draw_batch_size_sweep(runs: Sequence[records.Record], directory: pathlib.Pat
         estimates = {size: statistics.estimate(values[size]) for size in sizes}
         means = [estimates[size].mean for size in sizes]
         bars = np.nan_to_num([estimates[size].half_width for size in sizes])
-        # A little apart, so that bars of different algorithms do not hide each other.
+        # The algorithms are shifted a little, so that their bars do not hide each other.
         places = np.array(sizes) * 2.0 ** (_APART * list(canvas.LABELS).index(name) - _APART)
-        look = {"color": canvas.COLOURS[name], "marker": canvas.MARKERS[name], "markersize": 5}
+        look = {"color": canvas.COLORS[name], "marker": canvas.MARKERS[name], "markersize": 5}
         axes.errorbar(places, means, yerr=bars, label=canvas.LABELS[name], capsize=3, **look)
         for place, size in zip(places, sizes, strict=True):
             dots = axes.plot(
@@ -78,7 +78,7 @@ def draw_batch_size_sweep(runs: Sequence[records.Record], directory: pathlib.Pat
 def draw_curves(
     runs: Sequence[records.Record], directory: pathlib.Path, name: str = "batch_size_sweep_curves"
 ) -> list[pathlib.Path]:
-    """Test accuracy over the steps, a panel an algorithm, a line a batch size: mean and one standard deviation."""
+    """Test accuracy over the steps, one panel per algorithm, one line per batch size: mean and standard deviation."""
     groups = _groups(runs)
     algorithms = [algorithm for algorithm in canvas.LABELS if any(key[0] == algorithm for key in groups)]
     sizes = sorted({size for _, size in groups})
@@ -103,7 +103,7 @@ def draw_curves(
 def draw_norms(
     runs: Sequence[records.Record], directory: pathlib.Path, name: str = "gradient_and_noise_norms"
 ) -> list[pathlib.Path]:
-    """Squared norms of Noisy-SGD's mini-batch gradient and noise over the steps, a line a batch size (Figure 2)."""
+    """Squared norms of Noisy-SGD's mini-batch gradient and noise over the steps, one line per batch size (Figure 2)."""
     groups = {size: group for (algorithm, size), group in _groups(runs).items() if algorithm == "noisy_sgd"}
     if not groups:
         raise ValueError("`runs` must hold a run of noisy_sgd, whose norms Figure 2 shows. Received: none")
@@ -125,11 +125,11 @@ def draw_norms(
 
 
 def _first_of_each_label(all_axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    labelled = {}
+    labeled = {}
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            labelled.setdefault(label, handle)
-    return list(labelled.values()), list(labelled)
+            labeled.setdefault(label, handle)
+    return list(labeled.values()), list(labeled)
 
 
 def _groups(runs: Sequence[records.Record]) -> dict[tuple[str, int], list[records.Record]]:

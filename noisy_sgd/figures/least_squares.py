@@ -8,6 +8,8 @@ PNG, a PDF and the CSV behind them. The paper has no figure of least squares; th
 corrected one:
 
     least_squares.draw_covariance(records.read("results/least_squares/covariance"), pathlib.Path("results/figures"))
+
+Tested by tests/studies/least_squares_test.py.
 """
 
 import pathlib
@@ -35,10 +37,10 @@ def draw_covariance(
     figure, (plane, bars) = _two_panels()
     angles = np.linspace(0, 2 * np.pi, 200)
     circle = np.stack([np.cos(angles), np.sin(angles)])
-    for key, (label, colour, dashes) in _LOOKS.items():
+    for key, (label, color, dashes) in _LOOKS.items():
         corner = matrices[key][np.ix_([0, -1], [0, -1])]
         ellipse = np.linalg.cholesky(corner) @ circle
-        plane.plot(*ellipse, dashes, color=colour, linewidth=1.6, label=label)
+        plane.plot(*ellipse, dashes, color=color, linewidth=1.6, label=label)
     plane.set_aspect("equal", adjustable="datalim")
     plane.set_xlabel("first coordinate")
     plane.set_ylabel("last coordinate")
@@ -71,13 +73,13 @@ def draw_theorem_1(run: records.Record, directory: pathlib.Path, name: str = "th
     found = run.results
     time, left, right, error = (np.array(found[key]) for key in ("time", "left", "right", "standard_error"))
     figure, (axes,) = canvas.panels(width=4.8)
-    axes.plot(time, right, color=canvas.COLOURS["noisy_sgd"], label=r"$\gamma d\sigma^2\,E\int\|r\|^2$")
-    axes.plot(time, left, color=canvas.COLOURS["sgd"], label=r"$E\|\theta_t-\beta_t\|^2$")
+    axes.plot(time, right, color=canvas.COLORS["noisy_sgd"], label=r"$\gamma d\sigma^2\,E\int\|r\|^2$")
+    axes.plot(time, left, color=canvas.COLORS["sgd"], label=r"$E\|\theta_t-\beta_t\|^2$")
     axes.fill_between(
         time,
         left - 2 * error,
         left + 2 * error,
-        color=canvas.COLOURS["sgd"],
+        color=canvas.COLORS["sgd"],
         alpha=0.2,
         linewidth=0,
         label="2 standard errors",

@@ -1,4 +1,4 @@
-"""Where noise helps, hurts and diverges, and why: three figures of experiments/noise_threshold.
+"""Where noise helps, where it hurts and where runs diverge, and why: three figures of experiments/noise_threshold.
 
     draw_map      change of the final distance by noise over (step size, sigma), the share of diverged runs in every
                   cell, the best sigma of every step size, and the edge of mean-square stability
@@ -8,6 +8,8 @@
 Each takes a `records.Record` whose metrics are the experiment's lines and whose results hold its `gains` and `best`:
 
     noise_threshold.draw_map(records.read("results/noise_threshold"), pathlib.Path("results/figures"))
+
+Tested by tests/studies/noise_threshold_test.py.
 """
 
 import pathlib
@@ -36,7 +38,7 @@ _MEASURED = {
 
 @canvas.styled
 def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_threshold") -> list[pathlib.Path]:
-    """log10 of the final distance over SGD's at the same step, median over data sets; grey where half are lost."""
+    """log10 of the final distance over SGD's at the same step, median over data sets; gray where half are lost."""
     steps, noises = _axes(run)
     figure, (axes,) = canvas.panels(width=6.2, height=4.2)
     gain, share, rows = np.zeros((len(noises), len(steps))), np.zeros((len(noises), len(steps))), []
@@ -48,7 +50,7 @@ def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_th
             share[row, column] = diverged / runs
             case = found.get((step, noise))
             if case:
-                # A recorded null is an infinite change.
+                # An infinite change is recorded as null.
                 gain[row, column] = np.nan if case["change"] is None else case["change"]
             rows.append(
                 {
@@ -65,7 +67,7 @@ def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_th
             )
     limit = max(0.1, float(np.nanmax(np.abs(gain))))
     axes.set_facecolor(_LOST)
-    # Linear near 0, where most of the map is.
+    # Linear near 0, where most values are.
     scale = colors.SymLogNorm(0.1, vmin=-limit, vmax=limit, base=10)
     image = axes.imshow(gain, origin="lower", aspect="auto", cmap="RdBu_r", norm=scale)
     for (row, column), part in np.ndenumerate(share):
@@ -101,7 +103,7 @@ def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_th
     first = run.results["gains"][0]
     axes.set_title(
         f"Blue: noise helps; k/{first['data_sets']}: data sets on which it does; div.: runs diverged "
-        f"(counted as lost);\ngrey: half of the data sets or more are lost",
+        f"(counted as lost);\ngray: half of the data sets or more are lost",
         fontsize=8,
     )
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
@@ -110,7 +112,7 @@ def draw_map(run: records.Record, directory: pathlib.Path, name: str = "noise_th
 
 @canvas.styled
 def draw_best(run: records.Record, directory: pathlib.Path, name: str = "noise_threshold_best") -> list[pathlib.Path]:
-    """Distance over SGD's with the best sigma, a dot a data set; medians, and medians where sigma was not chosen."""
+    """Distance over SGD's with the best sigma, one dot per data set; medians, also with held-out data sets."""
     figure, (axes,) = canvas.panels(width=5.4, height=3.6)
     rows = [dict(line) for line in run.results["best"]]
     for column, row in enumerate(rows):
@@ -124,7 +126,7 @@ def draw_best(run: records.Record, directory: pathlib.Path, name: str = "noise_t
         pairs = [(value, base) for value, base in zip(noisy, plain, strict=True) if np.isfinite([value, base]).all()]
         shifts = column + np.linspace(-0.15, 0.15, len(pairs))
         ratios = [value / base for value, base in pairs]
-        axes.plot(shifts, ratios, ".", color=canvas.COLOURS["noisy_sgd"], alpha=0.5)
+        axes.plot(shifts, ratios, ".", color=canvas.COLORS["noisy_sgd"], alpha=0.5)
         lost = sum(np.isinf(value) and np.isfinite(base) for value, base in zip(noisy, plain, strict=True))
         won = sum(np.isfinite(value) and np.isinf(base) for value, base in zip(noisy, plain, strict=True))
         texts = [
@@ -154,7 +156,7 @@ def draw_best(run: records.Record, directory: pathlib.Path, name: str = "noise_t
         fontsize=7.5,
         pad=34,
     )
-    axes.plot([], [], ".", color=canvas.COLOURS["noisy_sgd"], alpha=0.5, label="a data set")
+    axes.plot([], [], ".", color=canvas.COLORS["noisy_sgd"], alpha=0.5, label="a data set")
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     return canvas.save(figure, rows, directory, name)
 
@@ -169,14 +171,14 @@ def draw_terms(run: records.Record, directory: pathlib.Path, name: str = "noise_
     rows, data_sets = [], len({line["data_seed"] for line in run.metrics})
     for (above, below), step in zip(panels.T, chosen, strict=True):
         for axes, terms in ((above, _MEASURED), (below, _EXCHANGES)):
-            for term, (label, colour, dashes) in terms.items():
+            for term, (label, color, dashes) in terms.items():
                 values = [_values(_case(run, step, noise), term, axes is below) for noise in noises]
-                # A few survivors say nothing, and r_inf displaces nothing where it is 0.
+                # The median of a few survivors means nothing, and a median of 0 has no logarithm.
                 medians = [
                     float(np.median(value)) if 2 * value.size >= data_sets and np.median(value) else float("nan")
                     for value in values
                 ]
-                axes.plot(noises, medians, dashes, color=colour, marker="o", markersize=3, label=label)
+                axes.plot(noises, medians, dashes, color=color, marker="o", markersize=3, label=label)
                 rows += [
                     {
                         "relative_step": step,

@@ -3,9 +3,11 @@
     draw_weak      means and covariances, exact, under the plain and the modified drift
     draw_strong    root mean square distance on one Brownian path
 
-Each takes the `records.Record` whose results the experiment returned:
+Each takes `records.Record`s whose results are those of studies/sde_error:
 
     sde_error.draw_weak(records.read("results/sde_error/weak"), pathlib.Path("results/figures"))
+
+Tested by tests/studies/sde_error_test.py.
 """
 
 import pathlib
@@ -15,7 +17,7 @@ import numpy as np
 from noisy_sgd import records
 from noisy_sgd.figures import canvas
 
-_COLOURS = {"surrogate": "#0072B2", "sampled": "#D55E00"}
+_COLORS = {"surrogate": "#0072B2", "sampled": "#D55E00"}
 _DASHES = {"plain": "o-", "modified": "s--"}
 
 
@@ -27,12 +29,12 @@ def draw_weak(run: records.Record, directory: pathlib.Path, name: str = "sde_wea
     figure, all_axes = canvas.panels(2, width=4.0)
     rows = []
     for axes, moment in zip(all_axes, ("mean", "covariance"), strict=True):
-        for algorithm, colour in _COLOURS.items():
+        for algorithm, color in _COLORS.items():
             for drift, dashes in _DASHES.items():
                 key = f"{algorithm}_{drift}_{moment}"
                 label = f"{algorithm} steps, {drift} drift: order {orders[key]:.2f}"
                 errors = [line[key] for line in lines]
-                axes.plot(steps, errors, dashes, color=colour, markersize=3, label=label)
+                axes.plot(steps, errors, dashes, color=color, markersize=3, label=label)
                 rows += [
                     {"moment": moment, "algorithm": algorithm, "drift": drift, "relative_step": step, "error": error}
                     for step, error in zip(steps, errors, strict=True)
@@ -47,18 +49,18 @@ def draw_weak(run: records.Record, directory: pathlib.Path, name: str = "sde_wea
 def draw_strong(
     runs: list[records.Record], directory: pathlib.Path, name: str = "sde_strong_error"
 ) -> list[pathlib.Path]:
-    """Pathwise errors over the step size, log-log, one line a model, with fitted orders and intervals."""
+    """Pathwise errors over the step size, log-log, one line per model, with fitted orders and intervals."""
     figure, (axes,) = canvas.panels(width=4.8)
     rows = []
-    for run, colour in zip(runs, _COLOURS.values(), strict=False):
+    for run, color in zip(runs, _COLORS.values(), strict=False):
         found = run.results
         steps, errors = (
             np.array([line[key] for line in found["lines"]], np.float64) for key in ("relative_step", "error")
         )
-        # What is not finite is recorded as null.
+        # Values that are not finite are recorded as null.
         order, low, high = np.array([found["order"], *found["interval"]], np.float64)
         label = f"{found['model'].replace('_', ' ')}: order {order:.2f} [{low:.2f}, {high:.2f}]"
-        axes.plot(steps, errors, "o-", color=colour, markersize=3, label=label)
+        axes.plot(steps, errors, "o-", color=color, markersize=3, label=label)
         rows += [{"model": found["model"], **line} for line in found["lines"]]
     _logarithmic(axes, steps)
     axes.set_ylabel("root mean square distance")

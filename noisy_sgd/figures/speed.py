@@ -1,4 +1,4 @@
-"""What noise and clipping cost, from recorded benchmarks.
+"""The cost of noise and clipping, from recorded benchmarks.
 
 speed.draw(records.find("runs/benchmark"), pathlib.Path("runs/benchmark/figures"))
 """
@@ -21,10 +21,10 @@ NAMES = {
 
 @canvas.styled
 def draw(runs: Sequence[records.Record], directory: pathlib.Path, name: str = "speed") -> list[pathlib.Path]:
-    """Times of Noisy-SGD's and DP-SGD's step over plain SGD's, a group of bars a network.
+    """Times of Noisy-SGD's and DP-SGD's step over plain SGD's, one group of bars per network.
 
     Args:
-        runs: records of `experiments.benchmark`, each with one line an algorithm.
+        runs: records of `experiments.benchmark`, each with one line per algorithm.
         directory: where the files go.
         name: of the files, without an ending.
 
@@ -42,7 +42,7 @@ def draw(runs: Sequence[records.Record], directory: pathlib.Path, name: str = "s
         ]
         places = np.array([place for place, _ in found]) + (index - (len(algorithms) - 1) / 2) * width
         ratios = [line["ratio_to_sgd"] for _, line in found]
-        bars = axes.bar(places, ratios, width, color=canvas.COLOURS[algorithm], label=canvas.LABELS[algorithm])
+        bars = axes.bar(places, ratios, width, color=canvas.COLORS[algorithm], label=canvas.LABELS[algorithm])
         axes.bar_label(bars, fmt="%.2f", fontsize=7)
     axes.set_xticks(
         range(len(runs)), [f"{NAMES[run.config['workload']]}\nB = {run.config['batch_size']}" for run in runs]

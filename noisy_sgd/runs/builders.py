@@ -62,12 +62,12 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
         distribution.use_logical_devices(settings.run.logical_devices)
     strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu, say=say)
     images = image_set(settings.data)
-    batch_size, available = settings.algorithm.batch_size, images.num_train_examples
+    batch_size, available = settings.training.batch_size, images.num_train_examples
     way_out = "give a smaller one"
     config.require(
         batch_size <= available, "batch_size", f"must be at most the {available} examples", batch_size, way_out
     )
-    chosen = settings.algorithm
+    chosen = settings.training
     with distribution.naming_lost_workers(strategy), strategy.scope():
         model, fed = _network(settings.model, images, settings.run.seed, private_model.PrivateModel)
         model.compile(
@@ -159,7 +159,7 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
 
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     """The optimizer of an algorithm; the noise is that of equations (11) and (2)."""
-    chosen = settings.algorithm
+    chosen = settings.training
     common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
     if chosen.algorithm == "sgd":
         return keras.optimizers.SGD(**common)
@@ -186,9 +186,9 @@ def scheme(settings: config.Config, num_examples: int, secret: bytes | None = No
         secret: what the batches come from where the scheme amplifies by their secrecy. Defaults to None, the run's
             seed.
     """
-    kind = sampling.named(settings.algorithm.sampling)
+    kind = sampling.named(settings.training.sampling)
     seed = secret if secret and kind.amplifies else settings.run.seed
-    return kind(num_examples, settings.algorithm.batch_size, seed)
+    return kind(num_examples, settings.training.batch_size, seed)
 
 
 def plan(
@@ -207,12 +207,12 @@ def plan(
         event=optimizer.mechanism,
         sampling=drawn,
         num_steps=num_steps,
-        delta=delta(settings.algorithm, num_examples),
-        batches_known=drawn.amplifies and settings.algorithm.noise_seed is not None,
+        delta=delta(settings.training, num_examples),
+        batches_known=drawn.amplifies and settings.training.noise_seed is not None,
     )
 
 
-def delta(chosen: config.Algorithm, num_examples: int) -> float:
+def delta(chosen: config.Training, num_examples: int) -> float:
     """What was typed, or the largest power of ten below one over the number of examples."""
     return chosen.delta or 10.0 ** -(math.floor(math.log10(num_examples)) + 1)
 
@@ -233,7 +233,7 @@ def privacy_statement(
         num_steps: where the run ends. Defaults to the configuration's steps.
         attempts: of the run's `privacy.ledger.Ledger`. Defaults to one, from the first step on.
     """
-    chosen = settings.algorithm
+    chosen = settings.training
     if chosen.algorithm != "dp_sgd":
         return statement.statement(chosen.algorithm)
     return statement.statement(

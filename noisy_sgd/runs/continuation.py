@@ -305,7 +305,7 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
 
 
 def _has_secret(settings: config.Config) -> bool:
-    return settings.algorithm.algorithm == "dp_sgd" and settings.noise_seed is None
+    return settings.training.algorithm == "dp_sgd" and settings.noise_seed is None
 
 
 def _readable(directory: str) -> checkpoints.Checkpoint | None:
@@ -325,7 +325,7 @@ def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None)
     if not paths:
         if newest is None:
             return ledgers.Ledger()
-        return ledgers.from_text(newest.facts["ledger"]).covering(settings.algorithm.num_steps)
+        return ledgers.from_text(newest.facts["ledger"]).covering(settings.training.num_steps)
     try:
         return ledgers.furthest([ledgers.from_text(files.read(path).decode()) for path in paths])
     except ValueError as error:

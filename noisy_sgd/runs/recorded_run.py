@@ -95,8 +95,8 @@ def started(
         # The ledger, which a budget's last step depends on, is the first worker's.
         num_steps = int(distribution.broadcast(built.strategy, b"%d" % _last_step(built, settings, beginning)))
         privacy = _privacy(built, settings, beginning.ledger, num_steps)
-        if num_steps < settings.algorithm.num_steps:
-            budget, planned = settings.algorithm.max_epsilon, settings.algorithm.num_steps
+        if num_steps < settings.training.num_steps:
+            budget, planned = settings.training.max_epsilon, settings.training.num_steps
             say(f"The budget of epsilon = {budget:g} lasts for {num_steps} of the {planned} steps.")
         if record is not None:
             record.state(_described(privacy))
@@ -137,7 +137,7 @@ def train(
         ValueError: where a checkpoint cannot be written, an image cannot be decoded, or a callback would act on private
             facts.
     """
-    built, settings, chosen = run.built, run.settings, run.settings.algorithm
+    built, settings, chosen = run.built, run.settings, run.settings.training
     private = chosen.algorithm == "dp_sgd"
     steps_per_call = min(STEPS_PER_CALL, settings.eval_every)
     keeper = continuation.Keeper(
@@ -195,7 +195,7 @@ def _naming_images(images) -> Iterator[None]:
 
 def _microbatches(run: Started):
     """This worker's microbatches, and how many of them a replica takes in a step."""
-    built, chosen = run.built, run.settings.algorithm
+    built, chosen = run.built, run.settings.training
     count, seed = built.images.num_train_examples, run.settings.run.seed
     # The batches of a private run come from its secret: who knows them gets no amplification.
     scheme = builders.scheme(run.settings, count, run.beginning.secret)
@@ -241,7 +241,7 @@ def _recorders(run: Started) -> list[keras.callbacks.Callback]:
     if run.record is None:
         return []
     tensorboard = keras.callbacks.TensorBoard(run.record.directory / "tensorboard", write_graph=False)
-    private = run.built.metrics if run.settings.algorithm.algorithm == "dp_sgd" else ()
+    private = run.built.metrics if run.settings.training.algorithm == "dp_sgd" else ()
     recorders = [callbacks.MetricsRecorder(run.record, leave_out=tuple(private)), tensorboard]
     return recorders if run.beginning.ledger is None else [_Epsilon(run), *recorders]
 
@@ -277,7 +277,7 @@ def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:
 
 def _last_step(built: builders.Built, settings: config.Config, beginning: continuation.Beginning) -> int:
     """The configuration's last step, or an earlier one with which the budget ends."""
-    chosen = settings.algorithm
+    chosen = settings.training
     if chosen.max_epsilon is None:
         return chosen.num_steps
     plan = builders.plan(settings, built.model.optimizer, built.images.num_train_examples, chosen.num_steps)

@@ -1,12 +1,14 @@
 """Random draws of the toy problems in blocks: which examples are sampled, and the added noise.
 
-Drawing normals is nearly all of a toy step's cost. Here whole blocks of steps are drawn at once, each from generators
-keyed by (seed, block), so that a block does not depend on who draws it or when; threads draw the next blocks beside
-the computation, NumPy's generators releasing the interpreter while they fill an array.
+Most of the cost of a toy step is drawing normals. Here whole blocks of steps are drawn at once, each from generators
+keyed by (seed, block), so that a block does not depend on which thread draws it, or when. Threads draw the next blocks
+beside the computation: NumPy's generators release the interpreter while they fill an array.
 
-    source = draws.Source(seed=0, num_runs=20, num_examples=40, dimension=100, batch_size=1, normals_shape=(20, 100))
+    source = draws.Source(seed=0, num_runs=20, num_examples=40, batch_size=1, normals_shape=(20, 100))
     for block in draws.prefetch(source, num_blocks=10):
         block.indices, block.normals                   # [steps, 20, 1], [steps, 20, 100]
+
+Tested by tests/toy/simulation_test.py.
 """
 
 import collections
@@ -43,7 +45,7 @@ class Source:
         seed: integer.
         num_runs: R.
         num_examples: n.
-        batch_size: examples a step, with replacement; None for full batches.
+        batch_size: examples per step, with replacement; None for full batches.
         normals_shape: shape of one step's normals; None without noise.
     """
 
@@ -55,7 +57,7 @@ class Source:
 
     @property
     def steps(self) -> int:
-        """Steps a block, a function of the shapes alone."""
+        """Steps per block, a function of the shapes alone."""
         size = max(self.num_runs * (self.batch_size or 1), int(np.prod(self.normals_shape or (1,))))
         return max(1, min(_LONGEST_BLOCK, _LARGEST_BLOCK // size))
 

@@ -9,7 +9,7 @@ with constant noise a = gamma g - sqrt(gamma) sigma Z, the Euler step of eq. (14
 reaches the weights through their Jacobian: w+- <- w+- -+ D/2 a w+-^(D-1). The noise comes from threads.
 `step_by_step` runs the Keras models under the ordinary `NoisySGD` instead; both are the same map of the same draws.
 
-    setting = toy_settings.Setting(
+    setting = settings.RunSettings(
         model="diagonal_linear", features=x, targets=y, num_runs=5, step_size=0.1, noise_scale=0.5, initial=0.1
     )
     trajectory = simulation.simulate(setting, num_steps=100_000, seed=0, reference=beta)
@@ -25,13 +25,13 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
     """Runs a setting in NumPy, all runs at once, the noise drawn by threads beside the computation.
 
     Args:
-        setting: a `toy_settings.Setting`.
+        setting: a `settings.RunSettings`.
         num_steps: updates.
         seed: integer; examples and noise are functions of it.
         reference: beta* [d], to which distances are recorded. Defaults to None.
         grid: increasing steps at which to record. Defaults to `trajectories.logarithmic_grid(num_steps)`.
         source: draws in place of the seed's: block number to `draws.Block`, with a `steps` attribute. Defaults to None.
-        watch: called now and then with the number of updates made since the last call. Defaults to None.
+        watch: called repeatedly with the number of updates made since the last call. Defaults to None.
 
     Returns:
         A `trajectories.Trajectory`.
@@ -48,7 +48,7 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
     by_run = np.moveaxis(weights, -2, 0)
     advance = _kernel(setting, weights)
     step = 0
-    # Diverging runs overflow, beside the others, until their stretch of steps ends.
+    # Diverging runs overflow until the current stretch of steps ends, while the other runs continue.
     with np.errstate(all="ignore"):
         for block in draws.prefetch(source, -(-num_steps // source.steps)):
             first = step
@@ -138,7 +138,7 @@ def _slope(setting, residual):
 
     def single(indices, index):
         chosen = indices[index, :, 0]
-        # mode="clip" spares take a copy of `out`; the indices are in range.
+        # With mode="clip" take makes no copy of `out`; the indices are in range.
         flat.take(chosen + offsets, out=picked[:, 0], mode="clip")
         np.multiply(picked, step_size, out=picked)
         setting.features.take(chosen, axis=0, out=out, mode="clip")

@@ -1,11 +1,13 @@
 """The toy problems under Keras: models and the ordinary `NoisySGD`, one step at a time.
 
 It takes the settings of `simulation.simulate`. Before each step the optimizer's `noise_std`, a variable with one value
-a run, is assigned what the loss asks for: 2 sigma sqrt(L) for a diagonal linear network (eq. (18)), sigma sqrt(2 L) for
+per run, is set from the loss: 2 sigma sqrt(L) for a diagonal linear network (eq. (18)), sigma sqrt(2 L) for
 least squares, or sigma / sqrt(gamma) where the noise is constant. The noise is the optimizer's, a function of (seed,
 step); the sampled examples are those of `simulation.simulate` for the same seed.
 
     trajectory = step_by_step.simulate(setting, num_steps=1000, seed=0, reference=beta)
+
+Tested by tests/toy/simulation_test.py.
 """
 
 import numpy as np
@@ -20,7 +22,7 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None):
     """Trains the Keras model of a setting, all runs in one variable.
 
     Args:
-        setting: a `toy_settings.Setting`.
+        setting: a `settings.RunSettings`.
         num_steps: updates.
         seed: integer; examples and noise are functions of it.
         reference: beta* [d], to which distances are recorded. Defaults to None.
@@ -28,7 +30,7 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None):
 
     Returns:
         A `trajectories.Trajectory`; its `accumulated_noise` is NaN where there is noise, which the optimizer does not
-        hand out.
+        return.
 
     Raises:
         ValueError: for fewer than one step, and for networks deeper than 2, which are no Keras model.
@@ -66,7 +68,7 @@ def _model(setting):
 
 
 def _optimizer(setting, seed):
-    """NoisySGD with a step size and a noise a run; Keras stores a float as float32, but calls a callable."""
+    """NoisySGD with one step size and one noise per run; Keras stores floats as float32, and keeps a callable."""
     per_run = (setting.num_runs,) + (1,) * (len(setting.weights_shape) - 1)
     step_size = tf.constant(setting.step_size.reshape(per_run), tf.float64)
     geometry = "isotropic"

@@ -1,9 +1,11 @@
-"""What a run of a toy problem records: losses, distances and integrals on a logarithmic grid, and where runs diverged.
+"""The records of toy runs: losses, distances and integrals on a logarithmic grid, and where runs diverged.
 
 records = trajectories.Records(setting, trajectories.logarithmic_grid(num_steps), reference)
 records.record(step, weights)                # before the updates from `step` on; keeps what the grid asks for
 records.add(step, squares, normals, weights)    # after them
 trajectory = records.trajectory(weights)
+
+Tested by tests/toy/simulation_test.py.
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ import numpy as np
 
 from noisy_sgd import checks
 
-# Losses that grow by this factor do not come back: a diverging step multiplies the weights by more than themselves.
+# A loss that has grown by this factor does not shrink again: each step multiplies the weights by a larger number.
 _DIVERGED = 1e6
 
 
@@ -64,10 +66,10 @@ def logarithmic_grid(num_steps, points_per_decade=20):
 
 
 class Records:
-    """What a trajectory consists of, while it is being run.
+    """Collects a trajectory during the run.
 
     Args:
-        setting: a `Setting`.
+        setting: a `settings.RunSettings`.
         grid: increasing steps at which to record.
         reference: beta* [d], or None.
     """
@@ -82,12 +84,12 @@ class Records:
         self._noise = np.zeros((runs, setting.dimension))
 
     def stops(self, first, last):
-        """Where to stop between two steps in order to record: the grid's steps inside, and the last."""
+        """The steps between two steps at which to record: those of the grid, and the last."""
         inside = self._grid[(self._grid > first) & (self._grid < last)]
         return [*inside.tolist(), last]
 
     def record(self, step, weights):
-        """Writes down the state after `step` updates, where the grid wants it; weights [R, 2, d] or [R, d]."""
+        """Records the state after `step` updates if the grid holds the step; weights [R, 2, d] or [R, d]."""
         for row in np.flatnonzero(self._grid == step):
             self._loss[row] = np.sum(self._residual(weights) ** 2, axis=1) / self._setting.loss_divisor
             self._integrals[row] = self._integral
@@ -95,7 +97,7 @@ class Records:
                 self._distance[row] = np.sum((self._setting.predictor(weights) - self._reference) ** 2, axis=1)
 
     def add(self, step, squares, normals, weights):
-        """Accounts for updates made from `step` on, at |r|^2 = squares [steps, R]; ends diverged runs by NaN weights.
+        """Adds the updates made from `step` on, at |r|^2 = squares [steps, R]; ends diverged runs by NaN weights.
 
         Returns whether a run ended.
         """

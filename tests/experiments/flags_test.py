@@ -12,8 +12,8 @@ import textwrap
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, privacy
-from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.benchmarks import benchmark_cases
+from noisy_sgd.experiments import flags, reproduce
+from noisy_sgd.experiments.benchmarks import cases
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")
@@ -41,7 +41,7 @@ def _help(test, parse):
 class TrainTest(parameterized.TestCase):
     def test_defaults(self):
         made = flags.train(["train"])
-        self.assertEqual(made.algorithm, config.Algorithm())
+        self.assertEqual(made.training, config.Training())
         self.assertEqual(made.run.run_dir, "runs/digits-nf_resnet_tiny-sgd-batch_64-seed_0")
 
     def test_every_flag_arrives(self):
@@ -55,7 +55,7 @@ class TrainTest(parameterized.TestCase):
             "--checkpoint_dir=gs://there --checkpoint_every=20 --checkpoint_minutes=inf --keep_checkpoints=2 "
             "--show_private_metrics".split()
         )
-        algorithm = config.Algorithm(
+        training = config.Training(
             algorithm="dp_sgd",
             batch_size=32,
             microbatch_size=8,
@@ -89,13 +89,13 @@ class TrainTest(parameterized.TestCase):
             dataset="mnist", data_dir="there", num_train_examples=500, label_noise=0.1, augmentation="flip_and_crop"
         )
         model = config.Model(model="mlp", hidden=(8, 4), precision="bfloat16")
-        self.assertEqual(made, config.Config(data=data, model=model, algorithm=algorithm, run=run))
+        self.assertEqual(made, config.Config(data=data, model=model, training=training, run=run))
 
     @parameterized.parameters(
         (["--dataset=imagenet2012", "--image_size=64"], "data", "image_size", 64),
         (["--strategy=tpu", "--tpu=node-1"], "run", "tpu", "node-1"),
         (["--strategy=multi_worker"], "run", "strategy", "multi_worker"),
-        ([*NEEDED, "--clipping=per_layer"], "algorithm", "clipping", "per_layer"),
+        ([*NEEDED, "--clipping=per_layer"], "training", "clipping", "per_layer"),
         (["--resume"], "run", "resume", True),
         ([], "run", "checkpoint_minutes", 10.0),
     )
@@ -104,7 +104,7 @@ class TrainTest(parameterized.TestCase):
 
     def test_every_setting_has_a_flag_that_is_explained(self):
         text = _help(self, flags.train)
-        for group in (config.Data, config.Model, config.Algorithm, config.Run):
+        for group in (config.Data, config.Model, config.Training, config.Run):
             for field in dataclasses.fields(group):
                 self.assertRegex(text, rf"\n  --(\[no\])?{field.name}: \w")
 
@@ -154,7 +154,7 @@ class TrainTest(parameterized.TestCase):
             path = pathlib.Path(directory) / "some.flags"
             path.write_text("# a comment\n--batch_size=32\n--num_steps=7\n")
             made = flags.train(["train", f"--flagfile={path}", "--num_steps=8"])
-        self.assertEqual((made.algorithm.batch_size, made.algorithm.num_steps), (32, 8))
+        self.assertEqual((made.training.batch_size, made.training.num_steps), (32, 8))
 
     def test_a_refused_command_line_writes_nothing(self):
         command = [sys.executable, "-m", "noisy_sgd.experiments.train", "--run_dir=run", "--checkpoint_dir=kept"]
@@ -174,7 +174,7 @@ class TrainTest(parameterized.TestCase):
 
     def test_help_names_its_groups_and_ends_well(self):
         text = _help(self, flags.train)
-        self.assertStartsWith(text, "train: One training run.\n")
+        self.assertStartsWith(text, "binary: One training run.\n", "it is named as it was called")
         titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
         self.assertContainsSubset(["data:", "network:", "training:", "privacy, for dp_sgd:", "checkpoints:"], titles)
 
@@ -187,7 +187,7 @@ class TrainTest(parameterized.TestCase):
         with self.assertRaises(SystemExit) as caught:
             flags.run(flags.train, received.append, ["train", "--batch_size=32"])
         self.assertIsNone(caught.exception.code)
-        self.assertEqual(received[0].algorithm.batch_size, 32)
+        self.assertEqual(received[0].training.batch_size, 32)
 
 
 class FlagfilesTest(parameterized.TestCase):
@@ -201,20 +201,20 @@ class FlagfilesTest(parameterized.TestCase):
         self.assertEqual(_flagfile(stem).run.run_dir, f"runs/train/{stem}")
 
     def test_the_budget_of_the_digits_ends_their_run(self):
-        chosen = _flagfile("digits_poisson").algorithm
+        chosen = _flagfile("digits_poisson").training
         self.assertLess(_epsilon(chosen, 1437, 65), chosen.max_epsilon)
         self.assertGreater(_epsilon(chosen, 1437, 66), chosen.max_epsilon)
         self.assertLess(66, chosen.num_steps)
 
     def test_the_tpu_job_ends_by_itself_with_the_epsilon_it_states(self):
-        chosen = _flagfile("tpu").algorithm
+        chosen = _flagfile("tpu").training
         self.assertAlmostEqual(_epsilon(chosen, 1_281_167, chosen.num_steps), 7.49, delta=0.005)
         self.assertLess(7.5, chosen.max_epsilon)
 
     @parameterized.parameters((128, 0.078125), (256, 0.15625), (512, 0.3125), (1024, 0.625))
     def test_imagenet_has_the_noise_of_figure_1(self, batch_size, sigma):
         made = _flagfile("imagenet", f"--batch_size={batch_size}")
-        self.assertAlmostEqual(made.algorithm.resolved_noise_multiplier, sigma)
+        self.assertAlmostEqual(made.training.resolved_noise_multiplier, sigma)
         self.assertEqual(made.data.resolved_image_size, 224)
 
 
@@ -269,12 +269,12 @@ class OtherBinariesTest(parameterized.TestCase):
         ).split()
         for sweep in (
             flags.batch_size_sweep(["batch_size_sweep", *options]),
-            flags.reproduce(["reproduce", *options]).sweep,
+            reproduce.parse(["reproduce", *options]).sweep,
         ):
             plain, private = sweep.runs.values()
-            self.assertEqual((plain.algorithm.clipping, private.algorithm.clipping), ("flat", "automatic"))
+            self.assertEqual((plain.training.clipping, private.training.clipping), ("flat", "automatic"))
             for one in (plain, private):
-                self.assertEqual((one.algorithm.sampling, one.algorithm.augmentation_multiplicity), ("poisson", 2))
+                self.assertEqual((one.training.sampling, one.training.augmentation_multiplicity), ("poisson", 2))
                 self.assertEqual((one.data.augmentation, one.model.precision), ("flip_and_crop", "bfloat16"))
                 self.assertEqual((one.run.strategy, one.run.logical_devices), ("mirrored", 2))
 
@@ -295,7 +295,7 @@ class OtherBinariesTest(parameterized.TestCase):
     def test_benchmark(self):
         made = flags.benchmark("benchmark --workload=mlp --algorithm=sgd,dp_sgd --batch_size=8 --num_rounds=2".split())
         self.assertEqual(
-            made, benchmark_cases.Benchmark(workload="mlp", algorithms=("sgd", "dp_sgd"), batch_size=8, num_rounds=2)
+            made, cases.Benchmark(workload="mlp", algorithms=("sgd", "dp_sgd"), batch_size=8, num_rounds=2)
         )
         self.assertRegex(_refused(self, flags.benchmark, "--workload=bert"), "`--workload` must be one of")
 

@@ -1,53 +1,66 @@
-"""Tests of the least-squares measurements, and of their figures."""
+"""Tests of the binary least_squares, from its command line to a drawn figure, and of what it refuses."""
 
 import pathlib
+import sys
+from unittest import mock
 
-import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.experiments import least_squares
-from noisy_sgd.figures import least_squares as figures
+from noisy_sgd.studies import least_squares as studied
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import toy_binary
 
 
-class RowsTest(absltest.TestCase):
-    def test_surrogate_covariance_accepts_the_corrected_and_rejects_the_printed(self):
-        # 1.8e4 samples in 4 dimensions: an error of about 2 %.
-        found = least_squares.surrogate_covariance(noise_scale=0.3, num_runs=3_000, num_snapshots=6)
-        self.assertEqual(found["effective_samples"], 18_000)
-        self.assertLess(found["error_discrete"], 0.04)
-        self.assertGreater(found["error_paper_eq15"], 0.3)
+class LeastSquaresTest(toy_binary.Tests, parameterized.TestCase):
+    binary = least_squares
+    small = ["--num_runs=2"]
 
-    def test_sampled_covariance_accepts_the_recursion(self):
-        found = least_squares.sampled_covariance(noise_scale=0.0, num_runs=3_000, num_snapshots=6)
-        self.assertLess(found["error_recursion"], 0.05)
-        self.assertGreater(found["model_gap"], 0.1)
+    @parameterized.parameters(
+        ("--num_examples=0", "`--num_examples` must be at least 1"),
+        ("--dimension=60", "`--dimension` must be less than `--num_examples`=60"),
+        ("--regime=over_parameterized --dimension=3", "`--dimension` must be more than"),
+        ("--regime=over", "`--regime` must be one of under_parameterized, over_parameterized"),
+        ("--relative_step=2", "`--relative_step` must lie between 0 and 1"),
+        ("--regime=over_parameterized --noise_scale=0", "`--noise_scale` must be above 0"),
+    )
+    def test_refuses(self, arguments, message):
+        self.assert_refused(message, *arguments.split())
 
-    def test_theorem_1(self):
-        found = least_squares.theorem_1(num_runs=300, num_steps=100)
-        self.assertLess(found["largest_z"], 4.0)
-        self.assertGreater(found["left"][-1], 0.1 * found["right"][-1])
+    def test_any_seed(self):
+        lines = []
+        for seed in (-1, -2, 0):
+            self.run_binary(*self.small, f"--seed={seed}", f"--run_dir={self.root}/{seed}")
+            lines.append(str(records.read(self.root / str(seed)).metrics))
+        self.assertLen(set(lines), 3)
 
-    def test_interpolation(self):
-        found = least_squares.interpolation(num_steps=10_000, num_runs=5)
-        self.assertLess(max(found["gd"], found["sgd"]), 1e-6)
+    def test_the_former_spelling_of_a_regime_is_taken_and_recorded(self):
+        spellings = [self.binary.parse([self.name, f"--regime=over_paramet{ending}"]) for ending in ("erized", "rised")]
+        self.assertEqual(*spellings)
+        self.assertEqual(spellings[0].resolved()["regime"], "over_parametrised")
 
+    def test_two_processes_do_not_share_a_directory(self):
+        arguments = ["--num_runs=2", f"--run_dir={self.root}/run"]
+        measure = studied.surrogate_covariance
 
-class FiguresTest(absltest.TestCase):
-    def test_draws_every_figure(self):
-        directory = pathlib.Path(self.create_tempdir())
-        measured = {
-            "covariance": least_squares.surrogate_covariance(noise_scale=0.3, num_runs=200, num_snapshots=2),
-            "theorem_1": least_squares.theorem_1(num_runs=50, num_steps=20),
-        }
-        for name, results in measured.items():
-            run = records.create(directory / name, {"experiment": name}, privacy="No guarantee: synthetic data.")
-            run.finish(results)
-            draw = figures.draw_covariance if name == "covariance" else figures.draw_theorem_1
-            for path in draw(records.read(directory / name), directory, name + "_figure"):
-                self.assertGreater(path.stat().st_size, 100)
-        values = np.genfromtxt(directory / "theorem_1_figure.csv", delimiter=",", names=True)
-        self.assertTrue((np.diff(values["right"]) > 0).all())
+        def meanwhile(**options):
+            _, stderr = self.run_binary(*arguments, status=2)
+            self.assertRegex(stderr, "^[^\n]*/run is in use by another process; wait for it to end[^\n]*\n$")
+            return measure(**options)
+
+        with mock.patch.object(studied, "surrogate_covariance", side_effect=meanwhile):
+            self.run_binary(*arguments)
+        self.assertLen(records.read(self.root / "run").metrics, 2)
+
+    def test_a_failed_measurement_starts_again(self):
+        arguments = ["--num_runs=2", f"--run_dir={self.root}/run"]
+        with mock.patch.object(studied, "sampled_covariance", side_effect=MemoryError("no room")):
+            _, stderr = self.run_binary(*arguments, status=1)
+        self.assertRegex(stderr, "The measurement failed: no room. When that is fixed, the same command makes it.\n$")
+        self.run_binary(*arguments)
+        self.assertLen(records.read(self.root / "run").metrics, 2)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,36 @@
-"""Tests of the SDE's error: the fitted orders, and the drawn figures."""
+"""Tests of the binary sde_error, from its command line to drawn figures, and of what it refuses."""
 
 import pathlib
+import sys
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.experiments import sde_error
-from noisy_sgd.figures import sde_error as figures
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import toy_binary
 
 
-class OrderTest(absltest.TestCase):
-    def test_weak_orders(self):
-        orders = sde_error.weak()["orders"]
-        for algorithm in ("surrogate", "sampled"):
-            self.assertAlmostEqual(orders[f"{algorithm}_plain_mean"], 1.0, delta=0.15)
-            self.assertAlmostEqual(orders[f"{algorithm}_modified_mean"], 2.0, delta=0.15)
-        for drift in ("plain", "modified"):
-            self.assertAlmostEqual(orders[f"surrogate_{drift}_covariance"], 2.0, delta=0.15)
-            self.assertAlmostEqual(orders[f"sampled_{drift}_covariance"], 1.0, delta=0.15)
+class SdeErrorTest(toy_binary.Tests, parameterized.TestCase):
+    binary = sde_error
+    small = ["--num_paths=3"]
+    figures = 2
 
-    def test_strong_error_shrinks_and_is_drawn(self):
-        directory, runs = pathlib.Path(self.create_tempdir()), []
-        for model in ("least_squares", "diagonal_linear"):
-            found = sde_error.strong(model, relative_steps=(0.16, 0.08), num_paths=20, refinement=4)
-            self.assertBetween(found["order"], 0.8, 2.2)
-            self.assertLess(found["interval"][0], found["interval"][1])
-            run = records.create(directory / model, {"experiment": model}, privacy="No guarantee: synthetic data.")
-            run.finish(found)
-            runs.append(records.read(directory / model))
-        run = records.create(directory / "weak", {"experiment": "weak"}, privacy="No guarantee: synthetic data.")
-        run.finish(sde_error.weak())
-        weak = figures.draw_weak(records.read(directory / "weak"), directory)
-        for path in (*weak, *figures.draw_strong(runs, directory)):
-            self.assertGreater(path.stat().st_size, 100)
+    @parameterized.parameters(
+        ("--num_paths=1", "`--num_paths` must be at least 2"),
+        ("--noise_scale=-1", "`--noise_scale` must be at least 0"),
+        ("--alpha=1", "Unknown command line flag 'alpha'"),
+    )
+    def test_refuses(self, arguments, message):
+        self.assert_refused(message, *arguments.split())
 
-    def test_refuses_an_unknown_model(self):
-        with self.assertRaisesRegex(ValueError, "`model` must be 'least_squares' or 'diagonal_linear'"):
-            sde_error.strong("logistic")
+    def test_any_seed(self):
+        lines = []
+        for seed in (-1, -2, 0):
+            self.run_binary(*self.small, f"--seed={seed}", f"--run_dir={self.root}/{seed}")
+            lines.append(str(records.read(self.root / str(seed)).metrics))
+        self.assertLen(set(lines), 3)
 
 
 if __name__ == "__main__":

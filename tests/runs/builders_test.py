@@ -33,7 +33,7 @@ def _settings(algorithm="sgd", *, seed=0, run_dir=None, data=None, model=None, *
     return config.Config(
         data=data or config.Data(num_train_examples=40),
         model=model or config.Model(model="mlp", hidden=(8,)),
-        algorithm=config.Algorithm(algorithm=algorithm, **options),
+        training=config.Training(algorithm=algorithm, **options),
         run=config.Run(seed=seed, run_dir=run_dir, eval_every=3),
     )
 
@@ -65,11 +65,11 @@ class BuildTest(parameterized.TestCase):
         settings = _settings("dp_sgd", target_quantile=0.6, noise_seed=None)
         optimizer = builders.optimizer(settings)
         self.assertEqual(optimizer.adaptive_clipping.target_quantile, 0.6)
-        sigma = settings.algorithm.resolved_noise_multiplier
+        sigma = settings.training.resolved_noise_multiplier
         joint = (sigma**-2 + (16 / 10) ** -2) ** -0.5
-        plan = builders.plan(settings, optimizer, 40, settings.algorithm.num_steps)
+        plan = builders.plan(settings, optimizer, 40, settings.training.num_steps)
         expected = privacy.epsilon(
-            joint, 16, 40, settings.algorithm.num_steps, plan.delta, sampling=settings.algorithm.sampling
+            joint, 16, 40, settings.training.num_steps, plan.delta, sampling=settings.training.sampling
         )
         self.assertAlmostEqual(plan.epsilon, expected, places=9)
         self.assertEqual(builders.privacy_statement(settings, optimizer, 40).epsilon, plan.epsilon)

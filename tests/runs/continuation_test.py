@@ -22,14 +22,14 @@ STEPS = 12
 
 def settings(run_dir, *, sampling="shuffled", run=None, **options):
     options = {"effective_noise": 0.2, "l2_norm_clip": 1.0, "ema_decay": 0.9, "momentum": 0.5, **options}
-    algorithm = config.Algorithm(
+    training = config.Training(
         algorithm=options.pop("algorithm", "dp_sgd"), batch_size=16, microbatch_size=4, num_steps=STEPS,
         learning_rate=0.1, sampling=sampling, augmentation_multiplicity=2, **options,
     )  # fmt: skip
     return config.Config(
         data=config.Data(num_train_examples=40, augmentation="flip_and_crop"),
         model=config.Model(model="mlp", hidden=(8,)),
-        algorithm=algorithm,
+        training=training,
         run=config.Run(run_dir=str(run_dir), eval_every=5, checkpoint_every=3, **(run or {})),
     )
 
@@ -58,7 +58,7 @@ class ContinuationTest(parameterized.TestCase):
 
     def train(self, chosen, *, stop_after=None, environment=None, secret=SECRET):
         """Runs it in a model that other runs have used; returns the record, or None where it was stopped."""
-        kind = (chosen.algorithm, chosen.data)
+        kind = (chosen.training, chosen.data)
         if kind not in self.built:
             self.built[kind] = builders.build(chosen)
         built = self.built[kind]
@@ -144,8 +144,8 @@ class ContinuationTest(parameterized.TestCase):
         self.assertGreaterEqual(counted, STEPS)
         self.assertGreaterEqual(record.privacy["epsilon"], planned.epsilon)
         if sampling == "poisson":
-            sigma = chosen.algorithm.resolved_noise_multiplier
-            spent = accounting.epsilon(sigma, 16, 40, counted, builders.delta(chosen.algorithm, 40), sampling="poisson")
+            sigma = chosen.training.resolved_noise_multiplier
+            spent = accounting.epsilon(sigma, 16, 40, counted, builders.delta(chosen.training, 40), sampling="poisson")
             self.assertAlmostEqual(record.privacy["epsilon"], spent, places=9)
 
     def test_other_data_are_not_shown_by_their_digest(self):
@@ -302,7 +302,7 @@ class ContinuationTest(parameterized.TestCase):
     @parameterized.parameters("shuffled", "poisson")
     def test_a_budget_ends_the_run_on_the_last_step_that_fits(self, sampling):
         base = settings(self.root / "a", sampling=sampling)
-        sigma, delta = base.algorithm.resolved_noise_multiplier, builders.delta(base.algorithm, 40)
+        sigma, delta = base.training.resolved_noise_multiplier, builders.delta(base.training, 40)
 
         def spent(steps):
             return accounting.epsilon(sigma, 16, 40, steps, delta, sampling=sampling)
@@ -319,7 +319,7 @@ class ContinuationTest(parameterized.TestCase):
 
     def test_a_budget_that_a_restart_finds_spent_ends_the_run_where_it_is(self):
         base = settings(self.root / "a", sampling="poisson")
-        sigma, delta = base.algorithm.resolved_noise_multiplier, builders.delta(base.algorithm, 40)
+        sigma, delta = base.training.resolved_noise_multiplier, builders.delta(base.training, 40)
         budget = accounting.epsilon(sigma, 16, 40, 8, delta, sampling="poisson") * (1 + 1e-9)
         chosen = settings(self.root / "a", sampling="poisson", max_epsilon=budget)
         self.train(chosen, stop_after=2)

@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd.data import regression
 from noisy_sgd.sde import deep_diagonal, diagonal_linear
-from noisy_sgd.toy import simulation, toy_settings
+from noisy_sgd.toy import settings, simulation
 
 _PROBLEM = regression.sparse(0, num_examples=10, dimension=25, num_nonzeros=3)
 
@@ -19,7 +19,7 @@ def _trained(num_steps, seed=0, **changes):
         step_size=0.002,
         initial=0.3,
     )
-    setting = toy_settings.Setting(**(values | changes))
+    setting = settings.RunSettings(**(values | changes))
     return setting, simulation.simulate(setting, num_steps, seed, grid=[num_steps])
 
 

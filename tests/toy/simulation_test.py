@@ -10,7 +10,7 @@ from noisy_sgd import keys
 from noisy_sgd.data import regression
 from noisy_sgd.mechanisms import gaussian
 from noisy_sgd.sde import diagonal_linear, least_squares, mirror_map
-from noisy_sgd.toy import draws, simulation, step_by_step, toy_settings, trajectories
+from noisy_sgd.toy import draws, settings, simulation, step_by_step, trajectories
 
 _PROBLEM = regression.sparse(0, num_examples=8, dimension=20, num_nonzeros=3)
 
@@ -26,14 +26,14 @@ def _setting(**changes):
     )
     if changes.get("model") == "least_squares":
         values["initial"] = 0.0
-    return toy_settings.Setting(**(values | changes))
+    return settings.RunSettings(**(values | changes))
 
 
 @dataclasses.dataclass(frozen=True)
 class _OptimizerDraws:
     """The draws that `NoisySGD` makes, in the fast path's layout and sign."""
 
-    setting: toy_settings.Setting
+    setting: settings.RunSettings
     seed: int
     steps: int = 32
 

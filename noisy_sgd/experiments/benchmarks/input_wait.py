@@ -2,23 +2,24 @@
 
     python -m noisy_sgd.experiments.benchmark --sweep=input --workload=wrn_16_4 --batch_size=64
 
-Blocks of SGD steps fed by `streaming.stream` with random flips and crops take turns with blocks of the same step on
-images at hand. `input_wait` is the share of the fed steps' time in which the next microbatch was awaited; `slowdown` is
-the fed over the other step's median, since what makes images shares the cores with the step.
+Blocks of SGD steps on images from `streaming.stream`, with random flips and crops, take turns with blocks of the same
+step on one batch in memory. `input_wait` is the share of the first steps' time that is spent waiting for the next
+microbatch. `slowdown` is the median time of the first steps over that of the second: the input pipeline shares the
+cores with the step.
 """
 
 import statistics
 import time
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import benchmark_cases
+from noisy_sgd.experiments.benchmarks import cases
 
 NUM_EXAMPLES = 4096
-# What was prefetched while the pipeline had the cores to itself is not timed.
-STEPS_A_BLOCK, NOT_TIMED = 6, 4
+# The first steps of a block use images that were prefetched while the pipeline had all cores: they are not timed.
+STEPS_PER_BLOCK, NOT_TIMED = 6, 4
 
 
-def line(settings: benchmark_cases.Benchmark) -> dict:
+def line(settings: cases.Benchmark) -> dict:
     """One JSON-able line.
 
     Args:
@@ -31,9 +32,9 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
     from noisy_sgd.data import augmentation, streaming
     from noisy_sgd.runs import builders
 
-    images = benchmark_cases.images(settings.workload, max(NUM_EXAMPLES, settings.batch_size))
+    images = cases.images(settings.workload, max(NUM_EXAMPLES, settings.batch_size))
     model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=keras.Model)
-    optimizer = builders.optimizer(config.Config(algorithm=benchmark_cases.algorithm("sgd", settings.batch_size)))
+    optimizer = builders.optimizer(config.Config(training=cases.training("sgd", settings.batch_size)))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     compiled = tf.function(lambda x, y: model.train_step((x, y))["loss"], autograph=False)
     scheme = sampling.Shuffled(len(images.train_labels), settings.batch_size, 0)
@@ -42,7 +43,7 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
             images,
             scheme,
             settings.batch_size,
-            num_steps=settings.num_rounds * (STEPS_A_BLOCK + NOT_TIMED) + 2,
+            num_steps=settings.num_rounds * (STEPS_PER_BLOCK + NOT_TIMED) + 2,
             augment=augmentation.make(0),
         )
     )
@@ -56,7 +57,7 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
         step(*batch)
     waits, fed, unfed = [], [], []
     for _ in range(settings.num_rounds):
-        for index in range(STEPS_A_BLOCK + NOT_TIMED):
+        for index in range(STEPS_PER_BLOCK + NOT_TIMED):
             start = time.perf_counter()
             batch = next(stream)[:2]
             arrived = time.perf_counter()
@@ -64,7 +65,7 @@ def line(settings: benchmark_cases.Benchmark) -> dict:
             if index >= NOT_TIMED:
                 waits.append(arrived - start)
                 fed.append(time.perf_counter() - start)
-        for _ in range(STEPS_A_BLOCK):
+        for _ in range(STEPS_PER_BLOCK):
             start = time.perf_counter()
             step(*at_hand)
             unfed.append(time.perf_counter() - start)

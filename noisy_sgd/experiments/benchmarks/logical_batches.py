@@ -2,12 +2,13 @@
 
     python -m noisy_sgd.experiments.benchmark --sweep=batch_size --workload=mlp --algorithm=dp_sgd --microbatch_size=64
 
-Every time is of as many examples, one step of the largest batch size. Because machines have slow minutes, each size is
-run between two runs of the smallest, in an order that moves on from round to round, and a ratio is that to the mean of
-the two. The steps stream their microbatches as the training binaries do. What a step does once, noise and update
-(`finish_ms`, timed on its own), counts B times less in the time of an example: `us_per_example` is without it, and so
-are the ratios; `cpu_us_per_example` and its ratio are the processor time of all threads, which waiting cores do not
-change. Peak memory is above the process without models; every batch size has one, made before.
+Each run takes the same number of examples, those of one step of the largest batch size. Machines have slow minutes.
+Therefore each size runs between two runs of the smallest size, in an order that changes from round to round, and its
+ratio is to the mean of these two. The steps stream their microbatches as the training binaries do. A step adds noise
+and updates the weights once (`finish_ms`, timed separately); its share per example falls with the batch size.
+`us_per_example` and the ratios are without it. `cpu_us_per_example` and its ratio are the processor time of all
+threads, which does not depend on waiting cores. Peak memory is above that of the process without models; every batch
+size has a model of its own, built before.
 """
 
 import dataclasses
@@ -18,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from scipy import stats
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import benchmark_cases, memory
+from noisy_sgd.experiments.benchmarks import cases, memory
 
 BATCH_SIZES = (256, 1024, 4096, 32768)
 
 
-def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
-    """One JSON-able line an algorithm and batch size.
+def lines(settings: cases.Benchmark, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> Iterator[dict]:
+    """One line per algorithm and batch size, ready for JSON.
 
     Args:
         settings: workload, algorithms, microbatch size and number of rounds.
@@ -33,21 +34,21 @@ def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BA
     smallest, *others = batch_sizes
     for algorithm in settings.algorithms:
         before = memory.resident()
-        cases = {size: _case(settings, algorithm, size, max(batch_sizes)) for size in batch_sizes}
-        for case in cases.values():
+        by_size = {size: _case(settings, algorithm, size, max(batch_sizes)) for size in batch_sizes}
+        for case in by_size.values():
             case.run()
             case.finish()
         beside = {size: [] for size in others}
         for index in range(settings.num_rounds):
-            cases[smallest].time()
+            by_size[smallest].time()
             for place in range(len(others)):
                 size = others[(index + place) % len(others)]
-                cases[size].time()
-                cases[smallest].time()
-                beside[size].append([(a + b) / 2 for a, b in zip(*cases[smallest].totals[-2:], strict=True)])
-        for size, case in cases.items():
+                by_size[size].time()
+                by_size[smallest].time()
+                beside[size].append([(a + b) / 2 for a, b in zip(*by_size[smallest].totals[-2:], strict=True)])
+        for size, case in by_size.items():
             pairs = zip(case.totals, beside[size], strict=True) if size in beside else ()
-            pairs = [(case.each(own), cases[smallest].each(other)) for own, other in pairs]
+            pairs = [(case.each(own), by_size[smallest].each(other)) for own, other in pairs]
             ratios, cpu_ratios = ([own[kind] / other[kind] for own, other in pairs] for kind in range(2))
             seconds, cpu_seconds = case.each([statistics.median(kind) for kind in zip(*case.totals, strict=True)])
             yield {
@@ -69,8 +70,8 @@ def lines(settings: benchmark_cases.Benchmark, batch_sizes: tuple[int, ...] = BA
 
 @dataclasses.dataclass
 class _Case:
-    """Steps of one batch size: how to run and to finish them, and of all runs so far the (seconds, CPU seconds), and
-    the peaks.
+    """Steps of one batch size: how to run and to finish them; of all runs so far the seconds, the CPU seconds and the
+    peak memory.
     """
 
     batch_size: int
@@ -89,18 +90,18 @@ class _Case:
 
     @property
     def once(self) -> list[float]:
-        """What a step does once: seconds, and CPU seconds."""
+        """Seconds, and CPU seconds, of what a step does once."""
         return [statistics.median(kind) for kind in zip(*self.finishes, strict=True)]
 
     def each(self, totals: Sequence[float]) -> list[float]:
-        """Of an example, without what a step does once: seconds, and CPU seconds."""
+        """Seconds, and CPU seconds, per example, without what a step does once."""
         return [
             total / self.num_examples - once / self.batch_size for total, once in zip(totals, self.once, strict=True)
         ]
 
 
 def _interval(values: list[float]) -> list[float] | None:
-    """The 95 % interval of the median by order statistics; None for fewer than six values, which have none."""
+    """The 95 % interval of the median by order statistics; None for fewer than six values, which do not have one."""
     if len(values) < 6:
         return None
     return [round(float(end), 4) for end in stats.quantile_test(values, p=0.5).confidence_interval(0.95)]
@@ -112,8 +113,8 @@ def _seconds(run: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:
-    """Runs that train on `num_examples` in logical batches of `batch_size`, and what ends a batch alone."""
+def _case(settings: cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:
+    """Runs on `num_examples` in logical batches of `batch_size`, and the end of a batch on its own."""
     import keras
     import tensorflow as tf
 
@@ -122,11 +123,11 @@ def _case(settings: benchmark_cases.Benchmark, algorithm: str, batch_size: int, 
     from noisy_sgd.runs import builders, recorded_run
     from noisy_sgd.training import distribution, loop
 
-    images = benchmark_cases.images(settings.workload, num_examples)
-    chosen = benchmark_cases.algorithm(algorithm, batch_size)
+    images = cases.images(settings.workload, num_examples)
+    chosen = cases.training(algorithm, batch_size)
     model = builders.network(config.Model(model=settings.workload), images, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(builders.optimizer(config.Config(algorithm=chosen)), loss=loss, batch_size=batch_size)
+    model.compile(builders.optimizer(config.Config(training=chosen)), loss=loss, batch_size=batch_size)
     strategy, scheme = distribution.make_strategy("default"), sampling.Shuffled(num_examples, batch_size, 0)
     steps, count = loop.step_functions(model, strategy, {}), num_examples // batch_size
     rounds = batch_size // settings.microbatch_size

@@ -13,7 +13,7 @@ _STATUS = pathlib.Path("/proc/self/status")
 
 
 def resident() -> float | None:
-    """Present memory, after what is free has gone back to the system."""
+    """Present memory, after free memory has been returned to the system."""
     _release()
     return _line("VmRSS")
 

@@ -1,24 +1,18 @@
-"""Every flag of every binary, and how a command line becomes a configuration.
+"""How a command line becomes settings, and the flags that several binaries share.
 
-Each binary has a flag set of its own: a flag it does not read is an error, and several binaries fit in one process.
+Each binary has a flag set of its own: a flag that it does not read is an error, and one process can run several
+binaries. `parse` of a binary turns a command line into the settings that its `main` takes:
 
     if __name__ == "__main__":
-        flags.run(flags.train, main)    # main(config: noisy_sgd.config.Config)
+        flags.run(parse, main)
 
-Bad input, found while parsing or in a `with flags.refusals():` block before training, ends in one sentence on stderr,
-with exit status 2. Flags can come from a file by `--flagfile`; one that stands after it on the command line wins.
+Bad input ends in one sentence on stderr, with exit status 2, whether it is found while parsing or in a
+`with flags.refusals():` block before training. `--flagfile` reads flags from a file; a flag that follows it on the
+command line wins.
 """
 
 from noisy_sgd.experiments.flags.benchmarking import benchmark
 from noisy_sgd.experiments.flags.command_line import BAD_INPUT, FAILED, end, refusals, run
-from noisy_sgd.experiments.flags.reproduction import reproduce
-from noisy_sgd.experiments.flags.toy import (
-    deep_diagonal,
-    diagonal_linear,
-    least_squares,
-    noise_threshold,
-    sde_error,
-)
 from noisy_sgd.experiments.flags.training import batch_size_sweep, train
 
 __all__ = [
@@ -26,14 +20,8 @@ __all__ = [
     "FAILED",
     "batch_size_sweep",
     "benchmark",
-    "deep_diagonal",
-    "diagonal_linear",
     "end",
-    "least_squares",
-    "noise_threshold",
     "refusals",
-    "reproduce",
     "run",
-    "sde_error",
     "train",
 ]

@@ -1,9 +1,11 @@
-"""A command line, read: flags made from the fields of a configuration, their values, and refusals in one sentence.
+"""Reads a command line: flags from the fields of a dataclass, their values, and refusals in one sentence.
 
 values = command_line.flag_set()
-command_line.define(values, "data", config.Data, {"dataset": "the images", "data_dir": "where they lie"})
+command_line.define(values, "data", config.Data, {"dataset": "the images", "data_dir": "their folder"})
 command_line.parse(values, ["train", "--dataset=mnist"], train)
 config.Data(**command_line.typed(values, config.Data))      # Data(dataset="mnist")
+
+Tested by tests/experiments/flags_test.py.
 """
 
 import contextlib
@@ -24,10 +26,10 @@ from noisy_sgd import config
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-# A library function calls by its argument's name what a user calls by a flag's.
+# An error of the library names an argument; the user knows the flag of the same name.
 _FLAGS = {
     field.name
-    for group in (config.Data, config.Model, config.Algorithm, config.Run)
+    for group in (config.Data, config.Model, config.Training, config.Run)
     for field in dataclasses.fields(group)
 }
 _FLAG_OF_ARGUMENT = {"train_size": "num_train_examples"}
@@ -43,11 +45,11 @@ def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], arg
     """Parses the command line and runs a binary; bad input ends in one sentence and exit status 2, Ctrl-C in 130.
 
     Args:
-        parser: one of this package's functions, from a command line to a configuration.
-        main: called with the configuration.
+        parser: from a command line to settings.
+        main: called with the settings.
         argv: the command line. Defaults to `sys.argv`.
     """
-    # TensorFlow's and matplotlib's notes would drown the one sentence that matters.
+    # The notes of TensorFlow and matplotlib would hide the one sentence that matters.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def checked(argv):
@@ -61,7 +63,7 @@ def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], arg
         print(f"{pathlib.Path(sys.argv[0]).stem}: interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except SystemExit as ended:
-        # After a failure tf.data's threads may still be reading, and an interpreter that ends waits for them for ever.
+        # After a failure threads of tf.data may still be reading, and Python would wait for them forever.
         if argv is None and ended.code == FAILED:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -71,7 +73,7 @@ def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], arg
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Turns a ValueError or OSError into one sentence on stderr and exit status 2; for everything before training."""
+    """Turns a ValueError or OSError that is raised before training into one sentence on stderr and exit status 2."""
     try:
         yield
     except (absl_flags.Error, ValueError, OSError) as error:
@@ -79,7 +81,7 @@ def refusals() -> Iterator[None]:
 
 
 def end(sentence: str, status: int) -> NoReturn:
-    """Ends the process with a sentence on stderr, which names flags as they are typed."""
+    """Ends the process with a sentence on stderr, in which flags are named as they are typed."""
 
     def typed_name(match: re.Match[str]) -> str:
         return f"`--{match[1]}`" if match[1] in _FLAGS else match[0]
@@ -92,25 +94,30 @@ def end(sentence: str, status: int) -> NoReturn:
 
 
 def flag_set() -> absl_flags.FlagValues:
-    """A binary's own flags, none yet."""
+    """An empty flag set, for the flags of one binary."""
     return absl_flags.FlagValues()
 
 
 def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping[str, str], **defaults: Any) -> None:
-    """Defines flags that are called as fields of a configuration, and read as what these fields hold.
+    """Defines one flag for each explained field of a dataclass, with its name, its type and its default.
 
     Args:
-        values: the flag set that they belong to.
-        title: what `--help` puts them under.
+        values: the flag set.
+        title: the heading of these flags in `--help`.
         group: a dataclass, or one of its values, whose fields are then the defaults.
-        helps: what a flag is for, by the field's name.
-        **defaults: other defaults than the group's, by the field's name.
+        helps: what each flag is for, by the name of its field.
+        **defaults: defaults that are not the group's, by the name of the field.
     """
     for field in dataclasses.fields(group):
         if field.name in helps:
             kind = _kind(field.type)
-            default = defaults.get(field.name, getattr(group, field.name))
+            default = defaults.get(field.name, getattr(group, field.name, None))
             _DEFINE[kind](field.name, default, helps[field.name], flag_values=values, module_name=title)
+
+
+def define_one(values: absl_flags.FlagValues, title: str, name: str, kind: type, default: Any, explained: str) -> None:
+    """Defines a flag that is no field of a dataclass; its kind is int, float, str or bool."""
+    _DEFINE[kind](name, default, explained, flag_values=values, module_name=title)
 
 
 def define_list(values: absl_flags.FlagValues, title: str, name: str, default: Any, explained: str) -> None:
@@ -121,12 +128,34 @@ def define_list(values: absl_flags.FlagValues, title: str, name: str, default: A
     absl_flags.DEFINE_list(name, listed, explained, flag_values=values, module_name=title)
 
 
-def parse(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) -> None:
-    """Reads a command line into a flag set; `--help` ends here, with what the `binary`'s docstring says."""
+def read(
+    argv: Sequence[str], parser: Callable, title: str, group: type, helps: Mapping[str, str], **defaults: Any
+) -> Any:
+    """Reads the command line of a binary whose flags are the fields of one dataclass.
+
+    Args:
+        argv: the command line.
+        parser: the binary's `parse`, whose docstring `--help` shows.
+        title: as in `define`.
+        group: the dataclass.
+        helps: as in `define`.
+        **defaults: as in `define`.
+
+    Returns:
+        A value of the dataclass.
+    """
+    values = flag_set()
+    define(values, title, group, helps, **defaults)
+    parse(values, argv, parser)
+    return group(**typed(values, group))
+
+
+def parse(values: absl_flags.FlagValues, argv: Sequence[str], parser: Callable) -> None:
+    """Reads a command line into a flag set; `--help` ends the process, with what the `parser`'s docstring says."""
     absl_flags.DEFINE_boolean("help", False, "show this help", flag_values=values, module_name="help")
     positional = values(list(argv))[1:]
     if values["help"].value:
-        print(f"{binary.__name__}: {binary.__doc__}\n\n{values.get_help()}")
+        print(f"{pathlib.Path(argv[0]).stem}: {parser.__doc__}\n\n{values.get_help()}")
         sys.exit(0)
     if positional:
         raise config.ConfigError(f"Flags start with two dashes (Received: {positional[0]}); write --name=value")
@@ -136,12 +165,12 @@ def parse(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable) 
 
 
 def typed(values: absl_flags.FlagValues, group: Any) -> dict[str, Any]:
-    """The values of the flags that are called as fields of a configuration."""
+    """The values of the flags that have the name of a field of a dataclass."""
     return {field.name: values[field.name].value for field in dataclasses.fields(group) if field.name in values}
 
 
 def whole_numbers(values: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
-    """A list of whole numbers.
+    """The whole numbers that a flag lists.
 
     Raises:
         ConfigError: if it lists something else.
@@ -153,7 +182,7 @@ def whole_numbers(values: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
 
 
 def numbers(values: absl_flags.FlagValues, name: str) -> tuple[float, ...]:
-    """A list of numbers.
+    """The numbers that a flag lists.
 
     Raises:
         ConfigError: if it lists something else.

@@ -1,1 +1,1 @@
-"""Claims against records, and the report."""
+"""The report: claims, judged by records, and its pages."""

@@ -1,10 +1,10 @@
 """What the paper's theory claims about least squares and diagonal linear networks, as functions from records to
 outcomes.
 
-The records hold the lines of `theory.run`; every claim says by which rule it counts as reached. Where the paper is
-wrong, the claim is the corrected one, and the paper's own form has to be rejected.
+The records hold the lines of `theory_measurements.run`. Each claim says by which rule it counts as reached. Where the
+paper is wrong, the claim is the corrected one, and the paper's own form has to be rejected.
 
-    rows = report.judge(theory_claims.THEORY, results)
+    rows = claims.judge(theory_claims.CLAIMS, results)
 """
 
 from collections.abc import Callable, Sequence
@@ -13,96 +13,96 @@ from typing import Any
 import numpy as np
 
 from noisy_sgd import records
-from noisy_sgd.experiments import diagonal_linear
-from noisy_sgd.experiments.report import report
+from noisy_sgd.experiments.report import claims
+from noisy_sgd.studies import diagonal_linear
 
 EXPERIMENT = "theory"
 Lines = list[dict[str, Any]]
 
 
-def surrogate_covariance(lines: Lines) -> report.Outcome:
+def surrogate_covariance(lines: Lines) -> claims.Outcome:
     """SGD's limiting covariance with Gaussian sampling noise, against the discrete closed form."""
     (line,) = [line for line in lines if line["noise_scale"] == 0]
     here = f"{100 * line['error_discrete']:.1f} % from the discrete form, {line['effective_samples']:,} samples"
-    return report.Outcome(here=here, reached=line["error_discrete"] < 0.03)
+    return claims.Outcome(here=here, reached=line["error_discrete"] < 0.03)
 
 
-def noisy_covariance(lines: Lines) -> report.Outcome:
-    """Noisy-SGD's: sigma^2 / 2 accepted and the printed sigma^2 / 4 rejected."""
+def noisy_covariance(lines: Lines) -> claims.Outcome:
+    """Noisy-SGD's limiting covariance: sigma^2 / 2 is accepted and the printed sigma^2 / 4 is rejected."""
     (line,) = [line for line in lines if line["noise_scale"] > 0]
     ours, printed = line["error_discrete"], line["error_paper_eq15"]
     here = f"{100 * ours:.1f} % from sigma^2 / 2 (discrete form), {100 * printed:.0f} % from sigma^2 / 4 as printed"
     here += f", {line['effective_samples']:,} samples"
-    return report.Outcome(here=here, reached=ours < 0.03 and printed > 0.1)
+    return claims.Outcome(here=here, reached=ours < 0.03 and printed > 0.1)
 
 
-def sampled_covariance(lines: Lines) -> report.Outcome:
-    """Real sampling against its own recursion; the modelled law's error beside it."""
+def sampled_covariance(lines: Lines) -> claims.Outcome:
+    """Real sampling against its own recursion; the error of the modeled law beside it."""
     (line,) = lines
     here = (
-        f"{100 * line['error_recursion']:.1f} % from the recursion with fourth moments; the modelled noise is "
+        f"{100 * line['error_recursion']:.1f} % from the recursion with fourth moments; the modeled noise is "
         f"{100 * line['model_gap']:.0f} % off at n = {line['num_examples']}, {line['effective_samples']:,} samples"
     )
-    return report.Outcome(here=here, reached=line["error_recursion"] < 0.03)
+    return claims.Outcome(here=here, reached=line["error_recursion"] < 0.03)
 
 
-def theorem_1(lines: Lines) -> report.Outcome:
-    """Left less right side in standard errors, largest over time."""
+def theorem_1(lines: Lines) -> claims.Outcome:
+    """Left minus right side in standard errors, the largest over time."""
     (line,) = lines
     here = f"left - right at most {line['largest_z']:+.1f} standard errors over {len(line['time'])} times"
-    return report.Outcome(here=f"{here}, {line['num_pairs']:,} pairs", reached=line["largest_z"] <= 4.0)
+    return claims.Outcome(here=f"{here}, {line['num_pairs']:,} pairs", reached=line["largest_z"] <= 4.0)
 
 
-def interpolation(lines: Lines) -> report.Outcome:
+def interpolation(lines: Lines) -> claims.Outcome:
     """Distance to the minimum-norm interpolator."""
     (line,) = lines
     here = f"GD {line['gd']:.1e}, SGD {line['sgd']:.1e} ({line['num_runs_sgd']} runs, {line['num_steps']:,} steps)"
-    return report.Outcome(here=here, reached=max(line["gd"], line["sgd"]) < 1e-6)
+    return claims.Outcome(here=here, reached=max(line["gd"], line["sgd"]) < 1e-6)
 
 
-def gradient_descent_limit(lines: Lines) -> report.Outcome:
-    """Relative distance to the mirror map's minimiser."""
+def gradient_descent_limit(lines: Lines) -> claims.Outcome:
+    """Relative distance to the mirror map's minimizer."""
     (line,) = lines
     here = f"{line['relative_error']:.1e} relative at gamma lambda_max = {line['relative_step']:g}"
-    return report.Outcome(here=here, reached=line["relative_error"] < 1e-4)
+    return claims.Outcome(here=here, reached=line["relative_error"] < 1e-4)
 
 
-def weight_product(lines: Lines) -> report.Outcome:
+def weight_product(lines: Lines) -> claims.Outcome:
     """The exact invariant's relative error."""
     worst, runs = max(line["relative_error"] for line in lines), sum(line["num_runs"] for line in lines)
-    return report.Outcome(here=f"{worst:.1e} relative, {runs} runs of {lines[0]['num_steps']}", reached=worst < 1e-10)
+    return claims.Outcome(here=f"{worst:.1e} relative, {runs} runs of {lines[0]['num_steps']}", reached=worst < 1e-10)
 
 
-def effective_alpha(with_noise: bool) -> Callable[[Lines], report.Outcome]:
+def effective_alpha(with_noise: bool) -> Callable[[Lines], claims.Outcome]:
     """Median ratio of the exact to the predicted logarithm of alpha_inf / alpha."""
 
-    def measure(lines: Lines) -> report.Outcome:
+    def measure(lines: Lines) -> claims.Outcome:
         ratios = [line["log_ratio"] for line in lines if (line["noise_scale"] > 0) == with_noise]
         ratio = float(np.median(ratios))
         here = f"median ratio {ratio:.3f} of {len(ratios)} runs, gamma lambda_max = {lines[0]['relative_step']:g}"
-        return report.Outcome(here=here, reached=abs(ratio - 1) < 0.05)
+        return claims.Outcome(here=here, reached=abs(ratio - 1) < 0.05)
 
     return measure
 
 
-def proposition_2(lines: Lines) -> report.Outcome:
-    """How much closer the limit is to the tilted minimiser than to the untilted one, in squared distance."""
+def proposition_2(lines: Lines) -> claims.Outcome:
+    """How much closer the limit is to the tilted minimizer than to the untilted one, in squared distance."""
     noisy = [line for line in lines if line["noise_scale"] >= 0.5]
     factors = [line["untilted"] / line["tilted"] for line in noisy]
     formula = np.median([line["untilted_formula"] / line["tilted_formula"] for line in noisy])
     here = f"at least {min(factors):.2g} times closer ({len(noisy)} runs); "
     here += f"with eq. (21)'s alpha {formula:.2g} times (median)"
-    return report.Outcome(here=here, reached=min(factors) >= 100)
+    return claims.Outcome(here=here, reached=min(factors) >= 100)
 
 
-def proposition_3(lines: Lines) -> report.Outcome:
+def proposition_3(lines: Lines) -> claims.Outcome:
     """mu |beta_inf - beta*| against |r_inf|."""
     ratios = [line["proposition_3_left"] / line["tilt_norm"] for line in lines]
     here = f"left over right at most {max(ratios):.2g}, {len(ratios)} runs"
-    return report.Outcome(here=here, reached=max(ratios) <= 1)
+    return claims.Outcome(here=here, reached=max(ratios) <= 1)
 
 
-def figure_3_order(lines: Lines) -> report.Outcome:
+def figure_3_order(lines: Lines) -> claims.Outcome:
     """GD > SGD > Noisy-SGD by medians over surviving runs, on the family's data sets with survivors."""
     found = diagonal_linear.order([_with_nan(line) for line in lines])
     share = found["in_order"] / max(1, found["data_sets_with_survivors"])
@@ -112,33 +112,33 @@ def figure_3_order(lines: Lines) -> report.Outcome:
         f"{found['in_order_divergence_lost']} of {found['data_sets']} with divergence as a loss; medians "
         f"{found['median_gd']:.3f}, {found['median_sgd']:.3f}, {found['median_noisy_sgd']:.4f}"
     )
-    return report.Outcome(here=here, reached=share >= 0.8)
+    return claims.Outcome(here=here, reached=share >= 0.8)
 
 
-def divergence(lines: Lines) -> report.Outcome:
-    """Shares of runs that diverged; nothing is claimed but that more do under noise."""
+def divergence(lines: Lines) -> claims.Outcome:
+    """Shares of runs that diverged; the only claim is that the share is larger under noise."""
     found = diagonal_linear.order([_with_nan(line) for line in lines])
     total = found["data_sets"] * found["runs_each"]
     lost = found["diverged_sgd"], found["diverged_noisy_sgd"]
     here = f"SGD {lost[0]} of {total}, Noisy-SGD {lost[1]} of {total}"
-    return report.Outcome(here=here, reached=lost[1] > lost[0])
+    return claims.Outcome(here=here, reached=lost[1] > lost[0])
 
 
 def _with_nan(line: dict[str, Any]) -> dict[str, Any]:
-    """A recorded comparison, null being NaN again."""
+    """A recorded comparison, with NaN in place of null."""
     runs = {name: [np.nan if value is None else value for value in line[name]] for name in ("sgd", "noisy_sgd")}
     return line | runs
 
 
-def _claim(text: str, paper: str, measurement: str, measure: Callable[[Lines], report.Outcome]) -> report.Claim:
-    def from_records(runs: Sequence[records.Record]) -> report.Outcome | None:
+def _claim(text: str, paper: str, measurement: str, measure: Callable[[Lines], claims.Outcome]) -> claims.Claim:
+    def from_records(runs: Sequence[records.Record]) -> claims.Outcome | None:
         lines = [line for run in runs for line in run.metrics if line.get("measurement") == measurement]
         return measure(lines) if lines else None
 
-    return report.Claim(text=text, paper=paper, experiment=EXPERIMENT, measure=from_records)
+    return claims.Claim(text=text, paper=paper, experiment=EXPERIMENT, measure=from_records)
 
 
-THEORY = (
+CLAIMS = (
     _claim(
         "Least squares, SGD: the limiting covariance is (gamma epsilon^2 / 2) I (Gaussian surrogate, within 3 % of the "
         "discrete form)",
@@ -155,7 +155,7 @@ THEORY = (
     ),
     _claim(
         "Least squares, SGD with real sampling: the covariance of the recursion with fourth moments (within 3 %)",
-        "modelled by epsilon^2 H",
+        "modeled by epsilon^2 H",
         "sampled_covariance",
         sampled_covariance,
     ),
@@ -196,7 +196,7 @@ THEORY = (
         effective_alpha(True),
     ),
     _claim(
-        "Proposition 2: the limit is the tilted minimiser (squared distance at least 100 times smaller than untilted)",
+        "Proposition 2: the limit is the tilted minimizer (squared distance at least 100 times smaller than untilted)",
         "argmin phi - <r_inf, .>",
         "limits",
         proposition_2,

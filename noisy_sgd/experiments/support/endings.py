@@ -1,10 +1,10 @@
-"""How a run ends before its time: asked to stop, or by a failure, in one sentence and with an exit status of its own.
+"""How a run ends early, by a request to stop or by a failure: in one sentence and with its own exit status.
 
     with endings.stop_requests() as stop_requested, endings.failures():
         recorded_run.train(run, stop_requested=stop_requested)
 
-75 (EX_TEMPFAIL) is the status of a run that SIGTERM or Ctrl-C stopped after a checkpoint: the same command goes on. 1
-is that of a run that failed: a full disk, data that vanished, a worker that died.
+Status 75 (EX_TEMPFAIL) is that of a run which SIGTERM or Ctrl-C stopped after a checkpoint: the same command resumes
+it. Status 1 is that of a run that failed: a full disk, data that vanished, a worker that died.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from noisy_sgd.experiments import flags
 STOPPED, FAILED = 75, flags.FAILED
 
 _LONGEST_CAUSE = 300
-# What TensorFlow writes around an operation's own message.
+# The text that TensorFlow writes around the message of an operation.
 _AROUND = re.compile(
     r"\s*\{\{function_node [^}]*\}\}\s*"
     r"|Error in user-defined function passed to .*? with iterator: [\w:]+: (?:\w+Error: )?"
@@ -32,7 +32,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """Takes SIGTERM (preemption) and SIGINT (Ctrl-C) as a request to stop; a second one ends the process at once.
 
     Yields:
-        A function that says whether there was one.
+        A function that returns whether there was a request.
     """
     received = []
 
@@ -51,8 +51,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def failures() -> Iterator[None]:
-    """Ends the process in one sentence where training stopped or failed."""
-    import tensorflow as tf  # Takes seconds to import; who trains has it already.
+    """Ends the process in one sentence if training stops or fails."""
+    import tensorflow as tf  # The import takes seconds; a process that trains has done it.
 
     from noisy_sgd.data import array_records
     from noisy_sgd.runs import continuation
@@ -66,37 +66,37 @@ def failures() -> Iterator[None]:
         flags.end(str(error), FAILED)
     except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
         reason = array_records.failure(error) or cause(error)
-        flags.end(f"The run failed: {reason}. Once that is mended, the same command goes on.", FAILED)
+        flags.end(f"The run failed: {reason}. When that is fixed, the same command goes on.", FAILED)
 
 
 @contextlib.contextmanager
 def measurement_failures() -> Iterator[None]:
-    """Ends the process in one sentence where a measurement failed; it is made again from its beginning."""
+    """Ends the process in one sentence if a measurement fails; the same command starts it from the beginning."""
     try:
         yield
     except (ValueError, OSError, MemoryError, OverflowError) as error:
-        flags.end(f"The measurement failed: {cause(error)}. Once that is mended, the same command makes it.", FAILED)
+        flags.end(f"The measurement failed: {cause(error)}. When that is fixed, the same command makes it.", FAILED)
 
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Ends the process in one sentence where a figure or a report cannot be written: by then the record is complete."""
+    """Ends the process in one sentence if a figure or a report cannot be written; the record is then complete."""
     try:
         yield
     except OSError as error:
         where = f"{error.filename} cannot be written: " if error.filename else ""
         reason = error.strerror or cause(error)
-        flags.end(f"{where}{reason}. The record is complete; once that is mended, the same command draws it.", FAILED)
+        flags.end(f"{where}{reason}. The record is complete; when that is fixed, the same command draws it.", FAILED)
 
 
 def cause(error: Exception) -> str:
-    """What went wrong, in one sentence without its point: of TensorFlow's pages the failed operation's own message."""
+    """What went wrong, in one sentence without its period; of a long TensorFlow error, the operation's own message."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     lines = (getattr(error, "message", None) or str(error)).splitlines()
-    # Sources and nodes are indented; where several operations failed, so is the first one's message.
-    told = [line for line in lines if not line.startswith((" ", "\t", *_HEADINGS)) or line.startswith("  (0) ")]
-    several = [line for line in told if line.startswith("  (0) ")]
-    sentences = (_AROUND.sub("", line).strip() for line in several + told)
+    # Sources and nodes are indented. If several operations failed, the message of the first is indented too.
+    whole = [line for line in lines if not line.startswith((" ", "\t", *_HEADINGS)) or line.startswith("  (0) ")]
+    several = [line for line in whole if line.startswith("  (0) ")]
+    sentences = (_AROUND.sub("", line).strip() for line in several + whole)
     found = next(filter(None, sentences), type(error).__name__)
     return found[:_LONGEST_CAUSE].rstrip(". ")

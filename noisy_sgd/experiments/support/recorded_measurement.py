@@ -1,19 +1,21 @@
-"""One measurement from first to last line, with its record; finished, it is read and not made again.
+"""One recorded measurement, from the first line to the last: a finished one is read, and not made again.
 
     record = recorded_measurement.run(directory, {"seed": 0}, measure, total=10, unit="measurements")
 
-An interrupted measurement is made from its beginning: it takes minutes, and half of one proves nothing.
+An interrupted measurement starts from its beginning: it takes minutes, and half of it proves nothing.
+
+Tested by tests/experiments/least_squares_test.py.
 """
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.support import endings, progress, toy_problems
+from noisy_sgd.experiments.support import endings, progress
 from noisy_sgd.runs import checkpoints
 
 PRIVACY = {"text": "No privacy guarantee: the data are synthetic, and no gradient is clipped."}
@@ -33,10 +35,10 @@ def run(
     """Measures and records, unless the directory holds this measurement, finished.
 
     Args:
-        directory: the run directory; one that cannot be used ends the program in one sentence.
-        configuration: what the measurement is a function of.
-        measure: called with a function that records a line and one that counts what is done; returns the results.
-        total: how much will be counted.
+        directory: the run directory. If it cannot be used, the program ends in one sentence.
+        configuration: all values that the measurement depends on.
+        measure: called with a function that records a line and a function that counts progress; returns the results.
+        total: the count at the end.
         unit: what is counted, in the plural.
 
     Returns:
@@ -47,7 +49,7 @@ def run(
         if records.is_finished(directory, configuration):
             print(f"{directory} is finished.", flush=True)
             return records.read(directory)
-    with begun(directory, configuration, privacy=PRIVACY) as recorded, endings.measurement_failures():
+    with begin(directory, configuration, privacy=PRIVACY) as recorded, endings.measurement_failures():
         print(f"{directory}: {total:,} {unit}", flush=True)
         with progress.Progress(total=total, unit=unit, stream=sys.stderr) as watch:
             results = measure(recorded.append, watch.advance)
@@ -56,42 +58,14 @@ def run(
 
 
 @contextlib.contextmanager
-def begun(
+def begin(
     directory: str | os.PathLike, configuration: Mapping[str, Any], *, privacy: Mapping[str, Any]
 ) -> Iterator[records.Run]:
-    """A record from its first line on, that no other process writes to; bad places end in one sentence and status 2."""
+    """Opens a new record, which no other process can write to; a bad directory ends in one sentence and status 2."""
     with contextlib.ExitStack() as stack:
         with flags.refusals():
-            # What another process may be writing is left as it stands until its lock is free.
+            # Another process may be writing to the directory: nothing is changed before its lock is free.
             records.reopen(directory, configuration, privacy=privacy)
             stack.enter_context(checkpoints.lock(directory))
             recorded = records.create(directory, configuration, privacy=privacy)
         yield recorded
-
-
-def over_data_sets(
-    settings: toy_problems.Family,
-    measure: Callable[..., Iterable[Mapping[str, Any]]],
-    summarize: Callable[[list[Mapping[str, Any]]], Mapping[str, Any]],
-) -> records.Record:
-    """Measures one data set after the other, unless all of that is finished.
-
-    Args:
-        settings: the family of data sets, and how each is measured.
-        measure: from data seeds, `num_runs` and `num_steps` to lines.
-        summarize: from the lines of all data sets to the results.
-
-    Returns:
-        The finished record.
-    """
-
-    def measured(append, advance):
-        lines = []
-        for data_seed in range(settings.num_data_sets):
-            for line in measure((data_seed,), num_runs=settings.num_runs, num_steps=settings.num_steps):
-                append(line)
-                lines.append(line)
-            advance(1)
-        return summarize(lines)
-
-    return run(settings.run_dir, settings.resolved(), measured, total=settings.num_data_sets, unit="data sets")

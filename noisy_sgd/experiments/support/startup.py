@@ -1,7 +1,7 @@
-"""Imports TensorFlow without its start-up notes, which would drown the one sentence that a person has to read.
+"""Imports TensorFlow without its start-up notes, which would hide the one sentence that a person has to read.
 
 startup.tensorflow()
-from noisy_sgd.training import builders
+from noisy_sgd.runs import builders
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 def tensorflow() -> None:
-    """Imports TensorFlow and looks for its devices; an error is raised as ever."""
+    """Imports TensorFlow and looks for its devices; errors are raised as usual."""
     if "tensorflow" in sys.modules:
         return
     with _quiet_stderr():
@@ -21,8 +21,8 @@ def tensorflow() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The settings of the environment that change TensorFlow's arithmetic, those that are set."""
-    # oneDNN reads its settings under its former name too.
+    """The environment variables that are set and change TensorFlow's arithmetic."""
+    # oneDNN also reads variables that start with DNNL, its former name.
     prefixes = ("TF_", "XLA_", "OMP_", "MKL_", "ONEDNN_", "DNNL_", "NVIDIA_TF32")
     aside = ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL")
     names = [name for name in sorted(os.environ) if name.startswith(prefixes) and name not in aside]

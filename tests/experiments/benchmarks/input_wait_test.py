@@ -5,12 +5,12 @@ import time
 from absl.testing import absltest
 
 from noisy_sgd.data import augmentation
-from noisy_sgd.experiments.benchmarks import benchmark_cases, input_wait
+from noisy_sgd.experiments.benchmarks import cases, input_wait
 
 
 class InputWaitTest(absltest.TestCase):
     def line(self):
-        return input_wait.line(benchmark_cases.Benchmark(workload="mlp", batch_size=8, num_rounds=2, sweep="input"))
+        return input_wait.line(cases.Benchmark(workload="mlp", batch_size=8, num_rounds=2, sweep="input"))
 
     def test_a_line_with_shares(self):
         line = self.line()

@@ -5,12 +5,12 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import benchmark_cases, logical_batches
+from noisy_sgd.experiments.benchmarks import cases, logical_batches
 
 
 class LogicalBatchesTest(parameterized.TestCase):
     def test_a_line_an_algorithm_and_a_size(self):
-        settings = benchmark_cases.Benchmark(
+        settings = cases.Benchmark(
             workload="mlp", algorithms=("noisy_sgd", "dp_sgd"), microbatch_size=4, num_rounds=6, sweep="batch_size"
         )
         lines = list(logical_batches.lines(settings, batch_sizes=(8, 16)))
@@ -36,7 +36,7 @@ class LogicalBatchesTest(parameterized.TestCase):
     )
     def test_bad_input(self, arguments, message):
         with self.assertRaisesRegex(config.ConfigError, message):
-            benchmark_cases.Benchmark(**arguments)
+            cases.Benchmark(**arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from absl.testing import absltest
 
 from noisy_sgd.experiments import benchmark
-from noisy_sgd.experiments.benchmarks import benchmark_cases
+from noisy_sgd.experiments.benchmarks import cases
 
 BOUNDS = {"peak_tensors_mib": 1.3, "peak_memory_mib": 1.4}
 
@@ -16,7 +16,7 @@ BOUNDS = {"peak_tensors_mib": 1.3, "peak_memory_mib": 1.4}
 class MemoryTest(absltest.TestCase):
     def test_dp_sgd_takes_little_more_memory_than_a_plain_step(self):
         # About 1.32 and 1.1; when the step was made of twice as many operations, its process took 1.44 times as much.
-        settings = benchmark_cases.Benchmark(workload="wrn_16_4", batch_size=32)
+        settings = cases.Benchmark(workload="wrn_16_4", batch_size=32)
         plain, private = (benchmark.peaks(settings, algorithm) for algorithm in ("sgd", "dp_sgd"))
         known = {name: value for name, value in plain.items() if value is not None}
         # That of the process is read from Linux's /proc.

@@ -1,114 +1,78 @@
-import math
 import pathlib
+import re
+import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 from noisy_sgd import records
-from noisy_sgd.experiments.report import claims
+from noisy_sgd.experiments.report import claims, pages
 
-SIZES = (16, 32, 64)
-SEEDS = (0, 1, 2)
-GOOD = {16: 0.90, 32: 0.88, 64: 0.86}
-BAD = {16: 0.86, 32: 0.88, 64: 0.90}
-FLAT = {16: 0.90, 32: 0.90, 64: 0.90}
-
-
-def _run(algorithm, size, seed, final, early=0.3, gradient=1.0, noise=2.0):
-    config = {
-        "algorithm": {"algorithm": algorithm, "batch_size": size, "num_steps": 100, "noise_std": 0.1},
-        "run": {"seed": seed},
-    }
-    norms = {"squared_gradient_norm": gradient, "squared_noise_norm": noise}
-    metrics = [
-        {"step": 1, **norms},
-        {"step": 10, "val_accuracy": early},
-        {"step": 51, **norms},
-        {"step": 100, "val_accuracy": final},
-    ]
-    return records.Record(
-        directory=pathlib.Path("nowhere"),
-        config=config,
-        versions={},
-        privacy="",
-        status=records.FINISHED,
-        results={"num_parameters": 200},
-        metrics=metrics,
-    )
+# One black pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010800000000 3a7e9b55 0000000a49444154789c6360000000020001e221bc33"
+    "0000000049454e44ae426082".replace(" ", "")
+)
 
 
-def _runs(algorithm, finals, **measured):
-    jitter = {seed: 0.001 * seed * (-1) ** seed for seed in SEEDS}
-    return [_run(algorithm, size, seed, finals[size] + jitter[seed], **measured) for size in SIZES for seed in SEEDS]
+def _claim(measure, experiment="sweep", text="a < b | c"):
+    return claims.Claim(text=text, paper="1", experiment=experiment, measure=measure)
 
 
-class FinalAccuracyTest(parameterized.TestCase):
-    @parameterized.parameters("sgd", "noisy_sgd", "dp_sgd")
-    def test_slope(self, name):
-        outcome = claims.slope(name)(_runs(name, GOOD))
-        self.assertTrue(outcome.reached)
-        self.assertStartsWith(outcome.here, "-2.00 [-2.00, -2.00] points per doubling, B = 16 to 64, 3 seeds")
-        self.assertFalse(claims.slope(name)(_runs(name, BAD)).reached)
-        self.assertFalse(claims.slope(name)(_runs(name, FLAT)).reached)
-        self.assertIsNone(claims.slope(name)(_runs("other", GOOD)))
-
-    def test_a_slope_within_the_scatter_of_seeds_is_not_reached(self):
-        slopes = {0: -0.02, 1: 0.01, 2: -0.01}
-        runs = [_run("sgd", size, seed, 0.9 + slopes[seed] * math.log2(size)) for size in SIZES for seed in SEEDS]
-        self.assertFalse(claims.slope("sgd")(runs).reached)
-
-    def test_a_slope_needs_seeds_and_sizes(self):
-        self.assertIsNone(claims.slope("sgd")([_run("sgd", size, 0, 0.9) for size in SIZES]))
-        self.assertIsNone(claims.slope("sgd")([_run("sgd", 16, seed, 0.9) for seed in SEEDS]))
-
-    def test_a_diverged_run_reaches_nothing(self):
-        runs = _runs("sgd", GOOD)
-        runs[0].metrics[-1]["val_accuracy"] = None
-        self.assertFalse(claims.slope("sgd")(runs).reached)
-        self.assertFalse(claims.monotone("sgd")(runs).reached)
-
-    def test_monotone(self):
-        outcome = claims.monotone("sgd")(_runs("sgd", GOOD))
-        self.assertTrue(outcome.reached)
-        self.assertEndsWith(outcome.here, "% for B = 16, 32, 64")
-        self.assertFalse(claims.monotone("sgd")(_runs("sgd", {**GOOD, 32: 0.91})).reached)
-        self.assertFalse(claims.monotone("sgd")(_runs("sgd", FLAT)).reached)
-        self.assertIsNone(claims.monotone("dp_sgd")(_runs("sgd", GOOD)))
-
-    @parameterized.parameters((0.005, True), (0.014, True), (0.02, False), (-0.02, False))
-    def test_noisy_ends_near_sgd(self, difference, reached):
-        noisy = {**GOOD, 32: GOOD[32] + difference}
-        outcome = claims.noisy_ends_near_sgd(_runs("sgd", GOOD) + _runs("noisy_sgd", noisy))
-        self.assertEqual(outcome.reached, reached)
-        self.assertEqual(outcome.here, f"+0.00, {100 * difference:+.2f}, +0.00 points")
-        self.assertIsNone(claims.noisy_ends_near_sgd(_runs("sgd", GOOD)))
-
-    @parameterized.parameters((0.2, True), (0.3, False), (0.4, False))
-    def test_noisy_starts_slower(self, early, reached):
-        runs = _runs("sgd", GOOD, early=0.3) + _runs("noisy_sgd", GOOD, early=early)
-        self.assertEqual(claims.noisy_starts_slower(runs).reached, reached)
-        self.assertIsNone(claims.noisy_starts_slower(_runs("sgd", GOOD)))
+def _accuracy_is_high(runs):
+    found = runs[0].metrics[-1]["val_accuracy"]
+    return claims.Outcome(here=f"{found}", reached=found > 0.5)
 
 
-class NormsTest(parameterized.TestCase):
-    @parameterized.parameters((2.0, True), (2.01, True), (2.03, False), (1.0, False), (4.0, False))
-    def test_noise_norm_is_exact(self, noise, reached):
-        outcome = claims.noise_norm_is_exact(_runs("noisy_sgd", GOOD, noise=noise))
-        self.assertEqual(outcome.reached, reached)
-        self.assertStartsWith(outcome.here, f"{noise / 2:.4f} times")
-        self.assertIsNone(claims.noise_norm_is_exact(_runs("sgd", GOOD)))
+class ReportTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.results = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
 
-    @parameterized.parameters((1.0, True), (3.0, False))
-    def test_noise_exceeds_gradient(self, gradient, reached):
-        outcome = claims.noise_exceeds_gradient(_runs("noisy_sgd", GOOD, gradient=gradient))
-        self.assertEqual(outcome.reached, reached)
-        self.assertIn("at B = 16", outcome.here)
-        self.assertIsNone(claims.noise_exceeds_gradient(_runs("sgd", GOOD)))
+    def _record(self, accuracy, finished=True):
+        run = records.create(self.results / "sweep" / "run", {}, privacy="none")
+        run.append({"step": 1, "val_accuracy": accuracy})
+        if finished:
+            run.finish({})
 
+    def _verdict(self, claim):
+        (row,) = claims.judge([claim], self.results)
+        return row.verdict, row.here
 
-class ClaimsTest(absltest.TestCase):
-    def test_every_claim_is_undecided_without_its_records(self):
-        for claim in claims.IMAGES:
-            self.assertIsNone(claim.measure(_runs("other", GOOD)), claim.text)
+    def test_records_that_bear_it_out(self):
+        self._record(0.9)
+        self.assertEqual(self._verdict(_claim(_accuracy_is_high)), ("reached", "0.9"))
+
+    def test_records_that_contradict_it(self):
+        self._record(0.1)
+        self.assertEqual(self._verdict(_claim(_accuracy_is_high)), ("not reached", "0.1"))
+
+    def test_no_records_or_unfinished_ones(self):
+        self.assertEqual(self._verdict(_claim(_accuracy_is_high)), ("not run", ""))
+        self._record(0.9, finished=False)
+        self.assertEqual(self._verdict(_claim(_accuracy_is_high)), ("not run", ""))
+
+    def test_records_of_something_else(self):
+        self._record(0.9)
+        self.assertEqual(self._verdict(_claim(_accuracy_is_high, experiment="other")), ("not run", ""))
+        self.assertEqual(self._verdict(_claim(lambda runs: None)), ("not run", ""))
+
+    def test_written_twice_over(self):
+        self._record(0.1)
+        figure = self.results / "figures" / "some_figure.png"
+        figure.parent.mkdir()
+        figure.write_bytes(PNG)
+        rows = claims.judge([_claim(_accuracy_is_high), _claim(_accuracy_is_high, experiment="other")], self.results)
+        markdown, page = pages.write(rows, self.results, figures=[figure], setting="2 < 3 seeds")
+        text = markdown.read_text()
+        self.assertIn("0 reached, 1 not reached, 1 not run.", text)
+        self.assertIn("| a < b \\| c | 1 | 0.1 | not reached |", text)
+        self.assertIn("| a < b \\| c | 1 | - | not run |", text)
+        self.assertIn("![some figure](figures/some_figure.png)", text)
+        text = page.read_text()
+        self.assertIn("2 &lt; 3 seeds", text)
+        self.assertIn('<td>a &lt; b | c</td><td>1</td><td>0.1</td><td class="not-reached">not reached</td>', text)
+        self.assertIn("data:image/png;base64,", text)
+        self.assertEmpty(re.findall('(?:src|href)="(?!data:)', text), "report.html must stand alone")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Times the toy problems' simulation against an equivalent plain NumPy loop and a JAX program; one JSON line a case.
+"""Times the toy problems' simulation against an equivalent plain NumPy loop and a JAX program; one JSON line per case.
 
     python -m noisy_sgd.experiments.benchmark --workload=diagonal_linear
 
@@ -15,46 +15,44 @@ from collections.abc import Callable
 import numpy as np
 
 from noisy_sgd.data import regression
-from noisy_sgd.experiments.benchmarks import benchmark_cases
-from noisy_sgd.toy import simulation, toy_settings
+from noisy_sgd.experiments.benchmarks import cases
+from noisy_sgd.toy import settings, simulation
 
 NUM_RUNS, ALPHA, NOISE_SCALE = 20, 0.1, 0.5
-# Stable for every run: what overflows would not be timed as what computes.
+# Stable for every run: arithmetic on overflowed values takes another time.
 RELATIVE_STEP = 0.3
 
-Case = Callable[[int], np.ndarray]
+Program = Callable[[int], np.ndarray]
 
 
-def main(settings: benchmark_cases.Benchmark, num_steps: int = 5_000) -> None:
-    """Prints one line a case.
+def main(asked: cases.Benchmark, num_steps: int = 5_000) -> None:
+    """Prints one line per case.
 
     Args:
-        settings: of which the number of rounds is read.
+        asked: of which the number of rounds is read.
         num_steps: of every run in one round. Defaults to 5,000.
     """
     problem = regression.sparse(0)
-    cases: dict[str, Case] = {
+    programs: dict[str, Program] = {
         "simulation": _simulation(problem, num_steps),
         "numpy_loop": _numpy_loop(problem, num_steps),
     }
     if importlib.util.find_spec("jax"):
-        cases["jax"] = _jax(problem, num_steps)
-    losses = {name: float(np.median(case(0))) for name, case in cases.items()}
-    times = {name: [] for name in cases}
-    for seed in range(1, settings.num_rounds + 1):
-        for name, case in cases.items():
+        programs["jax"] = _jax(problem, num_steps)
+    losses = {name: float(np.median(program(0))) for name, program in programs.items()}
+    times = {name: [] for name in programs}
+    for seed in range(1, asked.num_rounds + 1):
+        for name, program in programs.items():
             start = time.perf_counter()
-            case(seed)
+            program(seed)
             times[name].append(time.perf_counter() - start)
     rates = {name: NUM_RUNS * num_steps / statistics.median(values) for name, values in times.items()}
     for name in ("simulation", "numpy_loop", "jax"):
-        print(json.dumps(_line(settings, name, num_steps, rates, losses)))
+        print(json.dumps(_line(asked, name, num_steps, rates, losses)))
 
 
-def _line(
-    settings: benchmark_cases.Benchmark, name: str, num_steps: int, rates: dict[str, float], losses: dict[str, float]
-) -> dict:
-    line = {"workload": settings.workload, "case": name, "rounds": settings.num_rounds}
+def _line(asked: cases.Benchmark, name: str, num_steps: int, rates: dict[str, float], losses: dict[str, float]) -> dict:
+    line = {"workload": asked.workload, "case": name, "rounds": asked.num_rounds}
     if name not in rates:
         return line | {"run_steps_per_s": None, "note": "not installed"}
     return line | {
@@ -66,8 +64,8 @@ def _line(
     }
 
 
-def _simulation(problem: regression.Problem, num_steps: int) -> Case:
-    setting = toy_settings.Setting(
+def _simulation(problem: regression.Problem, num_steps: int) -> Program:
+    setting = settings.RunSettings(
         model="diagonal_linear",
         features=problem.features,
         targets=problem.targets,
@@ -79,7 +77,7 @@ def _simulation(problem: regression.Problem, num_steps: int) -> Case:
     return lambda seed: simulation.simulate(setting, num_steps, seed, grid=[num_steps]).loss[-1]
 
 
-def _numpy_loop(problem: regression.Problem, num_steps: int) -> Case:
+def _numpy_loop(problem: regression.Problem, num_steps: int) -> Program:
     features, targets = problem.features, problem.targets
     step_size, rows = RELATIVE_STEP / problem.largest_eigenvalue, np.arange(NUM_RUNS)
 
@@ -98,7 +96,7 @@ def _numpy_loop(problem: regression.Problem, num_steps: int) -> Case:
     return run
 
 
-def _jax(problem: regression.Problem, num_steps: int) -> Case:
+def _jax(problem: regression.Problem, num_steps: int) -> Program:
     import jax
     import jax.numpy as jnp
 

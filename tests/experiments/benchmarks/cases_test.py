@@ -3,7 +3,7 @@
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import benchmark_cases
+from noisy_sgd.experiments.benchmarks import cases
 
 
 class BenchmarkTest(parameterized.TestCase):
@@ -16,7 +16,7 @@ class BenchmarkTest(parameterized.TestCase):
     )
     def test_refuses(self, arguments, message):
         with self.assertRaisesRegex(config.ConfigError, message):
-            benchmark_cases.Benchmark(**arguments)
+            cases.Benchmark(**arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the benchmarks train on: random images of a workload's shape, and one setting of each algorithm.
+"""What the benchmarks train on: random images of a workload's shape, and one configuration per algorithm.
 
-benchmark_cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks for, checked
+cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks for, checked
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Which step to time, for which algorithms, how often; of a diagonal linear network Noisy-SGD's runs alone."""
+    """Which step to time, for which algorithms, how often; of a diagonal linear network, only the runs of Noisy-SGD."""
 
     workload: str = "wrn_16_4"
     algorithms: tuple[str, ...] = config.ALGORITHMS
@@ -54,7 +54,7 @@ class Benchmark:
             drawn = self.sweep is None and self.workload != "diagonal_linear" and "sgd" in self.algorithms
             way_out = "leave --run_dir out, or let --algorithm hold sgd"
             config.require(drawn, "run_dir", "records ratios to SGD's step only", self.run_dir, way_out)
-        config.Algorithm(batch_size=self.batch_size, microbatch_size=self.microbatch_size)
+        config.Training(batch_size=self.batch_size, microbatch_size=self.microbatch_size)
 
 
 def images(workload: str, count: int) -> bundled.ImageSet:
@@ -73,9 +73,9 @@ def images(workload: str, count: int) -> bundled.ImageSet:
     )
 
 
-def algorithm(name: str, batch_size: int) -> config.Algorithm:
+def training(name: str, batch_size: int) -> config.Training:
     """The configuration that is timed."""
     options = {} if name == "sgd" else {"noise_multiplier": NOISE_MULTIPLIER}
     if name == "dp_sgd":
         options["l2_norm_clip"] = L2_NORM_CLIP
-    return config.Algorithm(algorithm=name, batch_size=batch_size, learning_rate=0.01, **options)
+    return config.Training(algorithm=name, batch_size=batch_size, learning_rate=0.01, **options)

@@ -6,9 +6,8 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import diagonal_linear, theory
-from noisy_sgd.experiments.report import report, theory_claims
-from noisy_sgd.experiments.support import toy_problems
+from noisy_sgd.experiments.report import claims, theory_claims
+from noisy_sgd.studies import theory
 
 _GOOD = [
     {"measurement": "surrogate_covariance", "noise_scale": 0.0, "error_discrete": 0.01, "effective_samples": 9},
@@ -47,7 +46,7 @@ _GOOD = [
     ),
     {"measurement": "compare", "gd": 0.5, "sgd": [0.1, 0.2], "noisy_sgd": [0.01, None]},
 ]
-_CLAIMS = len(theory_claims.THEORY)
+_CLAIMS = len(theory_claims.CLAIMS)
 
 
 def _judge(case, lines):
@@ -56,12 +55,12 @@ def _judge(case, lines):
     for line in lines:
         run.append(line)
     run.finish({})
-    return [row.verdict for row in report.judge(theory_claims.THEORY, directory)]
+    return [row.verdict for row in claims.judge(theory_claims.CLAIMS, directory)]
 
 
 class ClaimsTest(parameterized.TestCase):
     def test_good_lines_reach_every_claim(self):
-        self.assertEqual(_judge(self, _GOOD), [report.REACHED] * _CLAIMS)
+        self.assertEqual(_judge(self, _GOOD), [claims.REACHED] * _CLAIMS)
 
     @parameterized.parameters(
         (0, 0, "error_discrete", 0.05),
@@ -82,32 +81,20 @@ class ClaimsTest(parameterized.TestCase):
     def test_one_bad_number_fails_its_claim_alone(self, claim, line, name, value):
         lines = copy.deepcopy(_GOOD)
         lines[line][name] = value
-        expected = [report.REACHED] * _CLAIMS
-        expected[claim] = report.NOT_REACHED
+        expected = [claims.REACHED] * _CLAIMS
+        expected[claim] = claims.NOT_REACHED
         self.assertEqual(_judge(self, lines), expected)
 
     def test_without_lines_nothing_was_run(self):
-        self.assertEqual(_judge(self, []), [report.NOT_RUN] * _CLAIMS)
+        self.assertEqual(_judge(self, []), [claims.NOT_RUN] * _CLAIMS)
 
     def test_measurements_carry_what_the_claims_read(self):
-        settings = toy_problems.Theory(num_data_sets=2, num_steps=3_000, num_runs=3)
+        measurements = theory.measurements(num_data_sets=2, num_steps=3_000, num_runs=3)
         descent = [("gradient_descent_limit", lambda: [_GOOD[5]])]
-        todo = [one for one in theory.measurements(settings) if one[0] != descent[0][0]] + descent
+        todo = [one for one in measurements if one[0] != descent[0][0]] + descent
         verdicts = _judge(self, [{"measurement": name} | line for name, lines in todo for line in lines()])
-        self.assertNotIn(report.NOT_RUN, verdicts)
-        self.assertEqual(verdicts[:11], [report.REACHED] * 11)
-
-    def test_an_interrupted_measurement_is_not_finished_and_made_again(self):
-        settings, directory = toy_problems.Theory(share=0.01), pathlib.Path(self.create_tempdir()) / "theory" / "run"
-        with (
-            absltest.mock.patch.object(diagonal_linear, "compare", side_effect=KeyboardInterrupt, __name__="compare"),
-            self.assertRaises(KeyboardInterrupt),
-        ):
-            theory.run(settings, directory)
-        self.assertEmpty(records.find(directory.parent))
-        self.assertLen(theory.run(settings, directory).metrics, 8 + 4 + 2)
-        with absltest.mock.patch.object(records, "create", side_effect=AssertionError("it was measured again")):
-            theory.run(settings, directory)
+        self.assertNotIn(claims.NOT_RUN, verdicts)
+        self.assertEqual(verdicts[:11], [claims.REACHED] * 11)
 
 
 if __name__ == "__main__":

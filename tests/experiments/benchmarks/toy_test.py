@@ -10,7 +10,7 @@ from absl.testing import absltest
 
 from noisy_sgd.data import regression
 from noisy_sgd.experiments import benchmark, flags
-from noisy_sgd.experiments.benchmarks import benchmark_cases, toy_benchmark
+from noisy_sgd.experiments.benchmarks import cases, toy
 
 
 def _lines(run):
@@ -22,8 +22,8 @@ def _lines(run):
 
 class ToyBenchmarkTest(absltest.TestCase):
     def test_prints_a_line_a_case(self):
-        settings = benchmark_cases.Benchmark(workload="diagonal_linear", num_rounds=2)
-        lines = _lines(lambda: toy_benchmark.main(settings, num_steps=50))
+        settings = cases.Benchmark(workload="diagonal_linear", num_rounds=2)
+        lines = _lines(lambda: toy.main(settings, num_steps=50))
         self.assertEqual([line["case"] for line in lines], ["simulation", "numpy_loop", "jax"])
         self.assertEqual(lines[1]["ratio_to_numpy_loop"], 1.0)
         self.assertGreater(lines[0]["run_steps_per_s"], 0)
@@ -34,8 +34,8 @@ class ToyBenchmarkTest(absltest.TestCase):
         # Quartiles of 200 runs' log losses have a standard error of 0.05; noise of 3/2 the size shifts them by 0.3.
         problem = regression.sparse(0)
         quartiles = []
-        cases = [toy_benchmark._simulation, toy_benchmark._numpy_loop]
-        for make in cases + [toy_benchmark._jax] * bool(importlib.util.find_spec("jax")):
+        programs = [toy._simulation, toy._numpy_loop]
+        for make in programs + [toy._jax] * bool(importlib.util.find_spec("jax")):
             case = make(problem, 300)
             losses = np.concatenate([case(seed) for seed in range(10)])
             quartiles.append(np.quantile(np.log(losses), [0.25, 0.5, 0.75]))
@@ -43,7 +43,7 @@ class ToyBenchmarkTest(absltest.TestCase):
             np.testing.assert_allclose(other, quartiles[0], atol=0.2)
 
     def test_the_benchmark_leads_here(self):
-        with absltest.mock.patch.object(toy_benchmark, "main") as called:
+        with absltest.mock.patch.object(toy, "main") as called:
             with self.assertRaises(SystemExit) as caught:
                 flags.run(flags.benchmark, benchmark.main, ["benchmark", "--workload=diagonal_linear"])
         self.assertIsNone(caught.exception.code)

@@ -1,10 +1,12 @@
-"""What a run of a toy problem is: the problem, the algorithm and its numbers, for many independent runs at once.
+"""The settings of toy runs: the problem, the algorithm and its numbers, for many independent runs at once.
 
-    setting = toy_settings.Setting(
+    setting = settings.RunSettings(
         model="diagonal_linear", features=x, targets=y, num_runs=5, step_size=0.1, noise_scale=0.5, initial=0.1
     )
 
 Gradient descent is `batch_size=None` without noise, SGD is `batch_size=1` without noise, Noisy-SGD has a `noise_scale`.
+
+Tested by tests/toy/simulation_test.py.
 """
 
 import dataclasses
@@ -18,8 +20,8 @@ MODELS = ("diagonal_linear", "least_squares")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A problem and how R runs are trained on it.
+class RunSettings:
+    """A problem, and how R runs are trained on it.
 
     Attributes:
         model: "diagonal_linear", with L = |r|^2 / 4n, or "least_squares", with L = |r|^2 / 2n.
@@ -28,7 +30,7 @@ class Setting:
         num_runs: R.
         step_size: gamma, a number or [R].
         noise_scale: sigma, a number or [R]. Defaults to 0.
-        batch_size: examples a step, drawn with replacement; None for all of them (gradient descent). Defaults to 1.
+        batch_size: examples per step, drawn with replacement; None for all of them (gradient descent). Defaults to 1.
         initial: initial weights, broadcast to [R, 2, d] for the network (alpha) and [R, d] for least squares. Defaults
             to 0.1.
         vanishing_noise: whether the noise shrinks with the loss; constant noise is for least squares. Defaults to True.

@@ -6,8 +6,8 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments import diagonal_linear
-from noisy_sgd.experiments.report import figure_claims, report
+from noisy_sgd.experiments.report import claims, diagonal_linear_claims, noise_threshold_claims
+from noisy_sgd.studies import diagonal_linear
 
 
 def _final(algorithm, noise, distance):
@@ -64,7 +64,7 @@ _GOOD = {
         ]
     },
 }
-_PLACES = ("figure_3", "map", "map", "figure_4", "figure_5", "figure_6", "figure_7")
+_PLACES = ("figure_3", "figure_4", "figure_5", "figure_6", "figure_7", "map", "map")
 
 
 def _judge(case, found):
@@ -74,31 +74,31 @@ def _judge(case, found):
         for line in values.get("lines", ()):
             run.append(line)
         run.finish(values)
-    return report.judge(figure_claims.FIGURES, results)
+    return claims.judge((*diagonal_linear_claims.CLAIMS, *noise_threshold_claims.CLAIMS), results)
 
 
 class ClaimsTest(parameterized.TestCase):
     def test_good_records_reach_every_claim(self):
         rows = _judge(self, _GOOD)
-        self.assertEqual([row.verdict for row in rows], [report.REACHED] * len(_PLACES))
+        self.assertEqual([row.verdict for row in rows], [claims.REACHED] * len(_PLACES))
         self.assertIn("1 of 3 runs diverged", rows[0].here)
-        self.assertIn("0 % at sigma = 0, 25 % at sigma = 0.25, 50 % at sigma = 0.5 (4 runs each)", rows[1].here)
-        self.assertIn("1 of 3 at 0.4, 1 of 3 at 0.5", rows[2].here)
+        self.assertIn("0 % at sigma = 0, 25 % at sigma = 0.25, 50 % at sigma = 0.5 (4 runs each)", rows[5].here)
+        self.assertIn("1 of 3 at 0.4, 1 of 3 at 0.5", rows[6].here)
 
     @parameterized.parameters(
         (0, "diagonal_linear/figure_3", "finals", 1, {"squared_distance": 0.14}),
         (0, "diagonal_linear/figure_3", "finals", 3, {"squared_distance": None}),
-        (1, "noise_threshold/map", "lines", 0, {"diverged": 2}),
-        (2, "noise_threshold/map", "lines", 10, {"squared_distance": 0.01}),
-        (4, "diagonal_linear/figure_5", "finals", 1, {"squared_distance": 0.05}),
-        (5, "diagonal_linear/figure_6", "finals", 3, {"squared_distance": 2e-4}),
-        (6, "diagonal_linear/figure_7", "limits", 0, {"untilted_formula": 1e-6}),
+        (5, "noise_threshold/map", "lines", 0, {"diverged": 2}),
+        (6, "noise_threshold/map", "lines", 10, {"squared_distance": 0.01}),
+        (2, "diagonal_linear/figure_5", "finals", 1, {"squared_distance": 0.05}),
+        (3, "diagonal_linear/figure_6", "finals", 3, {"squared_distance": 2e-4}),
+        (4, "diagonal_linear/figure_7", "limits", 0, {"untilted_formula": 1e-6}),
     )
     def test_one_bad_number_fails_its_claim_alone(self, claim, place, name, index, changes):
         found = copy.deepcopy(_GOOD)
         found[place][name][index].update(changes)
-        expected = [report.REACHED] * len(_PLACES)
-        expected[claim] = report.NOT_REACHED
+        expected = [claims.REACHED] * len(_PLACES)
+        expected[claim] = claims.NOT_REACHED
         self.assertEqual([row.verdict for row in _judge(self, found)], expected)
 
     @parameterized.parameters(lambda gap: 0.1 - gap, lambda gap: 0.01 + gap % 0.003)
@@ -106,11 +106,11 @@ class ClaimsTest(parameterized.TestCase):
         found = copy.deepcopy(_GOOD)
         for line in found["diagonal_linear/figure_4"]["limits"]:
             line["untilted_formula"] = change(line["untilted_formula"])
-        self.assertEqual(_judge(self, found)[3].verdict, report.NOT_REACHED)
+        self.assertEqual(_judge(self, found)[1].verdict, claims.NOT_REACHED)
 
     def test_what_was_not_run_is_said(self):
         found = {"diagonal_linear/figure_5": _GOOD["diagonal_linear/figure_5"]}
-        expected = [report.REACHED if place == "figure_5" else report.NOT_RUN for place in _PLACES]
+        expected = [claims.REACHED if place == "figure_5" else claims.NOT_RUN for place in _PLACES]
         self.assertEqual([row.verdict for row in _judge(self, found)], expected)
 
 

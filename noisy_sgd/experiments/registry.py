@@ -1,0 +1,69 @@
+"""The experiments, in the order of the report: the one place that lists them.
+
+An experiment has one NAME. Its binary is experiments/NAME.py, its measurements are in studies/NAME.py, its flagfiles in
+configs/NAME/, and its records in RESULTS/NAME/. Its modules are imported when they are first used.
+
+    experiment = registry.studies()["diagonal_linear"]
+    settings = experiment.binary.parse(["diagonal_linear", f"--flagfile={experiment.flagfiles[0]}"])
+    record = experiment.binary.run(settings)
+    rows = claims.judge(experiment.claims, results)
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import types
+
+from noisy_sgd.experiments.report import claims
+
+_CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """An experiment of the report.
+
+    Attributes:
+        name: of its binary, and of its folders.
+        claimed_in: module of experiments/report/ that holds its `CLAIMS`. Defaults to "": none.
+        reported: flagfiles, without folder and ending, that the full report runs. Defaults to none.
+        is_study: whether its binary is one that the report can run by a flagfile. Defaults to True.
+    """
+
+    name: str
+    claimed_in: str = ""
+    reported: tuple[str, ...] = ()
+    is_study: bool = True
+
+    @property
+    def binary(self) -> types.ModuleType:
+        """The binary: `parse`, `run` and `draw`."""
+        return importlib.import_module(f"noisy_sgd.experiments.{self.name}")
+
+    @property
+    def flagfiles(self) -> tuple[pathlib.Path, ...]:
+        """The flagfiles that the full report runs."""
+        return tuple(_CONFIGS / self.name / f"{name}.flags" for name in self.reported)
+
+    @property
+    def claims(self) -> tuple[claims.Claim, ...]:
+        """Its rows of the report."""
+        if not self.claimed_in:
+            return ()
+        return importlib.import_module(f"noisy_sgd.experiments.report.{self.claimed_in}").CLAIMS
+
+
+EXPERIMENTS = (
+    Experiment("batch_size_sweep", "image_claims", is_study=False),
+    Experiment("theory", "theory_claims", is_study=False),  # measured by `reproduce` itself
+    Experiment("least_squares"),
+    Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
+    Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
+    Experiment("deep_diagonal", reported=("depths",)),
+    Experiment("sde_error", reported=("orders",)),
+)
+
+
+def studies() -> dict[str, Experiment]:
+    """The experiments that the report can run by a flagfile, by their names."""
+    return {experiment.name: experiment for experiment in EXPERIMENTS if experiment.is_study}
