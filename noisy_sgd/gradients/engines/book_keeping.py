@@ -24,6 +24,9 @@ from noisy_sgd.gradients.engines import vectorized
 from noisy_sgd.gradients.layer_rules.shared import rounding
 from noisy_sgd.gradients.trials import placement
 
+# Numbers of an example, such as the gradient of a bias.
+SMALL_ROW = 1024
+
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
     """Sum over a microbatch of clip(norm) * gradient, from one backward pass.
@@ -241,30 +244,26 @@ def _norms_and_factors(model, clip, groups, count, present, setting):
 
 def _sums(groups, factors, finite, setting):
     """{id(weight): clipped sum}, with the rows of examples whose norm is not finite cut out of all that enters."""
-    tensors = [group.tensors for group in groups]
+    flat = [tensor for group in groups for tensor in group.tensors]
+    zeros = {dtype: tf.zeros([], dtype) for dtype in dict.fromkeys(tensor.dtype for tensor in flat)}
+    ranks = dict.fromkeys(tensor.shape.rank for tensor in flat)
+    of_rank = {rank: tf.reshape(finite, [-1, *[1] * (rank - 1)]) for rank in ranks}
 
-    def cut():
-        zeros = {tensor.dtype: tf.zeros([], tensor.dtype) for tensor in tf.nest.flatten(tensors)}
-        of_rank = {}
+    def safe(tensor):
+        rows = of_rank[tensor.shape.rank]
+        if setting.views > 1:
+            # One row an example, or one a view.
+            rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
+            rows = tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)])
+        return _of_shape(tf.where(rows, tensor, zeros[tensor.dtype]), tensor.shape)
 
-        def safe(tensor):
-            rank = tensor.shape.rank
-            if setting.views > 1:
-                # One row an example, or one a view.
-                rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
-                rows = tf.reshape(rows, [-1, *[1] * (rank - 1)])
-            else:
-                rows = of_rank[rank] if rank in of_rank else tf.reshape(finite, [-1, *[1] * (rank - 1)])
-                of_rank[rank] = rows
-            return _of_shape(tf.where(rows, tensor, zeros[tensor.dtype]), tensor.shape)
-
-        return tf.nest.map_structure(safe, tensors)
-
-    if setting.device == "cpu":
-        # Nearly always there is nothing to cut, and selecting costs a pass over everything.
-        tensors = tf.cond(tf.reduce_all(finite), lambda: tensors, cut)
-    else:
-        tensors = cut()
+    # Nearly always there is nothing to cut, and selecting costs a pass over everything; a branch costs operations.
+    rarely = [setting.device == "cpu" and (setting.views > 1 or _is_large(tensor)) for tensor in flat]
+    large = [tensor for tensor, late in zip(flat, rarely, strict=True) if late]
+    found = tf.cond(tf.reduce_all(finite), lambda: large, lambda: [safe(tensor) for tensor in large]) if large else []
+    found = iter(found)
+    cut = iter([next(found) if late else safe(tensor) for tensor, late in zip(flat, rarely, strict=True)])
+    tensors = [[next(cut) for _ in group.tensors] for group in groups]
     with rounding.in_one_loop() as whole:
         sums = {
             id(weight): value
@@ -272,6 +271,11 @@ def _sums(groups, factors, finite, setting):
             for weight, value in zip(group.weights, group.sums(factor, own), strict=True)
         }
     return {weight: whole.get(id(value), value) for weight, value in sums.items()}
+
+
+def _is_large(tensor):
+    """Whether a pass over a tensor costs more than to hand it through a branch."""
+    return None in tensor.shape[1:] or math.prod(tensor.shape[1:]) > SMALL_ROW
 
 
 def _of_shape(tensor, shape):

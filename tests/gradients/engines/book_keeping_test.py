@@ -56,6 +56,12 @@ def scattered(model, seed=0):
     return model
 
 
+def tensors_of(shape):
+    """Tensors of that shape that something still holds."""
+    gc.collect()
+    return sum(isinstance(held, type(tf.constant(0.0))) and held.shape == shape for held in gc.get_objects())
+
+
 def convolutional(dtype="float64"):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6, 6, 2), dtype="float64")
@@ -513,6 +519,18 @@ class RandomNetworksTest(absltest.TestCase):
             self.assertLess(np.linalg.norm(value - total), 1e-5 * np.linalg.norm(total) + 1e-6 * size)
         keras.backend.clear_session()
         gc.collect()
+
+
+class FreedTest(absltest.TestCase):
+    def test_gradients_that_branches_share_are_freed(self):
+        inputs = keras.Input((3,))
+        model = keras.Model(inputs, L.Add()([L.Dense(7, name="left")(inputs), L.Dense(7, name="right")(inputs)]))
+        x, y = tf.ones([5, 3]), tf.zeros([5, 7])
+        for _ in range(2):
+            # The first call tries the model as well, on three examples.
+            book_keeping.clipped_sum(model, squared_error, x, y, clip=clipping.flat(BOUND))
+        # What is left is y.
+        self.assertEqual((tensors_of((5, 7)), tensors_of((3, 7))), (1, 0))
 
 
 if __name__ == "__main__":
