@@ -17,7 +17,7 @@ from noisy_sgd.runs import checkpoints
 SAVING = """
     import os, signal, sys
     import numpy as np
-    from noisy_sgd.training import checkpoints
+    from noisy_sgd.runs import checkpoints
 
     directory, first = sys.argv[1], int(sys.argv[2])
 
