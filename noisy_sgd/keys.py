@@ -11,6 +11,8 @@ import hashlib
 import os
 import typing
 
+from noisy_sgd import checks
+
 if typing.TYPE_CHECKING:
     import numpy as np
 
@@ -30,8 +32,7 @@ def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:
     Raises:
         ValueError: for a purpose that is not in the list.
     """
-    if purpose not in PURPOSES:
-        raise ValueError(f"`purpose` must be one of {PURPOSES}. Received: purpose={purpose!r}")
+    checks.choice("purpose", purpose, PURPOSES)
     material = seed if isinstance(seed, bytes) else str(int(seed)).encode()
     digest = hashlib.sha256(b"noisy_sgd\0" + purpose.encode() + b"\0" + material).digest()
     return (

@@ -12,9 +12,10 @@ from absl.testing import absltest, parameterized
 ROOT = pathlib.Path(__file__).parents[1]
 
 # A layer is a package or a top-level module of noisy_sgd/, or a part of a package that has a rule of its own.
-# Everyone may import keys, and whoever may import a package may import its parts.
+# Everyone may import `SHARED`, and whoever may import a package may import its parts.
 ALLOWED = {
-    "keys": set(),
+    "checks": set(),
+    "keys": {"checks"},
     "config": set(),
     "records": set(),
     "mechanisms": set(),
@@ -46,6 +47,9 @@ ALLOWED = {
     },
 }
 
+# Everyone may import these; what they import of each other, `ALLOWED` says.
+SHARED = ("checks", "keys")
+
 OWNERS = {
     "tensorflow_privacy": "mechanisms/tf_privacy.py",
     "absl.flags": "experiments/flags/",
@@ -56,7 +60,7 @@ STRATEGY = re.compile(
     r"(^|\.)(CentralStorage|CollectiveAllReduce|Mirrored|MultiWorkerMirrored|OneDevice|ParameterServer|TPU)Strategy"
 )
 TENSORFLOW = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_privacy", "tensorflow_probability")
-WITHOUT_TENSORFLOW = ("config", "figures", "keys", "privacy", "records", "sde")
+WITHOUT_TENSORFLOW = ("checks", "config", "figures", "keys", "privacy", "records", "sde")
 MAY_PRINT = ("experiments", "experiments/benchmarks")
 
 _FRONT = "//:__pkg__"
@@ -75,7 +79,8 @@ def parent(layer: str) -> str:
 
 
 def may_import(importer: str, imported: str) -> bool:
-    return imported in {importer, "keys"} or bool({imported, parent(imported)} & ALLOWED[importer])
+    shared = set(SHARED) if importer not in SHARED else set()
+    return imported in {importer} | shared or bool({imported, parent(imported)} & ALLOWED[importer])
 
 
 def _dotted(node: ast.AST) -> str:
@@ -174,15 +179,15 @@ def package_of(layer: str) -> str:
 
 
 def expected_visibility(layer: str) -> set[str]:
-    if layer == "keys":
+    if layer in SHARED:
         return {_FRONT, _TESTS, "//noisy_sgd:__subpackages__"}
     importers = {package_of(importer) for importer, allowed in ALLOWED.items() if layer in allowed}
     return {_FRONT, _TESTS} | {f"{importer}:__pkg__" for importer in importers - {package_of(layer)}}
 
 
 def expected_deps(layer: str) -> set[str]:
-    shared = {"//noisy_sgd:init"} | ({label_of("keys")} - {label_of(layer)})
-    return shared | {label_of(imported) for imported in ALLOWED[layer]}
+    shared = set() if layer in SHARED else set(SHARED)
+    return {"//noisy_sgd:init"} | {label_of(imported) for imported in ALLOWED[layer] | shared}
 
 
 def all_libraries() -> dict[str, dict[str, list[str]]]:
@@ -219,6 +224,8 @@ class ImportsTest(parameterized.TestCase):
         ("mechanisms/gaussian.py", "def f():\n    from noisy_sgd import optimizers", "may not import optimizers"),
         ("models/wide_resnet.py", "import importlib\nimportlib.import_module('noisy_sgd.data')", "may not import data"),
         ("experiments/train.py", "from noisy_sgd import optimizers", "experiments may not import optimizers"),
+        ("checks.py", "from noisy_sgd import keys", "checks may not import keys"),
+        ("checks.py", "import tensorflow as tf", "checks does without TensorFlow"),
         ("optimizers/dp_sgd.py", "import noisy_sgd", "noisy_sgd, which is in no layer"),
         ("optimizers/dp_sgd.py", "from noisy_sgd import NoisySGD", "in no layer"),
         ("__init__.py", "from noisy_sgd.optimizers import dp_sgd", "may not import optimizers"),
@@ -240,7 +247,8 @@ class ImportsTest(parameterized.TestCase):
         self.assertRegex("\n".join(violations(path, source)), re.escape(expected))
 
     @parameterized.parameters(
-        ("optimizers/dp_sgd.py", "from noisy_sgd import keys\nfrom noisy_sgd.gradients import clipping"),
+        ("optimizers/dp_sgd.py", "from noisy_sgd import checks, keys\nfrom noisy_sgd.gradients import clipping"),
+        ("keys.py", "from noisy_sgd import checks"),
         ("gradients/engines/book_keeping.py", "from noisy_sgd.gradients.layer_rules import dense"),
         ("gradients/layer_rules/convolution.py", "from noisy_sgd.models import normalizer_free"),
         ("runs/builders.py", "from noisy_sgd.models import nf_resnet, normalizer_free"),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from noisy_sgd import keys
+from noisy_sgd import checks, keys
 from noisy_sgd.data import philox
 
 
@@ -36,10 +36,8 @@ def make(seed: int | bytes, views: int = 1, padding: int = 4, flips: bool = True
     Raises:
         ValueError: for less than one view or a negative padding; by `augment`, for a padding larger than the image.
     """
-    if views < 1:
-        raise ValueError(f"`views` must be at least 1. Received: views={views}")
-    if padding < 0:
-        raise ValueError(f"`padding` must not be negative. Received: padding={padding}")
+    checks.at_least("views", views, 1)
+    checks.require(padding >= 0, "padding", "must not be negative", padding)
     key = keys.derive(seed, "augmentation")
 
     def augment(images, indices, step):

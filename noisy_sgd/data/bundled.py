@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from noisy_sgd import keys
+from noisy_sgd import checks, keys
 
 DIGITS_TRAIN_SIZE = 1437
 
@@ -83,8 +83,7 @@ class ImageSet:
         """
         import tensorflow as tf  # As above.
 
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1. Received: size={size}")
+        checks.at_least("size", size, 1)
         count = len(self.test_labels)
         size = min(size, count)
         batches = []
@@ -129,9 +128,7 @@ def load(
     Raises:
         ValueError: for an unknown name, a set that cannot be had, or a `train_size` that the set does not have.
     """
-    if name not in _LOADERS:
-        raise ValueError(f"`dataset` must be one of {', '.join(_LOADERS)}. Received: dataset={name!r}")
-    images = _LOADERS[name](data_dir)
+    images = _LOADERS[checks.choice("dataset", name, _LOADERS)](data_dir)
     return images if train_size is None else subset(images, train_size, subset_seed)
 
 
@@ -143,11 +140,8 @@ def subset(images: ImageSet, train_size: int, seed: int = 0) -> ImageSet:
 
 def subset_rows(name: str, available: int, train_size: int, seed: int = 0) -> np.ndarray:
     """The first `train_size` of a permutation of `available` training images, int64; `name` is for the error."""
-    if not 1 <= train_size <= available:
-        raise ValueError(
-            f"`train_size` must be between 1 and the {available} training images of {name}. "
-            f"Received: train_size={train_size}"
-        )
+    constraint = f"must be between 1 and the {available} training images of {name}"
+    checks.require(1 <= train_size <= available, "train_size", constraint, train_size)
     key = [word % 2**64 for word in keys.derive(seed, "subset")]
     return np.random.Generator(np.random.Philox(key=key)).permutation(available)[:train_size]
 

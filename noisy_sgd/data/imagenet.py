@@ -26,6 +26,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import checks
 from noisy_sgd.data import array_records, bundled
 
 NAME = "imagenet2012"
@@ -88,8 +89,7 @@ class RecordImageSet:
         Raises:
             ValueError: for a size below 1.
         """
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1. Received: size={size}")
+        checks.at_least("size", size, 1)
         count = len(self.test)
         size = min(size, count)
         rows = np.arange(-(-count // size) * size)
@@ -155,8 +155,7 @@ def load(
     Raises:
         ValueError: for a folder that does not hold the set as ArrayRecord files, all of them, or a size that cannot be.
     """
-    if image_size < 1:
-        raise ValueError(f"`image_size` must be at least 1. Received: image_size={image_size}")
+    checks.at_least("image_size", image_size, 1)
     import tensorflow_datasets as tfds  # Takes a second to import; only this set needs it.
 
     version = _prepared(data_dir)

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from noisy_sgd import keys
+from noisy_sgd import checks, keys
 from noisy_sgd.data import bundled
 
 
@@ -33,8 +33,7 @@ def replace(images: bundled.ImageSet, fraction: float, seed: int = 0) -> bundled
             f"`label_noise` can replace only labels in memory; leave it out. Received: label_noise={fraction} with "
             f"dataset={images.name}"
         )
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"`label_noise` must lie between 0 and 1. Received: label_noise={fraction}")
+    checks.require(0 <= fraction <= 1, "label_noise", "must lie between 0 and 1", fraction)
     count = len(images.train_labels)
     generator = np.random.Generator(
         np.random.Philox(key=[word % 2**64 for word in keys.derive(seed, "synthetic data")])

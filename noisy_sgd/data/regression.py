@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from noisy_sgd import keys
+from noisy_sgd import checks, keys
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,10 @@ def sparse(seed, num_examples=40, dimension=100, num_nonzeros=5, squared_norm=5.
         ValueError: for sizes below 1, more non-zeros than coordinates, a norm that is not positive.
     """
     _check_sizes(num_examples, dimension)
-    if not 1 <= num_nonzeros <= dimension:
-        raise ValueError(
-            f"`num_nonzeros` must be between 1 and `dimension`={dimension}. Received: num_nonzeros={num_nonzeros}"
-        )
-    if squared_norm is not None and not (np.isfinite(squared_norm) and squared_norm > 0):
-        raise ValueError(f"`squared_norm` must be positive, or None. Received: squared_norm={squared_norm}")
+    possible = 1 <= num_nonzeros <= dimension
+    checks.require(possible, "num_nonzeros", f"must be between 1 and `dimension`={dimension}", num_nonzeros)
+    usable = squared_norm is None or (np.isfinite(squared_norm) and squared_norm > 0)
+    checks.require(usable, "squared_norm", "must be positive, or None", squared_norm)
     generator = _generator(seed)
     features = generator.standard_normal((num_examples, dimension))
     solution = np.zeros(dimension)
@@ -89,10 +87,9 @@ def noisy(seed, num_examples, dimension, label_noise=1.0, condition_number=1.0):
         ValueError: for sizes below 1, a negative noise, a condition number below 1.
     """
     _check_sizes(num_examples, dimension)
-    if not (np.isfinite(label_noise) and label_noise >= 0):
-        raise ValueError(f"`label_noise` must be at least 0. Received: label_noise={label_noise}")
-    if not (np.isfinite(condition_number) and condition_number >= 1):
-        raise ValueError(f"`condition_number` must be at least 1. Received: condition_number={condition_number}")
+    checks.non_negative("label_noise", label_noise)
+    usable = np.isfinite(condition_number) and condition_number >= 1
+    checks.require(usable, "condition_number", "must be at least 1 and finite", condition_number)
     generator = _generator(seed)
     scales = np.sqrt(np.geomspace(1.0, 1.0 / condition_number, dimension))
     features = generator.standard_normal((num_examples, dimension)) * scales
@@ -107,6 +104,5 @@ def _generator(seed):
 
 
 def _check_sizes(num_examples, dimension):
-    for name, value in (("num_examples", num_examples), ("dimension", dimension)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    checks.at_least("num_examples", num_examples, 1)
+    checks.at_least("dimension", dimension, 1)

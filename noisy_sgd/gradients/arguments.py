@@ -3,11 +3,11 @@
 arguments.check_batch(x, y, mask, views=1)    # ValueError: `mask` must ... Received: mask of shape (3,)
 """
 
-import operator
-
 import keras
 import numpy as np
 import tensorflow as tf
+
+from noisy_sgd import checks
 
 
 def check_model_and_loss(model, loss_fn) -> None:
@@ -43,13 +43,7 @@ def check_precision(model: keras.Model) -> None:
 
 def views(value) -> int:
     """A number of views: Python's or NumPy's positive integer, but no bool."""
-    try:
-        number = 0 if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"`views` must be a positive integer. Received: views={value!r}")
-    return number
+    return checks.count("views", value, constraint="must be a positive integer")
 
 
 def dense(name: str, tensors):

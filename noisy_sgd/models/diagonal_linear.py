@@ -12,6 +12,7 @@ for eq. (18):
 import keras
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.models import least_squares
 
 
@@ -44,12 +45,11 @@ class DiagonalLinearNetwork(keras.Model):
     """
 
     def __init__(self, dimension, num_runs=1, alpha=0.1, **kwargs):
-        for name, value in (("dimension", dimension), ("num_runs", num_runs)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        checks.at_least("dimension", dimension, 1)
+        checks.at_least("num_runs", num_runs, 1)
         scales = np.asarray(alpha, dtype=np.float64)
-        if scales.shape not in ((), (num_runs,)) or not (np.isfinite(scales) & (scales > 0)).all():
-            raise ValueError(f"`alpha` must be positive, a number or a list with one a run. Received: alpha={alpha}")
+        holds = scales.shape in ((), (num_runs,)) and (np.isfinite(scales) & (scales > 0)).all()
+        checks.require(holds, "alpha", "must be positive, a number or a list with one a run", alpha)
         kwargs.setdefault("dtype", "float64")
         super().__init__(**kwargs)
         self.dimension, self.num_runs, self.alpha = dimension, num_runs, scales.tolist()

@@ -10,6 +10,8 @@ the runs add, so that one gradient holds every run's own:
 
 import keras
 
+from noisy_sgd import checks
+
 
 def half_squared_error(targets, predictions):
     """1/2 (prediction - target)^2 per example, summed over runs: eq. (7) before the mean over examples.
@@ -59,9 +61,8 @@ class LinearLeastSquares(keras.Model):
     """
 
     def __init__(self, dimension, num_runs=1, **kwargs):
-        for name, value in (("dimension", dimension), ("num_runs", num_runs)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        checks.at_least("dimension", dimension, 1)
+        checks.at_least("num_runs", num_runs, 1)
         kwargs.setdefault("dtype", "float64")
         super().__init__(**kwargs)
         self.dimension, self.num_runs = dimension, num_runs

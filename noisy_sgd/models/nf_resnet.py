@@ -14,6 +14,7 @@ import dataclasses
 
 import keras
 
+from noisy_sgd import checks
 from noisy_sgd.models import initialization, normalizer_free, pixels
 
 
@@ -170,8 +171,7 @@ def nf_resnet(
     """
     sizes = _lookup(VARIANTS, "variant", variant)
     chosen = _lookup(CONVENTIONS, "convention", convention)
-    if num_classes < 1:
-        raise ValueError(f"`num_classes` must be at least 1. Received: num_classes={num_classes}")
+    checks.at_least("num_classes", num_classes, 1)
     gamma = chosen.gamma if gamma is None else float(gamma)
 
     def convolution(x, name, width, size, *, stride=1, factor=gamma):
@@ -237,6 +237,4 @@ def nf_resnet(
 
 def _lookup(table, argument, name):
     """The entry of a table, or one sentence that lists what there is."""
-    if name not in table:
-        raise ValueError(f"`{argument}` must be one of {', '.join(table)}. Received: {argument}={name!r}")
-    return table[name]
+    return table[checks.choice(argument, name, table)]

@@ -20,6 +20,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from noisy_sgd import checks
+
 # DeepMind's and timm's estimate by simulation of sqrt(2 / (1 - 1/pi)) = 1.7128586.
 RELU_GAMMA = 1.7139588594436646
 
@@ -83,10 +85,8 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
         **kwargs,
     ):
         super().__init__(filters, kernel_size, **kwargs)
-        if epsilon_form not in EPSILON_FORMS:
-            raise ValueError(f"`epsilon_form` must be one of {EPSILON_FORMS}. Received: epsilon_form={epsilon_form!r}")
-        if not epsilon >= 0:
-            raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}")
+        checks.choice("epsilon_form", epsilon_form, EPSILON_FORMS)
+        checks.require(epsilon >= 0, "epsilon", "must not be negative", epsilon)
         self.gamma = float(gamma)
         self.epsilon = float(epsilon)
         self.epsilon_form = epsilon_form

@@ -12,6 +12,7 @@ channels.
 
 import keras
 
+from noisy_sgd import checks
 from noisy_sgd.models import group_normalization, initialization, normalizer_free, pixels
 
 STEM_WIDTH = 16
@@ -53,16 +54,11 @@ def wide_resnet(
         ValueError: for a depth that is not 6 n + 4, a width or a number of classes below 1, or groups that do not
             divide the channels.
     """
-    if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"`depth` must be 6 n + 4: 10, 16, 22, 28, ... Received: depth={depth}")
-    if width < 1:
-        raise ValueError(f"`width` must be at least 1. Received: width={width}")
-    if num_classes < 1:
-        raise ValueError(f"`num_classes` must be at least 1. Received: num_classes={num_classes}")
-    if groups < 1 or STEM_WIDTH % groups:
-        raise ValueError(
-            f"`groups` must divide the {STEM_WIDTH} channels of the first layer. Received: groups={groups}"
-        )
+    checks.require(depth >= 10 and (depth - 4) % 6 == 0, "depth", "must be 6 n + 4: 10, 16, 22, 28 and so on", depth)
+    checks.at_least("width", width, 1)
+    checks.at_least("num_classes", num_classes, 1)
+    divides = groups >= 1 and STEM_WIDTH % groups == 0
+    checks.require(divides, "groups", f"must divide the {STEM_WIDTH} channels of the first layer", groups)
     convolution_class = normalizer_free.WeightStandardizedConv2D if weight_standardization else keras.layers.Conv2D
 
     def initializer(name):

@@ -28,6 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from noisy_sgd import checks
+
 _NAME = re.compile(r"step_(\d{8,})\.npz")
 _TEMPORARY = r"\.{}\.[0-9a-f]{{16}}\.tmp"
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -61,8 +63,7 @@ def save(directory: str | os.PathLike, checkpoint: Checkpoint, *, keep: int) -> 
         ValueError: if the file cannot be written (the older checkpoints are as they were), for `keep` below 1, or for
             an array that is not of plain numbers or text.
     """
-    if keep < 1:
-        raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
+    checks.at_least("keep", keep, 1)
     data = _encoded(checkpoint)
     files = _files(directory)
     with _naming(directory, "written"):

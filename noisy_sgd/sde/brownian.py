@@ -13,6 +13,7 @@ pair.
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.sde import validation
 
 
@@ -31,7 +32,7 @@ def increments(generator, num_steps, step_size, shape):
     Raises:
         ValueError: for a step size that is not positive, or fewer than one step.
     """
-    step_size = float(validation.positive("step_size", step_size))
+    step_size = float(checks.positive("step_size", step_size))
     draws = generator.standard_normal((validation.count("num_steps", num_steps), *shape))
     draws *= np.sqrt(step_size)
     return draws

@@ -25,6 +25,7 @@ whose part outside the span of the examples is the tilt, still takes the noise i
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.sde import diagonal_linear, validation
 
 
@@ -106,6 +107,5 @@ def tilt(weights, features, depth):
 
 def _depth(depth):
     depth = validation.count("depth", depth)
-    if depth < 2:
-        raise ValueError(f"`depth` must be at least 2. Received: depth={depth}")
+    checks.at_least("depth", depth, 2)
     return depth

@@ -14,6 +14,7 @@ form. States are [..., 2, d], plus weights first.
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.sde import euler_maruyama, mirror_map, validation
 
 
@@ -118,8 +119,8 @@ def equation(features, targets, step_size, noise_scale=0.0, shared_noise=True):
         ValueError: for an empty design or a number out of range.
     """
     features, targets = validation.design(features, targets)
-    step_size = validation.positive("step_size", step_size)
-    noise_scale = validation.non_negative("noise_scale", noise_scale)
+    step_size = checks.positive("step_size", step_size)
+    noise_scale = checks.non_negative("noise_scale", noise_scale)
     num_examples, dimension = features.shape
     root, levels = features / np.sqrt(num_examples), targets / np.sqrt(num_examples)
     signs = np.array([[1.0], [-1.0]])
@@ -162,10 +163,10 @@ def effective_alpha(alpha, features, step_size, noise_scale, loss_integral, batc
     """
     features = validation.design(features)
     alpha = validation.per_coordinate("alpha", alpha, features.shape[1])
-    step_size = validation.positive("step_size", step_size)
+    step_size = checks.positive("step_size", step_size)
     diagonal = np.mean(features**2, axis=0) / validation.count("batch_size", batch_size)
-    noise = validation.non_negative("noise_scale", noise_scale)[..., None] ** 2
-    integral = validation.non_negative("loss_integral", loss_integral)[..., None]
+    noise = checks.non_negative("noise_scale", noise_scale)[..., None] ** 2
+    integral = checks.non_negative("loss_integral", loss_integral)[..., None]
     return alpha * np.exp(-2.0 * step_size[..., None] * (diagonal + noise) * integral)
 
 
@@ -250,7 +251,7 @@ def effective_weights(alpha, tilt):
     Raises:
         ValueError: where alpha is not positive.
     """
-    alpha, tilt = validation.positive("alpha", alpha), np.asarray(tilt, dtype=np.float64)
+    alpha, tilt = checks.positive("alpha", alpha), np.asarray(tilt, dtype=np.float64)
     return np.stack([alpha * np.exp(2.0 * tilt), alpha * np.exp(-2.0 * tilt)], axis=-2)
 
 

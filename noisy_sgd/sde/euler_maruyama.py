@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from noisy_sgd.sde import validation
+from noisy_sgd import checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def _iterate(step, initial, num_steps, keep_path):
 
 
 def _check(equation, increments, step_size):
-    validation.positive("step_size", step_size)
+    checks.positive("step_size", step_size)
     increments = np.asarray(increments)
     if increments.ndim < 2 or increments.shape[-1] != equation.noise_dimension:
         raise ValueError(

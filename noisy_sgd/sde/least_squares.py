@@ -16,6 +16,7 @@ for comparison. A step that adds N(0, s^2 I) to the gradient has sigma = sqrt(ga
 import numpy as np
 import scipy.linalg
 
+from noisy_sgd import checks
 from noisy_sgd.sde import euler_maruyama, validation
 
 
@@ -75,9 +76,9 @@ def under_parametrised(
         ValueError: for an empty design or a number out of range.
     """
     features, targets = validation.design(features, targets)
-    step_size = validation.positive("step_size", step_size)
-    noise_scale = validation.non_negative("noise_scale", noise_scale)
-    sampling_scale = np.sqrt(step_size / validation.count("batch_size", batch_size)) * validation.non_negative(
+    step_size = checks.positive("step_size", step_size)
+    noise_scale = checks.non_negative("noise_scale", noise_scale)
+    sampling_scale = np.sqrt(step_size / validation.count("batch_size", batch_size)) * checks.non_negative(
         "residual_scale", residual_scale
     )
     num_examples, dimension = features.shape
@@ -117,8 +118,8 @@ def over_parametrised(features, targets, step_size, noise_scale=0.0):
         ValueError: for an empty design or a number out of range.
     """
     features, targets = validation.design(features, targets)
-    scale = np.sqrt(validation.positive("step_size", step_size))
-    noise_scale = validation.non_negative("noise_scale", noise_scale)
+    scale = np.sqrt(checks.positive("step_size", step_size))
+    noise_scale = checks.non_negative("noise_scale", noise_scale)
     num_examples, dimension = features.shape
     root, levels = features / np.sqrt(num_examples), targets / np.sqrt(num_examples)
 
@@ -238,8 +239,8 @@ def sampled_covariance(features, targets, step_size, noise_scale=0.0, batch_size
     """
     features, targets = validation.design(features, targets)
     _spectrum(features)
-    step_size = float(validation.positive("step_size", step_size))
-    added = step_size * validation.non_negative("noise_scale", noise_scale) ** 2
+    step_size = float(checks.positive("step_size", step_size))
+    added = step_size * checks.non_negative("noise_scale", noise_scale) ** 2
     share = step_size**2 / validation.count("batch_size", batch_size)
     num_examples, dimension = features.shape
     curvature = hessian(features)
@@ -282,20 +283,20 @@ def distance_bound(features, step_size, noise_scale, residual_integral):
     """
     features = validation.design(features)
     trace = np.sum(features**2) / len(features)
-    step_size = float(validation.positive("step_size", step_size))
+    step_size = float(checks.positive("step_size", step_size))
     if step_size > 2.0 / trace:
         raise ValueError(f"`step_size` must be at most 2 / Tr(H) = {2.0 / trace:.6g}. Received: step_size={step_size}")
-    noise_scale = validation.non_negative("noise_scale", noise_scale)
-    integral = validation.non_negative("residual_integral", residual_integral)
+    noise_scale = checks.non_negative("noise_scale", noise_scale)
+    integral = checks.non_negative("residual_integral", residual_integral)
     return step_size * features.shape[1] * noise_scale**2 * integral
 
 
 def _noise_variances(step_size, residual_scale, noise_scale, batch_size):
     """gamma epsilon^2 / B, which multiplies H, and sigma^2, which multiplies I."""
-    step_size = float(validation.positive("step_size", step_size))
-    sampling = step_size * float(validation.non_negative("residual_scale", residual_scale)) ** 2
+    step_size = float(checks.positive("step_size", step_size))
+    sampling = step_size * float(checks.non_negative("residual_scale", residual_scale)) ** 2
     sampling /= validation.count("batch_size", batch_size)
-    return sampling, float(validation.non_negative("noise_scale", noise_scale)) ** 2
+    return sampling, float(checks.non_negative("noise_scale", noise_scale)) ** 2
 
 
 def _spectrum(features):

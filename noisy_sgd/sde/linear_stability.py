@@ -18,6 +18,7 @@ every smaller one. Beyond the edge runs may still converge, almost surely, but t
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.sde import validation
 
 _BISECTIONS = 40
@@ -40,7 +41,7 @@ def contraction(features, solution, step_size, noise_scale=0.0, depth=2, batch_s
     Raises:
         ValueError: for an empty design, a solution of another length or without non-zeros, a number out of range.
     """
-    step_size = validation.positive("step_size", step_size)
+    step_size = checks.positive("step_size", step_size)
     drift, sampling, added = _maps(features, solution, noise_scale, depth, batch_size)
     mean = np.eye(len(drift)) - step_size * drift
     transfer = np.kron(mean, mean) + step_size**2 * (sampling + added)
@@ -78,7 +79,7 @@ def _maps(features, solution, noise_scale, depth, batch_size):
     """M H, and what gamma^2 multiplies in the map of vec S: the sampling's and the added noise's part."""
     features = validation.design(features)
     solution = np.asarray(solution, dtype=np.float64)
-    noise_scale = validation.non_negative("noise_scale", noise_scale)
+    noise_scale = checks.non_negative("noise_scale", noise_scale)
     depth = validation.count("depth", depth)
     if solution.shape != features.shape[1:] or not solution.any():
         raise ValueError(

@@ -12,6 +12,7 @@ smallest l2 norm for large alpha, to the smallest l1 norm for small alpha. Noise
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.sde import validation
 
 _TOLERANCE = 1e-11
@@ -34,7 +35,7 @@ def potential(beta, alpha):
     Raises:
         ValueError: where alpha is not positive.
     """
-    beta, square = np.asarray(beta, dtype=np.float64), 2.0 * validation.positive("alpha", alpha) ** 2
+    beta, square = np.asarray(beta, dtype=np.float64), 2.0 * checks.positive("alpha", alpha) ** 2
     return 0.25 * np.sum(beta * np.arcsinh(beta / square) - np.hypot(beta, square), axis=-1)
 
 
@@ -51,7 +52,7 @@ def gradient(beta, alpha):
     Raises:
         ValueError: where alpha is not positive.
     """
-    square = 2.0 * validation.positive("alpha", alpha) ** 2
+    square = 2.0 * checks.positive("alpha", alpha) ** 2
     return 0.25 * np.arcsinh(np.asarray(beta, dtype=np.float64) / square)
 
 
@@ -68,7 +69,7 @@ def inverse(dual, alpha):
     Raises:
         ValueError: where alpha is not positive.
     """
-    square = 2.0 * validation.positive("alpha", alpha) ** 2
+    square = 2.0 * checks.positive("alpha", alpha) ** 2
     return square * np.sinh(4.0 * np.asarray(dual, dtype=np.float64))
 
 
@@ -85,7 +86,7 @@ def hessian_diagonal(beta, alpha):
     Raises:
         ValueError: where alpha is not positive.
     """
-    square = 2.0 * validation.positive("alpha", alpha) ** 2
+    square = 2.0 * checks.positive("alpha", alpha) ** 2
     return 0.25 / np.hypot(np.asarray(beta, dtype=np.float64), square)
 
 

@@ -14,6 +14,7 @@ I:
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.sde import least_squares, validation
 
 
@@ -42,7 +43,7 @@ def of_equation(
     values, vectors, offset, solution, source = _prepare(
         features, targets, initial, step_size, residual_scale, noise_scale, batch_size
     )
-    time = float(validation.non_negative("time", time))
+    time = float(checks.non_negative("time", time))
     rates = values + 0.5 * step_size * values**2 if modified_drift else values
     mean = solution + vectors @ (np.exp(-rates * time) * offset)
     # (1 - exp(-2 rate t)) / (2 rate), which is t at rate 0.
@@ -127,11 +128,11 @@ def _prepare(features, targets, initial, step_size, residual_scale, noise_scale,
     initial = np.asarray(initial, dtype=np.float64)
     if initial.shape != features.shape[1:]:
         raise ValueError(f"`initial` must have shape {features.shape[1:]}. Received: shape={initial.shape}")
-    step_size = float(validation.positive("step_size", step_size))
-    sampling = step_size * float(validation.non_negative("residual_scale", residual_scale)) ** 2
+    step_size = float(checks.positive("step_size", step_size))
+    sampling = step_size * float(checks.non_negative("residual_scale", residual_scale)) ** 2
     values, vectors = np.linalg.eigh(least_squares.hessian(features))
     values = np.maximum(values, 0.0)
     source = sampling / validation.count("batch_size", batch_size) * values
-    source = source + float(validation.non_negative("noise_scale", noise_scale)) ** 2
+    source = source + float(checks.non_negative("noise_scale", noise_scale)) ** 2
     solution = least_squares.minimum_norm_solution(features, targets)
     return values, vectors, vectors.T @ (initial - solution), solution, source

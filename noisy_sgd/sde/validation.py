@@ -5,6 +5,8 @@ features, targets = validation.design(features, targets)    # float64 arrays [n,
 
 import numpy as np
 
+from noisy_sgd import checks
+
 
 def design(features, targets=None):
     """Features as a float64 matrix [n, d], with targets [n] where given; both finite, n and d at least 1."""
@@ -28,32 +30,15 @@ def design(features, targets=None):
     return features, targets
 
 
-def positive(name, value):
-    """A scalar or array that is finite and above 0, as float64."""
-    array = np.asarray(value, dtype=np.float64)
-    if not (np.isfinite(array).all() and (array > 0).all()):
-        raise ValueError(f"`{name}` must be positive and finite. Received: {name}={value}")
-    return array
-
-
-def non_negative(name, value):
-    """A scalar or array that is finite and at least 0, as float64."""
-    array = np.asarray(value, dtype=np.float64)
-    if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError(f"`{name}` must be at least 0 and finite. Received: {name}={value}")
-    return array
-
-
 def count(name, value):
-    """An integer of at least 1."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}")
-    return int(value)
+    """An integer of at least 1; NumPy's arithmetic may have left it a float."""
+    number = int(value) if isinstance(value, float | np.floating) and value.is_integer() else value
+    return checks.count(name, number, constraint="must be an integer of at least 1")
 
 
 def per_coordinate(name, value, dimension):
     """A positive scalar or [d] vector, spread over d coordinates."""
-    array = positive(name, value)
+    array = checks.positive(name, value)
     if array.shape not in ((), (dimension,)):
         raise ValueError(f"`{name}` must be a scalar or have shape ({dimension},). Received: shape={array.shape}")
     return np.broadcast_to(array, (dimension,))

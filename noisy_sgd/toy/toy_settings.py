@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from noisy_sgd import checks
 from noisy_sgd.toy import draws
 
 MODELS = ("diagonal_linear", "least_squares")
@@ -48,8 +49,7 @@ class Setting:
     depth: int = 2
 
     def __post_init__(self):
-        if self.model not in MODELS:
-            raise ValueError(f"`model` must be one of {MODELS}. Received: model={self.model!r}")
+        checks.choice("model", self.model, MODELS)
         features = np.ascontiguousarray(self.features, dtype=np.float64)
         targets = np.asarray(self.targets, dtype=np.float64)
         if features.ndim != 2 or 0 in features.shape or targets.shape != features.shape[:1]:
@@ -57,9 +57,9 @@ class Setting:
                 "`features` must be [n, d] and `targets` [n], with n and d at least 1. "
                 f"Received: shapes={features.shape}, {targets.shape}"
             )
-        for name, value in (("num_runs", self.num_runs), ("batch_size", self.batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        checks.at_least("num_runs", self.num_runs, 1)
+        if self.batch_size is not None:
+            checks.at_least("batch_size", self.batch_size, 1)
         if self.model == "diagonal_linear" and not self.vanishing_noise:
             raise ValueError(
                 "`vanishing_noise` must be True for a diagonal linear network, whose noise is eq. (18)'s. "
@@ -74,11 +74,9 @@ class Setting:
         object.__setattr__(self, "targets", targets)
         for name, smallest in (("step_size", np.nextafter(0.0, 1.0)), ("noise_scale", 0.0)):
             value = np.asarray(getattr(self, name), dtype=np.float64)
-            if value.shape not in ((), (self.num_runs,)) or not (np.isfinite(value) & (value >= smallest)).all():
-                raise ValueError(
-                    f"`{name}` must be {'positive' if smallest else 'at least 0'}, a number or one a run. "
-                    f"Received: {name}={getattr(self, name)}"
-                )
+            holds = value.shape in ((), (self.num_runs,)) and (np.isfinite(value) & (value >= smallest)).all()
+            constraint = f"must be {'positive' if smallest else 'at least 0'}, a number or one a run"
+            checks.require(holds, name, constraint, getattr(self, name))
             object.__setattr__(self, name, np.broadcast_to(value, (self.num_runs,)))
         object.__setattr__(self, "initial", np.broadcast_to(np.asarray(self.initial, np.float64), self.weights_shape))
 

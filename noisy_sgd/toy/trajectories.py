@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from noisy_sgd import checks
+
 # Losses that grow by this factor do not come back: a diverging step multiplies the weights by more than themselves.
 _DIVERGED = 1e6
 
@@ -56,8 +58,7 @@ def logarithmic_grid(num_steps, points_per_decade=20):
     Raises:
         ValueError: for fewer than one step.
     """
-    if num_steps < 1:
-        raise ValueError(f"`num_steps` must be at least 1. Received: num_steps={num_steps}")
+    checks.at_least("num_steps", num_steps, 1)
     count = int(np.ceil(points_per_decade * np.log10(num_steps))) + 1
     return np.unique(np.concatenate([[0], np.rint(np.geomspace(1, num_steps, count)).astype(np.int64)]))
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import checks
 from noisy_sgd.training import cluster
 
 STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
@@ -49,8 +50,7 @@ def use_logical_devices(count: int) -> None:
     Raises:
         ValueError: for a count below 1, or after TensorFlow has started with another one.
     """
-    if count < 1:
-        raise ValueError(f"`logical_devices` must be at least 1. Received: logical_devices={count}")
+    checks.at_least("logical_devices", count, 1)
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu)
     if len(present or [None]) == count:

@@ -10,6 +10,7 @@ import math
 import keras
 import tensorflow as tf
 
+from noisy_sgd import checks
 from noisy_sgd.gradients import devices
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import budget, distribution, remarks
@@ -31,8 +32,8 @@ def check_names(method: str, names: dict) -> None:
 
 def check_size(name: str, value) -> None:
     """Refuses what is neither a positive integer nor None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"`{name}` must be a positive integer or None. Received: {name}={value!r}")
+    if value is not None:
+        checks.count(name, value, constraint="must be a positive integer or None")
 
 
 def check_views(value) -> None:
@@ -87,11 +88,9 @@ def check_one_host(strategy: tf.distribute.Strategy) -> None:
 
 def check_batch_size(batch_size: int | None, configured: int | None) -> None:
     """Refuses a `batch_size` of `fit` that is larger than the configured one."""
-    if configured is not None and batch_size is not None and batch_size > configured:
-        raise ValueError(
-            f"`batch_size` must be at most the configured one, which the sum is divided by: {configured}. "
-            f"Received: batch_size={batch_size}"
-        )
+    holds = configured is None or batch_size is None or batch_size <= configured
+    constraint = f"must be at most the configured one, which the sum is divided by: {configured}"
+    checks.require(holds, "batch_size", constraint, batch_size)
 
 
 def batch_within(x: tf.Tensor, configured: int) -> tf.Operation | None:

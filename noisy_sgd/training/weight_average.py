@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from noisy_sgd import checks
+
 
 class WeightAverage:
     """The average of some of a model's weights; the others are used as they are while it is applied.
@@ -33,8 +35,7 @@ class WeightAverage:
     """
 
     def __init__(self, weights: Sequence[keras.Variable], decay: float):
-        if not 0 <= decay < 1:
-            raise ValueError(f"`decay` must be at least 0 and less than 1. Received: decay={decay}")
+        checks.require(0 <= decay < 1, "decay", "must be at least 0 and less than 1", decay)
         self.decay = float(decay)
         self._weights = list(weights)
         self._averages = [
