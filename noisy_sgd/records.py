@@ -24,10 +24,10 @@ import math
 import os
 import pathlib
 import platform
-import secrets
-import shutil
 from collections.abc import Mapping
 from typing import Any
+
+from noisy_sgd import files
 
 RUNNING, FINISHED = "running", "finished"
 PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
@@ -85,7 +85,7 @@ class Run:
         if text != self.text(private=private):
             path = self._metrics(private)
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            write_text(path, text)
+            files.write(path, text)
 
     def state(self, privacy: Any) -> None:
         """Replaces the privacy statement."""
@@ -97,7 +97,7 @@ class Run:
 
     def _describe(self, **changes: Any) -> None:
         self._description.update(changes)
-        write_text(self.directory / "run.json", _as_json(self._description))
+        files.write(self.directory / "run.json", _as_json(self._description))
 
     def _metrics(self, private: bool) -> pathlib.Path:
         return self.directory / "private" / "metrics.jsonl" if private else self.directory / "metrics.jsonl"
@@ -140,17 +140,8 @@ def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any) -> R
         "results": {},
     }
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
-        # The umask may take more away.
-        fresh.mkdir(mode=0o755)
-        try:
-            write_text(fresh / "run.json", _as_json(description))
-            # An empty directory gives way; what another process has begun meanwhile does not.
-            fresh.rename(directory)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
+        with files.new_directory(directory) as fresh:
+            files.write(fresh / "run.json", _as_json(description))
     except OSError as error:
         raise _unwritable(directory, error) from error
     return Run(directory, description)
@@ -296,27 +287,8 @@ def source_digest() -> str:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """As `write_bytes`, of UTF-8."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: pathlib.Path, data: bytes) -> None:
-    """Replaces a file as a whole: written beside it under another name, then renamed; an OSError names the file."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        # The umask may take more away.
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    """Replaces a file as a whole; an OSError names the file."""
+    files.write(path, text)
 
 
 def _as_json(description: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib import figure
 
-from noisy_sgd import records
+from noisy_sgd import files
 
 STYLE = {
     "font.size": 9,
@@ -70,5 +70,5 @@ def save(
     directory.mkdir(parents=True, exist_ok=True)
     contents = {"png": png.getvalue(), "pdf": pdf.getvalue(), "csv": table.getvalue().encode()}
     for ending, data in contents.items():
-        records.write_bytes(directory / f"{name}.{ending}", data)
+        files.write(directory / f"{name}.{ending}", data)
     return [directory / f"{name}.{ending}" for ending in contents]

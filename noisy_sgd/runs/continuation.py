@@ -24,7 +24,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from noisy_sgd import config, keys, records
+from noisy_sgd import config, files, keys, records
 from noisy_sgd.privacy import ledger as ledgers
 from noisy_sgd.runs import builders, checkpoints, run_state
 from noisy_sgd.training import distribution
@@ -321,13 +321,13 @@ def _ledger_paths(settings: config.Config) -> list[str]:
 
 def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None) -> ledgers.Ledger:
     """What one of the files knows; where all are lost, what the checkpoint knew, and the worst of what it did not."""
-    paths = [path for path in _ledger_paths(settings) if checkpoints.exists(path)]
+    paths = [path for path in _ledger_paths(settings) if files.exists(path)]
     if not paths:
         if newest is None:
             return ledgers.Ledger()
         return ledgers.from_text(newest.facts["ledger"]).covering(settings.algorithm.num_steps)
     try:
-        return ledgers.furthest([ledgers.from_text(checkpoints.read_file(path).decode()) for path in paths])
+        return ledgers.furthest([ledgers.from_text(files.read(path).decode()) for path in paths])
     except ValueError as error:
         raise ValueError(
             f"What this run may have released must be known, but {' and '.join(paths)} cannot be read as its ledger "
@@ -337,4 +337,4 @@ def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None)
 
 def _write_ledger(settings: config.Config, ledger: ledgers.Ledger) -> None:
     for path in _ledger_paths(settings):
-        checkpoints.write_file(path, ledger.to_text().encode())
+        files.write_private(path, ledger.to_text().encode())

@@ -8,11 +8,12 @@ network maps pixels, as they are in the data, to logits.
     keras.models.load_model("runs/first/model.keras").predict(images)
 """
 
-import contextlib
 import os
 import pathlib
 
 import keras
+
+from noisy_sgd import files
 
 WEIGHTS, AVERAGE = "model.keras", "model_ema.keras"
 
@@ -31,22 +32,5 @@ def save(path: str | os.PathLike, model: keras.Model) -> None:
     network = keras.Model(model.input, model.output, name=model.name)
     # Always the same name, so that a killed writer's file is replaced by the next one.
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        try:
-            network.save(temporary)
-            _to_disk(temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _to_disk(path: pathlib.Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with files.naming(path, "written"):
+        files.fill(path, temporary, lambda: network.save(temporary))

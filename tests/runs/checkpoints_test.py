@@ -12,6 +12,7 @@ import time
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from noisy_sgd import files
 from noisy_sgd.runs import checkpoints
 
 SAVING = """
@@ -126,14 +127,6 @@ class SaveTest(Case):
         checkpoints.save(self.directory, made(4), keep=1)
         self.assertEqual(self.names(), [".other.tmp", "metrics.jsonl", "step_00000004.npz", "step_3.npz"])
 
-    def test_files_of_any_content_are_replaced_as_a_whole(self):
-        path = self.directory / "inner" / "ledger.jsonl"
-        for data in (b"first\n", b"", bytes(range(256))):
-            checkpoints.write_file(path, data)
-            self.assertEqual(checkpoints.read_file(path), data)
-        self.assertEqual(os.listdir(path.parent), ["ledger.jsonl"])
-        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
-
     @parameterized.parameters((np.array([None]),), (np.zeros(2, "V2"),))
     def test_objects_are_refused(self, array):
         with self.assertRaisesRegex(ValueError, "`arrays` must hold plain .*Received: bad of dtype"):
@@ -210,7 +203,6 @@ class FaultTest(Case):
             lambda: checkpoints.save(self.directory, made(1), keep=1),
             lambda: checkpoints.save(self.directory / "below", made(1), keep=1),
             lambda: checkpoints.load_newest(self.directory, self.refuse),
-            lambda: checkpoints.lock(self.directory).__enter__(),
         ):
             with self.assertRaisesRegex(ValueError, f"^{self.directory}.* cannot be (written|read): [^\n]+$"):
                 act()
@@ -303,38 +295,6 @@ class KillTest(Case):
         self.assertGreater(reached, 0)
 
 
-class LockTest(Case):
-    def test_a_second_writer_is_refused_until_the_first_ends(self):
-        with checkpoints.lock(self.directory):
-            with self.assertRaisesRegex(ValueError, f"{self.directory} is in use by another process; wait"):
-                with checkpoints.lock(self.directory):
-                    self.fail("two writers")
-        with checkpoints.lock(self.directory):
-            pass
-
-    def test_death_releases_it(self):
-        code = """
-            with checkpoints.lock(directory):
-                print("held", flush=True)
-                signal.pause()
-        """
-        process = started(code, self.directory, 0)
-        self.assertEqual(process.stdout.readline(), "held\n")
-        with self.assertRaisesRegex(ValueError, "in use by another process"):
-            checkpoints.lock(self.directory).__enter__()
-        process.kill()
-        process.communicate()
-        with checkpoints.lock(self.directory):
-            pass
-
-    def test_an_error_within_passes_and_releases_it(self):
-        with self.assertRaisesRegex(OSError, "within"):
-            with checkpoints.lock(self.directory):
-                raise OSError("within")
-        with checkpoints.lock(self.directory):
-            pass
-
-
 class OtherFilesystemTest(Case):
     def test_any_filesystem_of_tensorflow(self):
         directory = f"ram:/{self.directory}"
@@ -344,15 +304,11 @@ class OtherFilesystemTest(Case):
         self.assert_same(checkpoints.load_newest(directory, self.refuse), made(3))
         self.assertFalse(self.directory.exists())
 
-        data = checkpoints.read_file(f"{directory}/step_00000003.npz")
-        checkpoints.write_file(f"{directory}/step_00000003.npz", data[:-1000])
+        data = files.read(f"{directory}/step_00000003.npz")
+        files.write_private(f"{directory}/step_00000003.npz", data[:-1000])
         said = []
         self.assert_same(checkpoints.load_newest(directory, said.append), made(2))
         self.assertIn(f"{directory}/step_00000003.npz is passed over", said[0])
-        with self.assertRaisesRegex(ValueError, f"{directory}/absent cannot be read: [^\n]+$"):
-            checkpoints.read_file(f"{directory}/absent")
-        with checkpoints.lock(directory):
-            pass
 
 
 if __name__ == "__main__":
