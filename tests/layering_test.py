@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ALLOWED = {
     "checks": set(),
     "files": set(),
+    "keras_internals": set(),
     "keys": {"checks"},
     "config": set(),
     "records": set(),
@@ -30,7 +31,7 @@ ALLOWED = {
     "gradients/layer_rules": {"models/normalizer_free", "models/group_normalization"},
     "optimizers": {"gradients", "mechanisms"},
     "training": {"optimizers", "data", "gradients", "mechanisms", "privacy"},
-    "runs": {"training", "optimizers", "models", "data", "gradients", "mechanisms", "privacy", "records", "config"},
+    "runs": {"training", "optimizers", "models", "data", "mechanisms", "privacy", "records", "config"},
     "toy": {"optimizers", "models", "data"},
     "figures": {"records"},
     "experiments/benchmarks": {"runs", "toy", "training", "data", "records", "config"},
@@ -49,9 +50,12 @@ ALLOWED = {
 }
 
 # Everyone may import these; what they import of each other, `ALLOWED` says.
-SHARED = ("checks", "files", "keys")
+SHARED = ("checks", "files", "keras_internals", "keys")
 
 OWNERS = {
+    "keras.src": "keras_internals.py",
+    "fcntl": "files.py",
+    "os.replace": "files.py",
     "tensorflow_privacy": "mechanisms/tf_privacy.py",
     "absl.flags": "experiments/flags/",
     "matplotlib": "figures/",
@@ -60,6 +64,12 @@ STRATEGY_OWNER = "training/distribution.py"
 STRATEGY = re.compile(
     r"(^|\.)(CentralStorage|CollectiveAllReduce|Mirrored|MultiWorkerMirrored|OneDevice|ParameterServer|TPU)Strategy"
 )
+# These still touch what has another owner.
+UNSETTLED = {"optimizers/noisy_sgd.py", "training/private_model.py"}
+PRIVATE_OWNER = "keras_internals.py"
+# Names that begin with an underscore and are documented, and what TensorFlow has no public name for, where it is used.
+NO_PRIVATE_NAMES = {"_asdict", "_exit", "_replace"}
+ALLOWED_PRIVATE_NAMES = {"gradients/engines/example_map.py": {"_functions"}}
 TENSORFLOW = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_privacy", "tensorflow_probability")
 WITHOUT_TENSORFLOW = ("checks", "config", "figures", "keys", "privacy", "records", "sde")
 MAY_PRINT = ("experiments", "experiments/benchmarks")
@@ -103,6 +113,42 @@ def imported_names(tree: ast.AST) -> set[str]:
     return names
 
 
+def _own_names(tree: ast.AST) -> set[str]:
+    """Every name that a module defines: functions, classes, variables and attributes."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _dotted(node.value) == "self":
+            names.add(node.attr)
+    return names
+
+
+def _private_attributes(tree: ast.AST) -> set[tuple[str, str]]:
+    """(object, attribute) of every attribute that is named, also by getattr, and begins with one underscore."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found.add((ast.unparse(node.value), node.attr))
+        elif isinstance(node, ast.Call) and _dotted(node.func) in {"getattr", "hasattr", "setattr", "delattr"}:
+            name = node.args[1]
+            found.add((ast.unparse(node.args[0]), name.value if isinstance(name, ast.Constant) else ""))
+    return {(owner, name) for owner, name in found if re.match("_[a-zA-Z]", name)}
+
+
+def foreign_private_names(path: str, tree: ast.AST) -> set[str]:
+    """Private attributes that another library's objects have, Keras' above all; `super()` is a subclass's own."""
+    of_keras = {name for _, name in _private_attributes(ast.parse((ROOT / "noisy_sgd" / PRIVATE_OWNER).read_text()))}
+    known = _own_names(tree) | NO_PRIVATE_NAMES | ALLOWED_PRIVATE_NAMES.get(path, set())
+    return {
+        name
+        for owner, name in _private_attributes(tree)
+        if owner != "super()" and (name in of_keras or (owner not in {"self", "cls"} and name not in known))
+    }
+
+
 def _is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
@@ -131,11 +177,16 @@ def violations(path: str, source: str) -> list[str]:
                 found.append(f"{path} imports {name}, which is in no layer of the diagram")
             elif layer is None or not may_import(layer, target):
                 found.append(f"{path} imports {name}: {layer} may not import {target}")
+            elif layer in WITHOUT_TENSORFLOW and target == "keras_internals":
+                found.append(f"{path} imports {name}: {layer} does without TensorFlow")
         elif layer in WITHOUT_TENSORFLOW and any(_is_in(name, package) for package in TENSORFLOW):
             found.append(f"{path} imports {name}: {layer} does without TensorFlow")
     for package, owner in OWNERS.items():
         if not path.startswith(owner) and any(_is_in(name, package) for name in used):
             found.append(f"{path} touches {package}, which belongs to {owner}")
+    if path not in {PRIVATE_OWNER, *UNSETTLED}:
+        for name in sorted(foreign_private_names(path, tree)):
+            found.append(f"{path} touches the private {name}, which belongs to {PRIVATE_OWNER}")
     if path != STRATEGY_OWNER and any(STRATEGY.search(name) for name in used):
         found.append(f"{path} names a distribution strategy, which belongs to {STRATEGY_OWNER}")
     if layer not in MAY_PRINT:
@@ -243,6 +294,16 @@ class ImportsTest(parameterized.TestCase):
         ("data/images.py", "import os\nos.environ['HOME']", "reads the environment"),
         ("data/images.py", "from os import getenv", "reads the environment"),
         ("training/loop.py", "print(1)", "prints"),
+        ("privacy/tan.py", "from noisy_sgd import keras_internals", "privacy does without TensorFlow"),
+        ("training/loop.py", "from keras.src import backend", "keras.src, which belongs to keras_internals.py"),
+        ("training/loop.py", "import keras\nkeras.src.backend", "keras.src, which belongs to keras_internals.py"),
+        ("gradients/clipping.py", "def f(model):\n    return model._flatten_layers()", "the private _flatten_layers"),
+        ("gradients/clipping.py", "def f(layer):\n    return layer.cell._secret", "the private _secret, which belongs"),
+        ("training/loop.py", "mask = getattr(tensor, '_keras_mask', None)", "the private _keras_mask"),
+        ("models/mlp.py", "class A(B):\n    def f(self):\n        return self._trainable_variables", "_trainable_v"),
+        ("models/mlp.py", "class A(B):\n    def f(self):\n        self._seed_generators = []", "_seed_generators"),
+        ("runs/callbacks.py", "import fcntl", "fcntl, which belongs to files.py"),
+        ("runs/callbacks.py", "import os\nos.replace('a', 'b')", "os.replace, which belongs to files.py"),
     )
     def test_a_planted_violation_is_found(self, path, source, expected):
         self.assertRegex("\n".join(violations(path, source)), re.escape(expected))
@@ -258,6 +319,13 @@ class ImportsTest(parameterized.TestCase):
         ("privacy/accounting.py", "import dp_accounting\nimport numpy as np"),
         ("experiments/train.py", "from absl import app\nfrom noisy_sgd.experiments import flags\nprint(1)"),
         ("figures/images.py", "import matplotlib.figure"),
+        ("keras_internals.py", "import keras\nfrom keras.src import backend\nkeras.layers.Dense(1)._path"),
+        ("training/loop.py", "class A(B):\n    def _symbolic_build(self):\n        super()._symbolic_build()"),
+        ("records.py", "class A:\n    def _b(self): ...\ndef f(a):\n    return a._b()"),
+        (
+            "training/loop.py",
+            "class A(B):\n    def f(self):\n        return self._inherited, state._replace(a=1)",
+        ),
     )
     def test_what_is_allowed_is_not_found(self, path, source):
         self.assertEmpty(violations(path, source))

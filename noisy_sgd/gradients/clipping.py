@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
+
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
 # The constant that keeps AUTO-S from blowing up small gradients, as its authors set it.
@@ -252,8 +254,8 @@ def _check_bounds(bounds, total):
 def layers_of(model) -> dict[int, int]:
     """Which layer a trainable weight belongs to: {id(weight): index}, layers counted as they first appear."""
     owners = {}
-    for layer in model._flatten_layers(include_self=True, recursive=True):
-        for weight in layer._trainable_variables:
+    for layer in keras_internals.layers(model):
+        for weight in keras_internals.own_weights(layer):
             owners.setdefault(id(weight), id(layer))
     order: dict[int, int] = {}
     return {id(w): order.setdefault(owners.get(id(w), id(w)), len(order)) for w in model.trainable_weights}
