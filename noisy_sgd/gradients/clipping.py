@@ -14,13 +14,12 @@ at most C, the sum's L2 sensitivity:
 import collections.abc
 import dataclasses
 import math
-import numbers
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keras_internals
+from noisy_sgd import checks, keras_internals
 
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
@@ -127,7 +126,7 @@ def check_norm_clip(l2_norm_clip: float) -> float:
     """The bound as a float; refuses what is not one positive number (infinity stands for no clipping)."""
     known = l2_norm_clip.numpy() if tf.is_tensor(l2_norm_clip) and hasattr(l2_norm_clip, "numpy") else l2_norm_clip
     number = known[()] if isinstance(known, np.ndarray) and known.ndim == 0 else known
-    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not number > 0:
+    if not checks.is_real(number) or not number > 0:
         raise ValueError(
             f"`l2_norm_clip` must be positive, one number, infinity for no clipping. Received: l2_norm_clip={known!r}"
         )
