@@ -169,10 +169,15 @@ def foreign_private_names(path: str, tree: ast.AST) -> set[str]:
     }
 
 
-def _tests_for_bool(tree: ast.AST) -> bool:
-    """Whether a module asks if something is a bool, as checks of whole and real numbers have to."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _dotted(node.func) == "isinstance"]
-    return any(_dotted(node) in {"bool", "np.bool_"} for call in calls for node in ast.walk(call.args[1]))
+def _tells_numbers_from_bools(tree: ast.AST) -> bool:
+    """Whether one condition asks if something is a number and no bool."""
+    for node in ast.walk(tree):
+        calls = [call for call in ast.walk(node) if isinstance(node, ast.BoolOp) and isinstance(call, ast.Call)]
+        types = [call.args[1] for call in calls if _dotted(call.func) == "isinstance"]
+        names = {_dotted(name) for one in types for name in ast.walk(one)}
+        if "bool" in names and names & {"int", "float", "numbers.Integral", "numbers.Real", "np.integer"}:
+            return True
+    return False
 
 
 def _is_in(name: str, package: str) -> bool:
@@ -214,7 +219,7 @@ def violations(path: str, source: str) -> list[str]:
     if path != PRIVATE_OWNER:
         for name in sorted(foreign_private_names(path, tree) - unsettled):
             found.append(f"{path} touches the private {name}, which belongs to {PRIVATE_OWNER}")
-    if path != CHECKS_OWNER and "bool" not in unsettled and _tests_for_bool(tree):
+    if path != CHECKS_OWNER and "bool" not in unsettled and _tells_numbers_from_bools(tree):
         found.append(f"{path} tells numbers from bools, which belongs to {CHECKS_OWNER}")
     if path != STRATEGY_OWNER and any(STRATEGY.search(name) for name in used):
         found.append(f"{path} names a distribution strategy, which belongs to {STRATEGY_OWNER}")
@@ -334,16 +339,8 @@ class ImportsTest(parameterized.TestCase):
         ("data/images.py", "import numpy as np\nnp.random.default_rng(0)", "np.random, which belongs to keys.py"),
         ("data/images.py", "from numpy import random\nrandom.Philox(3)", "numpy.random, which belongs to keys.py"),
         ("data/images.py", "from numpy.random import Generator", "numpy.random, which belongs to keys.py"),
-        (
-            "toy/draws.py",
-            "isinstance(3, int) and not isinstance(3, bool)",
-            "tells numbers from bools",
-        ),
-        (
-            "toy/draws.py",
-            "import numpy as np\nisinstance(3, (bool, np.bool_))",
-            "belongs to checks.py",
-        ),
+        ("toy/draws.py", "isinstance(n, bool) or not isinstance(n, int | np.integer)", "belongs to checks.py"),
+        ("toy/draws.py", "x = isinstance(n, numbers.Real) and not isinstance(n, bool)", "tells numbers from bools"),
         ("runs/callbacks.py", "import fcntl", "fcntl, which belongs to files.py"),
         ("runs/callbacks.py", "from os import fsync", "os.fsync, which belongs to files.py"),
         ("runs/callbacks.py", "import os\nos.replace('a', 'b')", "os.replace, which belongs to files.py"),
@@ -370,6 +367,7 @@ class ImportsTest(parameterized.TestCase):
         ("figures/images.py", "import matplotlib.figure"),
         ("keras_internals.py", "import keras\nfrom keras.src import backend\nkeras.layers.Dense(1)._path"),
         ("training/loop.py", "class A(B):\n    def _symbolic_build(self):\n        super()._symbolic_build()"),
+        ("toy/draws.py", "if not isinstance(flag, bool) and flag is not None: ..."),
         ("records.py", "class A:\n    def _b(self): ...\ndef f(a):\n    return a._b()"),
         (
             "training/loop.py",
