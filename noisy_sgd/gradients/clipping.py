@@ -126,10 +126,8 @@ def check_norm_clip(l2_norm_clip: float) -> float:
     """The bound as a float; refuses what is not one positive number (infinity stands for no clipping)."""
     known = l2_norm_clip.numpy() if tf.is_tensor(l2_norm_clip) and hasattr(l2_norm_clip, "numpy") else l2_norm_clip
     number = known[()] if isinstance(known, np.ndarray) and known.ndim == 0 else known
-    if not checks.is_real(number) or not number > 0:
-        raise ValueError(
-            f"`l2_norm_clip` must be positive, one number, infinity for no clipping. Received: l2_norm_clip={known!r}"
-        )
+    constraint = "must be positive, one number, infinity for no clipping"
+    checks.require(checks.is_real(number) and number > 0, "l2_norm_clip", constraint, number)
     return float(number)
 
 
