@@ -25,7 +25,7 @@ def require(holds: bool, name: str, constraint: str, value: Any) -> None:
         ValueError: naming the argument, the constraint and the value.
     """
     if not holds:
-        raise _refusal(name, constraint, repr(value))
+        raise _refusal(name, constraint, value)
 
 
 def whole(value: Any) -> int | None:
@@ -58,7 +58,7 @@ def count(name: str, value: int, least: int = 1, *, constraint: str | None = Non
     """
     number = whole(value)
     if number is None or number < least:
-        raise _refusal(name, constraint or f"must be a whole number of at least {least}", repr(value))
+        raise _refusal(name, constraint or f"must be a whole number of at least {least}", value)
     return number
 
 
@@ -87,8 +87,10 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
 def seed(name: str, value: int) -> int:
     """An integer of any sign, Python's or NumPy's; of bytes, maybe a secret, the message tells the number only."""
     number = whole(value)
+    if number is None and isinstance(value, bytes):
+        raise ValueError(f"`{name}` must be an integer. Received: {name}={len(value)} bytes")
     if number is None:
-        raise _refusal(name, "must be an integer", f"{len(value)} bytes" if isinstance(value, bytes) else repr(value))
+        raise _refusal(name, "must be an integer", value)
     return number
 
 
@@ -121,5 +123,7 @@ def non_negative(name: str, value: "float | np.ndarray") -> "np.ndarray":
     return array
 
 
-def _refusal(name: str, constraint: str, shown: str) -> ValueError:
-    return ValueError(f"`{name}` {constraint}. Received: {name}={shown}")
+def _refusal(name: str, constraint: str, value: Any) -> ValueError:
+    # NumPy 2 writes a scalar with its type.
+    shown = value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value
+    return ValueError(f"`{name}` {constraint}. Received: {name}={shown!r}")

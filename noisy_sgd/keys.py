@@ -1,4 +1,4 @@
-"""One key a purpose: whatever is random is a function of (seed, purpose, step).
+"""One key a purpose, and NumPy's generators of a key: whatever is random is a function of (seed, purpose, step).
 
 Inclusion of examples, augmentation, initialisation, dropout and noise must be independent of each other: a generator
 that serves two of them with one key makes them dependent, and for inclusion and noise that voids privacy amplification.
@@ -53,9 +53,51 @@ def generator(seed: int, purpose: str) -> "np.random.Generator":
     """
     import numpy as np  # Importing the package imports nothing heavy.
 
-    return np.random.default_rng(seed if seed >= 0 else [half % 2**64 for half in derive(seed, purpose)])
+    return np.random.default_rng(seed) if seed >= 0 else stream(derive(seed, purpose))
+
+
+def stream(key: tuple[int, int], *numbers: int) -> "np.random.Generator":
+    """NumPy's default generator of a key and of numbers, such as that of a block of draws, none of them negative."""
+    import numpy as np  # As above.
+
+    return np.random.default_rng([*_words(key), *numbers])
+
+
+def counter_stream(key: tuple[int, int], draw: int = 0) -> "np.random.Generator":
+    """NumPy's Philox generator of a key, at a place of its own for every draw.
+
+    Args:
+        key: from `derive`.
+        draw: which draw, in [0, 2**64). The counter's high words hold it, the low ones count what the draw takes, so
+            draws of one key never overlap.
+
+    Returns:
+        A new generator.
+    """
+    import numpy as np  # As above.
+
+    return np.random.Generator(np.random.Philox(key=_words(key), counter=[0, 0, draw, 0]))
+
+
+def number(key: tuple[int, int], name: str) -> int:
+    """32 bits of a key and a name, for whoever takes a small integer as a seed, as Keras' initializers do."""
+    import numpy as np  # As above.
+
+    return int(np.random.SeedSequence([*_words(key), *name.encode()]).generate_state(1)[0])
+
+
+def arbitrary(index: int) -> "np.random.Generator":
+    """NumPy's generator for arbitrary values that are the same every time, as trials and timings need them."""
+    import numpy as np  # As above.
+
+    return np.random.default_rng(index)
 
 
 def secret() -> bytes:
     """128 bits from the operating system, for noise that nobody can recompute."""
     return os.urandom(16)
+
+
+def _words(key: tuple[int, int]) -> list[int]:
+    """The halves as NumPy takes them, not negative."""
+    return [half % 2**64 for half in key]

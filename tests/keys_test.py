@@ -16,6 +16,34 @@ class GeneratorTest(absltest.TestCase):
         self.assertEqual(keys.generator(-1, "noise").random(), keys.generator(-1, "noise").random())
 
 
+class StreamsTest(absltest.TestCase):
+    KEY = (-(2**63), 2**62 + 5)
+    WORDS = (2**63, 2**62 + 5)
+
+    def test_a_stream_of_a_key_and_of_numbers(self):
+        for numbers in ((), (3,), (0, 2**40)):
+            expected = np.random.default_rng([*self.WORDS, *numbers]).random(9)
+            np.testing.assert_array_equal(keys.stream(self.KEY, *numbers).random(9), expected)
+
+    def test_draws_of_one_key_lie_apart_in_the_counter(self):
+        counters = [np.random.Philox(key=self.WORDS, counter=draw << 128) for draw in (0, 5)]
+        for draw, counter in zip((0, 5), counters, strict=True):
+            expected = np.random.Generator(counter).random(9)
+            np.testing.assert_array_equal(keys.counter_stream(self.KEY, draw).random(9), expected)
+        default = np.random.Generator(np.random.Philox(key=self.WORDS)).random(9)
+        np.testing.assert_array_equal(keys.counter_stream(self.KEY).random(9), default)
+
+    def test_numbers_of_names(self):
+        found = {keys.number(key, name) for key in (self.KEY, (1, 2)) for name in ("", "a", "b", "ab", "\u03b1")}
+        self.assertLen(found, 10)
+        self.assertBetween(max(found), 2**28, 2**32 - 1)
+        expected = np.random.SeedSequence([*self.WORDS, 97, 98]).generate_state(1)[0]
+        self.assertEqual(keys.number(self.KEY, "ab"), expected)
+
+    def test_arbitrary_values_are_the_same_every_time(self):
+        self.assertEqual(keys.arbitrary(3).random(), np.random.default_rng(3).random())
+
+
 class KeysTest(absltest.TestCase):
     def test_one_key_a_purpose_and_a_seed(self):
         derived = {keys.derive(seed, purpose) for seed in range(50) for purpose in keys.PURPOSES}

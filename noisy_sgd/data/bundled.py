@@ -142,8 +142,7 @@ def subset_rows(name: str, available: int, train_size: int, seed: int = 0) -> np
     """The first `train_size` of a permutation of `available` training images, int64; `name` is for the error."""
     constraint = f"must be between 1 and the {available} training images of {name}"
     checks.require(1 <= train_size <= available, "train_size", constraint, train_size)
-    key = [word % 2**64 for word in keys.derive(seed, "subset")]
-    return np.random.Generator(np.random.Philox(key=key)).permutation(available)[:train_size]
+    return keys.counter_stream(keys.derive(seed, "subset")).permutation(available)[:train_size]
 
 
 def _digits(data_dir) -> ImageSet:

@@ -8,8 +8,6 @@ labels stay.
 
 import dataclasses
 
-import numpy as np
-
 from noisy_sgd import checks, keys
 from noisy_sgd.data import bundled
 
@@ -35,9 +33,7 @@ def replace(images: bundled.ImageSet, fraction: float, seed: int = 0) -> bundled
         )
     checks.require(0 <= fraction <= 1, "label_noise", "must lie between 0 and 1", fraction)
     count = len(images.train_labels)
-    generator = np.random.Generator(
-        np.random.Philox(key=[word % 2**64 for word in keys.derive(seed, "synthetic data")])
-    )
+    generator = keys.counter_stream(keys.derive(seed, "synthetic data"))
     replaced = generator.permutation(count)[: int(fraction * count)]
     labels = images.train_labels.copy()
     labels[replaced] = generator.integers(0, images.num_classes, len(replaced), dtype=labels.dtype)

@@ -60,7 +60,7 @@ def sparse(seed, num_examples=40, dimension=100, num_nonzeros=5, squared_norm=5.
     checks.require(possible, "num_nonzeros", f"must be between 1 and `dimension`={dimension}", num_nonzeros)
     usable = squared_norm is None or (np.isfinite(squared_norm) and squared_norm > 0)
     checks.require(usable, "squared_norm", "must be positive, or None", squared_norm)
-    generator = _generator(seed)
+    generator = keys.stream(keys.derive(seed, "synthetic data"))
     features = generator.standard_normal((num_examples, dimension))
     solution = np.zeros(dimension)
     solution[:num_nonzeros] = generator.standard_normal(num_nonzeros)
@@ -90,17 +90,12 @@ def noisy(seed, num_examples, dimension, label_noise=1.0, condition_number=1.0):
     checks.non_negative("label_noise", label_noise)
     usable = np.isfinite(condition_number) and condition_number >= 1
     checks.require(usable, "condition_number", "must be at least 1 and finite", condition_number)
-    generator = _generator(seed)
+    generator = keys.stream(keys.derive(seed, "synthetic data"))
     scales = np.sqrt(np.geomspace(1.0, 1.0 / condition_number, dimension))
     features = generator.standard_normal((num_examples, dimension)) * scales
     solution = generator.standard_normal(dimension)
     targets = features @ solution + label_noise * generator.standard_normal(num_examples)
     return Problem(features=features, targets=targets, solution=solution)
-
-
-def _generator(seed):
-    halves = keys.derive(seed, "synthetic data")
-    return np.random.default_rng([half % 2**64 for half in halves])
 
 
 def _check_sizes(num_examples, dimension):

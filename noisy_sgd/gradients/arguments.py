@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import checks
+from noisy_sgd import checks, keras_internals
 
 
 def check_model_and_loss(model, loss_fn) -> None:
@@ -33,7 +33,7 @@ def check_precision(model: keras.Model) -> None:
     Raises:
         ValueError: naming the first such layer.
     """
-    for layer in model._flatten_layers():
+    for layer in keras_internals.layers(model):
         if layer.compute_dtype == "float16":
             raise ValueError(
                 "`model` must not compute in float16, whose loss scaling clipping would see; use mixed_bfloat16. "

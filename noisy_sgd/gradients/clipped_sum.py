@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients import arguments, layer_calls, layer_rules
 from noisy_sgd.gradients import clipping as clip_functions
 from noisy_sgd.gradients.engines import book_keeping, vectorized
@@ -33,7 +34,7 @@ def _warn(model, reason: str) -> None:
     if model in _FELL_BACK:
         return
     _FELL_BACK.add(model)
-    without = [layer for layer in model._flatten_layers(include_self=True) if _has_no_rule(layer)]
+    without = [layer for layer in keras_internals.layers(model) if _has_no_rule(layer)]
     names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without)
     logging.warning(
         "Falling back to the slower vectorized engine: %s%s",
@@ -43,7 +44,7 @@ def _warn(model, reason: str) -> None:
 
 
 def _has_no_rule(layer) -> bool:
-    if not any(weight.trainable for weight in layer._trainable_variables):
+    if not any(weight.trainable for weight in keras_internals.own_weights(layer)):
         return False
     try:
         layer_rules.rule_for(layer)

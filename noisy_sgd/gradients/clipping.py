@@ -14,11 +14,12 @@ at most C, the sum's L2 sensitivity:
 import collections.abc
 import dataclasses
 import math
-import numbers
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from noisy_sgd import checks, keras_internals
 
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
@@ -125,13 +126,8 @@ def check_norm_clip(l2_norm_clip: float) -> float:
     """The bound as a float; refuses what is not one positive number (infinity stands for no clipping)."""
     known = l2_norm_clip.numpy() if tf.is_tensor(l2_norm_clip) and hasattr(l2_norm_clip, "numpy") else l2_norm_clip
     number = known[()] if isinstance(known, np.ndarray) and known.ndim == 0 else known
-    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not number > 0:
-        # NumPy 2 writes a scalar with its type.
-        received = number.item() if isinstance(number, np.generic) else known
-        raise ValueError(
-            "`l2_norm_clip` must be positive, one number, infinity for no clipping. "
-            f"Received: l2_norm_clip={received!r}"
-        )
+    constraint = "must be positive, one number, infinity for no clipping"
+    checks.require(checks.is_real(number) and number > 0, "l2_norm_clip", constraint, number)
     return float(number)
 
 
@@ -255,8 +251,8 @@ def _check_bounds(bounds, total):
 def layers_of(model) -> dict[int, int]:
     """Which layer a trainable weight belongs to: {id(weight): index}, layers counted as they first appear."""
     owners = {}
-    for layer in model._flatten_layers(include_self=True, recursive=True):
-        for weight in layer._trainable_variables:
+    for layer in keras_internals.layers(model):
+        for weight in keras_internals.own_weights(layer):
             owners.setdefault(id(weight), id(layer))
     order: dict[int, int] = {}
     return {id(w): order.setdefault(owners.get(id(w), id(w)), len(order)) for w in model.trainable_weights}

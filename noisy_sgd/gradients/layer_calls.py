@@ -9,6 +9,7 @@ import threading
 
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients import layer_rules
 
 IN_A_GRAPH_OF_ITS_OWN = "it is called inside a loop, a branch or a tf.function of the model"
@@ -23,8 +24,8 @@ def layers_with_weights(model) -> list:
     trained = {id(weight) for weight in model.trainable_weights}
     owners = {}
     found = []
-    for layer in model._flatten_layers(include_self=True, recursive=True):
-        own = [weight for weight in layer._trainable_variables if id(weight) in trained]
+    for layer in keras_internals.layers(model):
+        own = [weight for weight in keras_internals.own_weights(layer) if id(weight) in trained]
         if not own:
             continue
         rule = layer_rules.rule_for(layer)

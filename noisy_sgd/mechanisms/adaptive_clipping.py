@@ -16,14 +16,13 @@ pair of Gaussians with noise multipliers z and 2s, at once, which costs what one
 """
 
 import dataclasses
-import math
-import numbers
 from typing import Any, NamedTuple
 
 import dp_accounting
 import keras
 import tensorflow as tf
 
+from noisy_sgd import checks
 from noisy_sgd.mechanisms import gaussian, mechanism, tf_privacy
 
 # One example is in the count as 1/2 or -1/2.
@@ -32,10 +31,6 @@ _COUNT_SENSITIVITY = 0.5
 _LEAST_CLIP, _LARGEST_CLIP = 1e-12, 1e12
 
 _TfPrivacyQuery = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveClipSumQuery
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -59,17 +54,11 @@ class AdaptiveClipping(mechanism.Recipe):
     count_stddev: float | None = None
 
     def __post_init__(self):
-        if not _is_number(self.target_quantile) or not 0 <= self.target_quantile <= 1:
-            raise ValueError(f"`target_quantile` must be in [0, 1]. Received: target_quantile={self.target_quantile!r}")
-        if not _is_number(self.learning_rate) or not 0 <= self.learning_rate < math.inf:
-            raise ValueError(
-                f"`learning_rate` must be finite and at least 0. Received: learning_rate={self.learning_rate!r}"
-            )
-        known = self.count_stddev is None or _is_number(self.count_stddev)
-        if not known or not 0 <= (self.count_stddev or 0) < math.inf:
-            raise ValueError(
-                f"`count_stddev` must be finite and at least 0, or None. Received: count_stddev={self.count_stddev!r}"
-            )
+        within = checks.is_real(self.target_quantile) and 0 <= self.target_quantile <= 1
+        checks.require(within, "target_quantile", "must be in [0, 1]", self.target_quantile)
+        checks.real("learning_rate", self.learning_rate, least=0)
+        if self.count_stddev is not None:
+            checks.real("count_stddev", self.count_stddev, least=0)
 
     def make(
         self, l2_norm_clip: float, noise_multiplier: float, batch_size: int, key

@@ -7,8 +7,6 @@ is added before it.
     keras.initializers.HeNormal(seed=initialization.layer_seed(7, "stem"))
 """
 
-import numpy as np
-
 from noisy_sgd import keys
 
 
@@ -24,5 +22,4 @@ def layer_seed(seed: int | None, layer_name: str) -> int | None:
     """
     if seed is None:
         return None
-    words = [word % 2**64 for word in keys.derive(seed, "initialization")]
-    return int(np.random.SeedSequence(words + list(layer_name.encode())).generate_state(1)[0])
+    return keys.number(keys.derive(seed, "initialization"), layer_name)

@@ -10,10 +10,9 @@ not bring it back.
     key.assign(None)                                      # another secret; the count begins anew
 """
 
-import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keys
+from noisy_sgd import checks, keys
 
 _SECRET_BYTES = 16
 
@@ -96,6 +95,7 @@ def _seed_and_key(seed: int | bytes | None) -> tuple[int | None, tuple[int, int]
                 f"one. Received: {len(secret)} bytes"
             )
         return None, keys.derive(secret, "noise")
-    if isinstance(secret, bool) or not isinstance(secret, int | np.integer):
+    number = checks.whole(secret)
+    if number is None:
         raise ValueError(f"`seed` must be an integer or a secret. Received: seed of type {type(seed).__name__}")
-    return int(secret), keys.derive(secret, "noise")
+    return number, keys.derive(number, "noise")

@@ -7,9 +7,9 @@ Covered by tests/optimizers/sgd_test.py and noise_key_test.py.
 """
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import checks, keras_internals
 from noisy_sgd.mechanisms import mechanism
 from noisy_sgd.optimizers import foreign_arguments, noise_key
 
@@ -47,7 +47,7 @@ class Noised:
             if value is not None and name in REFUSED:
                 raise ValueError(f"`{name}` is not supported: {REFUSED[name]}. Received: {name}={value!r}")
         super().__init__(*args, **{name: value for name, value in kwargs.items() if name not in REFUSED})
-        self.seed = None if seed is None else int(seed)
+        self.seed = None if seed is None else checks.seed("seed", seed)
         self._noise_key = noise_key.NoiseKey(self.seed)
 
     def _take_noise_of(self, seed: int | bytes | None) -> None:
@@ -62,7 +62,7 @@ class Noised:
 
     def _variables_of(self, trainable_variables) -> list:
         if trainable_variables is None:
-            return list(self._trainable_variables)
+            return keras_internals.optimizer_weights(self)
         variables = list(trainable_variables)
         if not self.built:
             self.build(variables)
@@ -77,8 +77,3 @@ class Noised:
 def is_noised(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether the optimizer adds noise of ours."""
     return isinstance(optimizer, Noised)
-
-
-def is_integer(seed) -> bool:
-    """Whether a seed is an integer, Python's or NumPy's."""
-    return isinstance(seed, int | np.integer) and not isinstance(seed, bool)

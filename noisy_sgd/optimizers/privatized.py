@@ -74,8 +74,6 @@ class PrivateUpdate(noised.Noised):
         clipping = clip_functions.plain(clipping)
         clip = clip_functions.clip_function(clipping, bound)
         recipe = _recipe(adaptive_clipping, noise, clipping)
-        if seed is not None and not noised.is_integer(seed):
-            raise ValueError(f"`seed` must be an integer or None. Received: seed={type(seed).__name__}")
         super().__init__(learning_rate, seed=seed, **kwargs)
         self._l2_norm_clip = bound
         self._noise_multiplier = multiplier

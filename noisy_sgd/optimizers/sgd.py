@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import checks
 from noisy_sgd.mechanisms import gaussian
 from noisy_sgd.optimizers import noised, privatized
 
@@ -66,10 +67,9 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
             raise ValueError(f"`noise_std` must be finite and at least 0. Received: noise_std={noise_std!r}")
         if geometry not in gaussian.GEOMETRIES:
             raise ValueError(f"`geometry` must be one of {gaussian.GEOMETRIES}. Received: geometry={geometry!r}")
-        _check_seed(seed)
         super().__init__(
             learning_rate,
-            seed=seed,
+            seed=checks.seed("seed", seed),
             momentum=momentum,
             nesterov=nesterov,
             weight_decay=weight_decay,
@@ -102,8 +102,7 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
         Raises:
             ValueError: for what is not an integer.
         """
-        _check_seed(seed)
-        self._take_noise_of(seed)
+        self._take_noise_of(checks.seed("seed", seed))
 
     @property
     def noise_std(self):
@@ -213,9 +212,3 @@ class DPSGD(privatized.PrivateUpdate, keras.optimizers.SGD):
             name=name,
             **kwargs,
         )
-
-
-def _check_seed(seed):
-    if not noised.is_integer(seed):
-        shown = f"{len(seed)} bytes" if isinstance(seed, bytes) else repr(seed)
-        raise ValueError(f"`seed` must be an integer. Received: seed={shown}")

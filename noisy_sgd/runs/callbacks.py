@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TextIO
 
 import keras
-import tqdm
 
 from noisy_sgd import records
+from noisy_sgd.runs import progress
 
 _NORMS = ("squared_gradient_norm", "squared_noise_norm")
 
@@ -39,30 +39,24 @@ class Progress(keras.callbacks.Callback):
         clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
-        self._total = num_steps
-        self._stream = stream
-        self._every = max(1, num_steps // lines)
-        self._clock = clock
-        self._start = clock()
-        self._finished = 0
-        self._first_step = self._step = self._written = first_step
-        self._news = ""
-        bar = {"total": num_steps, "initial": first_step, "file": stream, "unit": "step", "mininterval": 0.5}
-        self._bar = tqdm.tqdm(**bar) if stream.isatty() else None
+        self._shown = progress.Progress(
+            total=num_steps, unit="steps", stream=stream, first=first_step, lines=lines, clock=clock
+        )
+        self._finished, self._step = 0, first_step
 
     def on_train_batch_end(self, batch, logs=None):
         """Advances to the step that ended, the last of those that ran in one call."""
         self._step = batch + 1
-        self._show()
+        self._shown.reach(self._finished + self._step, more=True)
 
     def on_epoch_end(self, epoch, logs=None):
         """Takes what is shown of an epoch; of a private training the loop logs no loss unless it is asked to."""
         found = [logs[name] for name in ("val_ema_accuracy", "val_accuracy") if name in (logs or {})]
+        news = None
         if found:
-            self._news = f"test accuracy {100 * found[0]:.1f} %"
             shown = [f", {name} {logs[name]:.3g}" for name in ("loss", "epsilon") if name in logs]
-            self._news += "".join(shown)
-        self._show(evaluated=True)
+            news = f"test accuracy {100 * found[0]:.1f} %" + "".join(shown)
+        self._shown.reach(self._finished + self._step, news)
 
     def on_train_end(self, logs=None):
         """Adds the run's steps to those of the runs before it."""
@@ -71,23 +65,7 @@ class Progress(keras.callbacks.Callback):
 
     def close(self) -> None:
         """Ends the bar's line."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def _show(self, *, evaluated: bool = False) -> None:
-        # The last line waits for the last evaluation.
-        done = self._finished + self._step
-        last = done == self._total
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._news, refresh=False)
-            self._bar.update(done - self._bar.n)
-        elif done > self._written and (evaluated if last else done // self._every > self._written // self._every):
-            elapsed = max(self._clock() - self._start, 1e-9)
-            rate = (done - self._first_step) / elapsed
-            numbers = f"{done}/{self._total} steps, {rate:.3g} steps/s, {(self._total - done) / rate:.0f} s left"
-            self._stream.write(", ".join(filter(None, (numbers, self._news))) + "\n")
-            self._stream.flush()
-            self._written = done
+        self._shown.close()
 
 
 class MetricsRecorder(keras.callbacks.Callback):

@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keys
-from noisy_sgd.gradients.engines import example_seeds
+from noisy_sgd import keras_internals, keys
 from noisy_sgd.training import distribution
 
 
@@ -77,7 +76,7 @@ def seed_layers(model: keras.Model, seed: int | bytes) -> None:
     others as long as the masks are as secret as the batches.
     """
     first, _ = keys.derive(seed, "dropout")
-    for index, generator in enumerate(example_seeds.seed_generators(model)):
+    for index, generator in enumerate(keras_internals.seed_generators(model)):
         # Keras counts the draws in the second number.
         generator.state.assign(np.array([(first + index) % 2**62, 0]))
 

@@ -131,11 +131,11 @@ class Scheme(abc.ABC):
             return "data sets that differ by one example replaced (replace_one)"
         return "data sets of which one lacks one example, the others keeping their numbers (add_or_remove)"
 
-    def _generator(self, draw: int) -> np.random.Generator:
-        """A generator of its own for every draw: the counter's high words hold it, the low ones count what it makes."""
+    def _generator(self, draw: int) -> "np.random.Generator":
+        """A generator of its own for every draw."""
         if self._key is None:
             raise ValueError(f"`seed` must be given for a {type(self).__name__} to draw batches. Received: seed=None")
-        return np.random.Generator(np.random.Philox(key=[word % 2**64 for word in self._key], counter=[0, 0, draw, 0]))
+        return keys.counter_stream(self._key, draw)
 
 
 def checked_step(step: int) -> int:

@@ -3,7 +3,7 @@
 A strong order of convergence compares two discretisations *on one path*, so the coarse increments must be sums of the
 fine ones:
 
-    fine = brownian.increments(np.random.default_rng(0), num_steps=1024, step_size=1e-3, shape=(200, 5))
+    fine = brownian.increments(keys.arbitrary(0), num_steps=1024, step_size=1e-3, shape=(200, 5))
     coarse = brownian.coarsen(fine, 4)    # the same 200 paths with step 4e-3
 
 Methods above order 1 also need the time integral of the path within a step, I = int_t^{t+h} (W_s - W_t) ds (Kloeden

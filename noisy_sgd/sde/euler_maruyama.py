@@ -4,7 +4,7 @@ An `Equation` is dX = f(X) dt + G(X) dW in the sense of Ito. Euler-Maruyama, X +
 for multiplicative and 1 for additive noise; where the noise is additive, Roessler's SRA1 has strong order 3/2:
 
     equation = least_squares.under_parametrised(features, targets, step_size=0.1, residual_scale=1.0, noise_scale=0.5)
-    dw = brownian.increments(np.random.default_rng(0), 1000, 0.1, (200, equation.noise_dimension))
+    dw = brownian.increments(keys.arbitrary(0), 1000, 0.1, (200, equation.noise_dimension))
     path = euler_maruyama.integrate(equation, np.zeros((200, features.shape[1])), dw, 0.1, keep_path=True)
 
 With a time step equal to the learning rate, Euler-Maruyama on the paper's equations *is* the discrete algorithm with

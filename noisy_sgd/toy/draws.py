@@ -72,7 +72,7 @@ class Source:
         return Block(indices=indices, normals=normals)
 
     def _generator(self, purpose, block):
-        return np.random.default_rng([half % 2**64 for half in keys.derive(self.seed, purpose)] + [block])
+        return keys.stream(keys.derive(self.seed, purpose), block)
 
 
 def prefetch(draw, num_blocks, workers=2):

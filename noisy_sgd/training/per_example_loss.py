@@ -15,6 +15,7 @@ import math
 import keras
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
 from noisy_sgd.training import per_output, prediction_masks
 
 _HINGES = ("hinge", "squared_hinge", "Hinge", "SquaredHinge", keras.losses.hinge, keras.losses.squared_hinge)
@@ -131,7 +132,7 @@ def _per_example(loss):
         axes = list(range(1, losses.shape.rank))
         if sample_weight is not None:
             losses = losses * _beside("sample_weight", sample_weight, losses)
-        masks = [mask for mask in (prediction_masks.of(y_pred), own_mask) if mask is not None]
+        masks = [mask for mask in (keras_internals.mask(y_pred), own_mask) if mask is not None]
         if not masks:
             return tf.reduce_mean(losses, axis=axes) if axes else losses
         mask = math.prod(_beside("mask", mask, losses) for mask in masks)
@@ -160,13 +161,13 @@ def _of_object(loss):
     """A `keras.losses.Loss` as it is, but for its reduction."""
 
     def unreduced(y_true, y_pred):
-        given, own = prediction_masks.of(y_pred), []
+        given, own = keras_internals.mask(y_pred), []
 
         def call(y_true, y_pred, *args, **kwargs):
             if given is not None:
-                y_pred._keras_mask = given
+                keras_internals.attach_mask(y_pred, given)
             values = loss.call(y_true, y_pred, *args, **kwargs)
-            own.append(prediction_masks.of(values))
+            own.append(keras_internals.mask(values))
             return tf.identity(values)
 
         # The reduction is an attribute of the user's object, which must not change; and a copy made from its
@@ -187,7 +188,7 @@ def _of_function(function):
     def unreduced(y_true, y_pred):
         y_true, y_pred = _as_keras_passes_them(y_true, y_pred)
         values = _called(function, y_true, y_pred)
-        return tf.convert_to_tensor(values), prediction_masks.of(values)
+        return tf.convert_to_tensor(values), keras_internals.mask(values)
 
     return unreduced
 

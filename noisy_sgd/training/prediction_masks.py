@@ -6,15 +6,12 @@ predictions = prediction_masks.attached(model, x, predictions)    # as if from m
 import keras
 import tensorflow as tf
 
-
-def of(tensor):
-    """What a layer or loss of Keras leaves on a tensor, True for what counts; None for no mask."""
-    return getattr(tensor, "_keras_mask", None)
+from noisy_sgd import keras_internals
 
 
 def of_any(tensors) -> bool:
     """Whether any tensor of a nest carries a mask."""
-    return any(of(tensor) is not None for tensor in keras.tree.flatten(tensors))
+    return any(keras_internals.mask(tensor) is not None for tensor in keras.tree.flatten(tensors))
 
 
 def beside(weights):
@@ -38,6 +35,6 @@ def attached(model: keras.Model, x, predictions):
     outputs = keras.tree.flatten(model(x, training=False))
     found = [tf.identity(prediction) for prediction in keras.tree.flatten(predictions)]
     for prediction, output in zip(found, outputs, strict=True):
-        if of(output) is not None:
-            prediction._keras_mask = of(output)
+        if keras_internals.mask(output) is not None:
+            keras_internals.attach_mask(prediction, keras_internals.mask(output))
     return keras.tree.pack_sequence_as(predictions, found)

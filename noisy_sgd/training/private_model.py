@@ -14,6 +14,7 @@ import inspect
 import keras
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients import arguments, clipped_sum, clipping
 from noisy_sgd.gradients.trials import independence
 from noisy_sgd.optimizers import foreign_arguments, privatized
@@ -357,7 +358,7 @@ class PrivateModel(keras.Model):
         losses, predictions = self._accumulate_all(x, y, sample_weight, size)
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
         penalties = [tf.cast(penalty, losses.dtype) for penalty in weight_penalties.of(self.trainable_weights)]
-        self._loss_tracker.update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
+        keras_internals.loss_tracker(self).update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
         if self._matched_loss.saw_masks:
             one_view = batch_shapes.one_view(x, self.inputs, self._views)
             predictions = prediction_masks.attached(self, one_view, predictions)

@@ -10,6 +10,8 @@ import inspect
 
 import keras
 
+from noisy_sgd import keras_internals
+
 
 def serialized(loss):
     """What Keras' deserialization makes the same losses of.
@@ -24,6 +26,6 @@ def _in_full(loss):
     saved = keras.saving.serialize_keras_object(loss)
     if isinstance(loss, keras.losses.Loss) and type(loss).__module__.startswith("keras."):
         taken = inspect.signature(type(loss)).parameters
-        given = {name: value for name, value in getattr(loss, "_fn_kwargs", {}).items() if name in taken}
+        given = {name: value for name, value in keras_internals.loss_arguments(loss).items() if name in taken}
         saved["config"] = keras.saving.serialize_keras_object(given) | saved["config"]
     return saved

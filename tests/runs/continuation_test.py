@@ -10,9 +10,8 @@ import keras
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import config, keys, records
+from noisy_sgd import config, keras_internals, keys, records
 from noisy_sgd.data import bundled
-from noisy_sgd.gradients.engines import example_seeds
 from noisy_sgd.privacy import accounting, ledger
 from noisy_sgd.runs import builders, checkpoints, continuation, recorded_run
 
@@ -108,7 +107,7 @@ class ContinuationTest(parameterized.TestCase):
             chosen = dataclasses.replace(chosen, model=config.Model(model=path))
             built = builders.build(chosen)
             with mock.patch.object(keys, "secret", return_value=secret), recorded_run.started(built, chosen):
-                (generator,) = example_seeds.seed_generators(built.model)
+                (generator,) = keras_internals.seed_generators(built.model)
                 return generator.state.numpy().tolist()
 
         self.assertEqual(state("a", SECRET), state("b", SECRET))

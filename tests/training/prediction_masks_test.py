@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import noisy_sgd
+from noisy_sgd import keras_internals
 from noisy_sgd.training import distribution, prediction_masks
 
 RNG = np.random.default_rng(0)
@@ -92,8 +93,8 @@ class PredictionMasksTest(parameterized.TestCase):
         embedded = keras.layers.Embedding(7, 4, mask_zero=True)(inputs)
         model = keras.Model(inputs, [embedded, keras.layers.GlobalAveragePooling1D()(embedded)])
         first, second = prediction_masks.attached(model, IDS, [tf.zeros([11, 5, 4]), tf.zeros([11, 4])])
-        np.testing.assert_array_equal(prediction_masks.of(first), IDS != 0)
-        self.assertIsNone(prediction_masks.of(second))
+        np.testing.assert_array_equal(keras_internals.mask(first), IDS != 0)
+        self.assertIsNone(keras_internals.mask(second))
         self.assertTrue(prediction_masks.of_any([second, first]))
         self.assertFalse(prediction_masks.of_any([second]))
 

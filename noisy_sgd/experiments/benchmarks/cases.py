@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from noisy_sgd import config
+from noisy_sgd import config, keys
 from noisy_sgd.data import bundled
 
 WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "nf_resnet50", "diagonal_linear")
@@ -59,7 +59,7 @@ class Benchmark:
 
 def images(workload: str, count: int) -> bundled.ImageSet:
     """`count` random training images of the workload's shape, with random labels of ten classes, and no test images."""
-    generator = np.random.default_rng(0)
+    generator = keys.arbitrary(0)
     made = generator.integers(0, 256, (count, *SHAPES[workload]), dtype=np.uint8)
     labels = generator.integers(0, 10, count, dtype=np.int32)
     return bundled.ImageSet(

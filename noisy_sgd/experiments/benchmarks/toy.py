@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from noisy_sgd import keys
 from noisy_sgd.data import regression
 from noisy_sgd.experiments.benchmarks import cases
 from noisy_sgd.toy import settings, simulation
@@ -82,7 +83,7 @@ def _numpy_loop(problem: regression.Problem, num_steps: int) -> Program:
     step_size, rows = RELATIVE_STEP / problem.largest_eigenvalue, np.arange(NUM_RUNS)
 
     def run(seed):
-        generator = np.random.default_rng(seed)
+        generator = keys.arbitrary(seed)
         plus, minus = np.full((2, NUM_RUNS, features.shape[1]), ALPHA)
         for _ in range(num_steps):
             residual = (plus**2 - minus**2) @ features.T - targets

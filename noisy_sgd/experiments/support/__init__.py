@@ -1,1 +1,1 @@
-"""What the binaries share: progress, endings, and measurements with a record."""
+"""What the binaries share: endings, and measurements with a record."""

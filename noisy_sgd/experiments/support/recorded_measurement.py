@@ -15,8 +15,8 @@ from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.support import endings, progress
-from noisy_sgd.runs import checkpoints
+from noisy_sgd.experiments.support import endings
+from noisy_sgd.runs import checkpoints, progress
 
 PRIVACY = {"text": "No privacy guarantee: the data are synthetic, and no gradient is clipped."}
 

@@ -19,6 +19,7 @@ import math
 
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients import clipping, devices, layer_calls, layer_rules
 from noisy_sgd.gradients.engines import vectorized
 from noisy_sgd.gradients.layer_rules.shared import rounding
@@ -147,7 +148,7 @@ def _recording(layers, tape, formed):
 def _backward(tape, total, layers, records, formed):
     """{id(layer): [Call]} from one backward pass; refuses weights and taps that the norms would miss or mix."""
     taps = {id(layer): [traced.taps for traced in records[id(layer)]] for layer, _ in layers}
-    weights = {id(layer): [w.value for w in layer._trainable_variables if w.trainable] for layer, _ in layers}
+    weights = {id(layer): [w.value for w in keras_internals.own_weights(layer) if w.trainable] for layer, _ in layers}
     slopes, direct = tape.gradient(total, (taps, weights))
     calls = {}
     for layer, _ in layers:

@@ -13,6 +13,8 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
+
 # Far apart, so that neighboring examples, replicas and layers never meet on one seed.
 _EXAMPLE_STRIDE = 2_654_435_761
 _REPLICA_STRIDE = 11_400_714_819_323_198_485 % 2**62
@@ -29,7 +31,7 @@ def folded_into_seeds(model: keras.Model, index: tf.Tensor):
     context = tf.distribute.get_replica_context()
     replica = 0 if context is None else tf.cast(context.replica_id_in_sync_group, tf.int64)
     offset = tf.stack([index * _EXAMPLE_STRIDE + replica * _REPLICA_STRIDE, tf.zeros([], tf.int64)])
-    generators = seed_generators(model)
+    generators = keras_internals.seed_generators(model)
     for generator in generators:
         generator.next = _folded(generator.next, offset)
     try:
@@ -37,14 +39,6 @@ def folded_into_seeds(model: keras.Model, index: tf.Tensor):
     finally:
         for generator in generators:
             del generator.next
-
-
-def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
-    """The distinct seed generators of all the model's layers."""
-    found = {}
-    for layer in model._flatten_layers(include_self=True, recursive=True):
-        found.update({id(generator): generator for generator in layer._seed_generators})
-    return list(found.values())
 
 
 def _folded(original_next, offset):

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients.layer_rules import convolution_site
 from noisy_sgd.gradients.layer_rules.shared import contributions, forming, registry, rounding
 
@@ -36,7 +37,7 @@ def convolve(layer, inputs, kernel):
     """The layer's convolution alone, with a given kernel."""
     padding = layer.padding
     if padding == "causal":
-        inputs = ops.pad(inputs, layer._compute_causal_padding())
+        inputs = keras_internals.causally_padded(layer, inputs)
         padding = "valid"
     options = {"padding": padding, "dilation_rate": layer.dilation_rate, "data_format": layer.data_format}
     if convolution_site.is_depthwise(layer):

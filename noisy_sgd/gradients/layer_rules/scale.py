@@ -12,6 +12,7 @@ So a rule is the layer's formula with weights [examples, ...] in place of weight
 
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 from noisy_sgd.models import normalizer_free
 
@@ -31,7 +32,7 @@ def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
     def traced(tape, layer, inputs):
         copies, taps = {}, []
         examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
-        for weight in layer._trainable_variables:
+        for weight in keras_internals.own_weights(layer):
             value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
             copy = tf.broadcast_to(value, [examples, *value.shape])
             tape.watch(copy)
@@ -45,7 +46,7 @@ def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
 def gradients(layer, calls, setting):
     """The gradients at the copies, of each trained weight."""
     groups = []
-    for index, weight in enumerate(layer._trainable_variables):
+    for index, weight in enumerate(keras_internals.own_weights(layer)):
         if weight.trainable:
             per_call = [setting.sum_views(call.tap_gradients[index]) for call in calls]
             groups.append(contributions.kept(weight, tf.add_n(per_call)))

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients.trials import loss_trial, made_up
 
 # Of each model and each loss the kinds of inputs that it was tried for.
@@ -40,7 +41,7 @@ def check(model: keras.Model, inputs) -> None:
             training=True; or if the model fails on made-up inputs.
     """
     tried = _TRIED.setdefault(model, set())
-    trainable = tuple(layer.trainable for layer in model._flatten_layers())
+    trainable = tuple(layer.trainable for layer in keras_internals.layers(model))
     signature = (trainable, _signature(inputs, lambda shape: shape.rank))
     if signature in tried:
         return
@@ -81,7 +82,7 @@ def _signature(tensors, of_shape):
     """What tells one kind of inputs from another."""
 
     def described(tensor):
-        mask = getattr(tensor, "_keras_mask", None)
+        mask = keras_internals.mask(tensor)
         shapes = [of_shape(tf.TensorShape(part.shape)) for part in (tensor, *(() if mask is None else (mask,)))]
         kind = type(tensor).__name__ if isinstance(tensor, tf.RaggedTensor | tf.SparseTensor) else ""
         return f"{kind} {tf.as_dtype(tensor.dtype).name} {shapes}"

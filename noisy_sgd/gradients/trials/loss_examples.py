@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
+
 # The class of each example; those of a class have the same targets.
 CLASSES = np.array([0, 0, 1, 1, 1, 2, 0, 2, 1, 3, 4, 5, 6, 7, 0, 3])
 # Sizes of targets' and of predictions' axes whose size is not known, in the order to try; no number of examples that a
@@ -76,7 +78,7 @@ class Pool:
         for tensor, (array, mask) in zip(tf.nest.flatten(self.like), self.arrays, strict=True):
             rows = _as(tensor, array[indices], indices)
             if mask is not None:
-                rows._keras_mask = tf.constant(mask[indices])
+                keras_internals.attach_mask(rows, tf.constant(mask[indices]))
             made.append(rows)
         return tf.nest.pack_sequence_as(self.like, made)
 
@@ -229,7 +231,7 @@ def _labels(shape, classes, rng):
 
 def _mask(tensor, predicted, shape, count, rng):
     """What Keras attaches to predictions behind masking layers."""
-    mask = getattr(tensor, "_keras_mask", None) if predicted else None
+    mask = keras_internals.mask(tensor) if predicted else None
     if mask is None:
         return None
     array = rng.uniform(size=(count, *shape[: len(tf.TensorShape(mask.shape)) - 1])) < 0.6

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
+
 COUNT = 3
 KINDS = ("normals", "zeros and ones", "fractions")
 # Tried for axes of a size that is not known: networks shrink some, and position embeddings end.
@@ -129,7 +131,7 @@ def of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Exam
         inputs: its inputs, as in `tried`.
         attempt: attempt(examples).
     """
-    layers = _all_layers(model)
+    layers = keras_internals.layers(model)
     kinds, words = KINDS, WORDS
     if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
         # Where ids out of range are no error, as on a GPU, all of them look alike.
@@ -170,7 +172,8 @@ def call(model: keras.Model, values: list, inputs, training: bool):
         (outputs, state): a flat list, and {id(variable): (its name, its value after the call)}.
     """
     # Keras' own variables do not change in the scope; TensorFlow's would.
-    variables = [v for layer in _all_layers(model) for v in vars(layer).values() if isinstance(v, tf.Variable)]
+    attributes = [value for layer in keras_internals.layers(model) for value in vars(layer).values()]
+    variables = [value for value in attributes if isinstance(value, tf.Variable)]
     before = [tf.identity(variable) for variable in variables]
     try:
         with keras.StatelessScope(state_mapping=values) as scope:
@@ -200,10 +203,6 @@ def check_finite(tensors) -> None:
     """Raises what makes `tried` go on where a tensor has no finite entry, which would be the same whatever moved."""
     if not all(np.any(np.isfinite(np.asarray(tf.cast(tensor, tf.float64)))) for tensor in tensors):
         raise FloatingPointError("what it returns is not finite")
-
-
-def _all_layers(model):
-    return list(model._flatten_layers(include_self=True, recursive=True))
 
 
 def _examples(like, kind, size, words):

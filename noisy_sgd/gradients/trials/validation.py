@@ -12,6 +12,7 @@ import weakref
 
 import keras
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients import layer_calls
 from noisy_sgd.gradients.trials import made_up
 
@@ -97,7 +98,7 @@ def check_no_added_losses(model: keras.Model) -> None:
     """
     for layer in _all_layers(model):
         own = [weight for weight in layer.trainable_weights if weight.regularizer is not None]
-        if len(layer.losses) > len(own) and not _children(layer):
+        if len(layer.losses) > len(own) and not _all_layers(layer):
             raise ValueError(
                 f"`model` must have per-example losses only: layer {layer.name!r} calls `add_loss`, whose gradient "
                 f"would not be clipped with its example; put the term into the loss. Received: layer={layer.name}"
@@ -110,9 +111,5 @@ def check_no_added_losses(model: keras.Model) -> None:
         )
 
 
-def _all_layers(model: keras.Model) -> list[keras.Layer]:
-    return list(model._flatten_layers(include_self=False, recursive=True))
-
-
-def _children(layer: keras.Layer) -> list[keras.Layer]:
-    return list(layer._flatten_layers(include_self=False, recursive=True))
+def _all_layers(model: keras.Layer) -> list[keras.Layer]:
+    return keras_internals.layers(model, include_self=False)

@@ -27,6 +27,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from noisy_sgd import keras_internals
+
 
 class NoRuleError(ValueError):
     """A layer that the book-keeping engine cannot serve.
@@ -170,7 +172,7 @@ def rule_for(layer: keras.Layer) -> Rule:
         raise NoRuleError(layer, "it is quantized")
     if getattr(layer, "lora_enabled", False):
         raise NoRuleError(layer, "it has LoRA enabled")
-    if getattr(layer, "_remat_mode", None) is not None:
+    if keras_internals.is_rematerialized(layer):
         raise NoRuleError(layer, "it is rematerialized")
     reason = rule.refusal(layer)
     if reason is not None:
