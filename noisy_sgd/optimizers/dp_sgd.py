@@ -74,7 +74,7 @@ class DPSGD(noisy_sgd.NoisySGD):
         bound, multiplier = _check_noise(l2_norm_clip, noise_multiplier)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
-        clipping = clip_functions.plain(clipping)
+        clipping = clip_functions.bounds_as_tuple(clipping)
         clip = clip_functions.clip_function(clipping, bound)
         _check_query(query, clipping)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):

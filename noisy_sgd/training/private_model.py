@@ -14,8 +14,7 @@ import inspect
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import arguments, clipped_sum, clipping
-from noisy_sgd.gradients.trials import independence
+from noisy_sgd.gradients import arguments, clipped_sum, clipping, trials
 from noisy_sgd.optimizers import dp_sgd, foreign_arguments, noisy_sgd
 from noisy_sgd.training import (
     batch_shapes,
@@ -145,7 +144,7 @@ class PrivateModel(keras.Model):
         self._views = augmentation_multiplicity
         self._any_size = False
         self._jit_gradients = jit_compile
-        self._matched_loss, self._loss_fn = matched_loss, independence.checked_loss(matched_loss)
+        self._matched_loss, self._loss_fn = matched_loss, trials.checked_loss(matched_loss)
         self._target_shapes = target_shapes.TargetShapes()
         self._running_sum = None
         training_arguments.remark_on_optimizer(self)
