@@ -23,5 +23,6 @@ def test_folder(name, size = "large", exclude = []):
             deps = [
                 "//:noisy_sgd",
                 "//tests:conftest",
+                "//tests:oracles",
             ],
         )

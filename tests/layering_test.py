@@ -6,7 +6,6 @@
 import ast
 import pathlib
 import re
-from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -83,13 +82,6 @@ STRATEGY_OWNER = "training/distribution.py"
 STRATEGY = re.compile(
     r"(^|\.)(CentralStorage|CollectiveAllReduce|Mirrored|MultiWorkerMirrored|OneDevice|ParameterServer|TPU)Strategy"
 )
-# What these still touch although another module owns it.
-UNSETTLED = {
-    "gradients/trials/loss_examples.py": {"np.random"},
-    "gradients/trials/loss_trial.py": {"np.random"},
-    "gradients/trials/made_up.py": {"np.random"},
-    "gradients/trials/placement.py": {"np.random"},
-}
 CHECKS_OWNER = "checks.py"
 PRIVATE_OWNER = "keras_internals.py"
 # Names that begin with an underscore and are documented, and what TensorFlow has no public name for, where it is used.
@@ -200,7 +192,6 @@ def violations(path: str, source: str) -> list[str]:
     imported = imported_names(tree)
     used = imported | {_dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     layer = layer_of(path.removesuffix(".py"))
-    unsettled = UNSETTLED.get(path, set())
     found = []
 
     if layer is None and path != "__init__.py":
@@ -219,12 +210,12 @@ def violations(path: str, source: str) -> list[str]:
         elif layer in WITHOUT_TENSORFLOW and any(_is_in(name, package) for package in TENSORFLOW):
             found.append(f"{path} imports {name}: {layer} does without TensorFlow")
     for package, owner in OWNERS.items():
-        if not path.startswith(owner) and package not in unsettled and any(_is_in(name, package) for name in used):
+        if not path.startswith(owner) and any(_is_in(name, package) for name in used):
             found.append(f"{path} touches {package}, which belongs to {owner}")
     if path != PRIVATE_OWNER:
-        for name in sorted(foreign_private_names(path, tree) - unsettled):
+        for name in sorted(foreign_private_names(path, tree)):
             found.append(f"{path} touches the private {name}, which belongs to {PRIVATE_OWNER}")
-    if path != CHECKS_OWNER and "bool" not in unsettled and _tells_numbers_from_bools(tree):
+    if path != CHECKS_OWNER and _tells_numbers_from_bools(tree):
         found.append(f"{path} tells numbers from bools, which belongs to {CHECKS_OWNER}")
     if path != STRATEGY_OWNER and any(STRATEGY.search(name) for name in used):
         found.append(f"{path} names a distribution strategy, which belongs to {STRATEGY_OWNER}")
@@ -353,12 +344,6 @@ class ImportsTest(parameterized.TestCase):
     )
     def test_a_planted_violation_is_found(self, path, source, expected):
         self.assertRegex("\n".join(violations(path, source)), re.escape(expected))
-
-    @parameterized.parameters(*[(path, name) for path, names in UNSETTLED.items() for name in sorted(names)])
-    def test_what_is_settled_is_not_listed(self, path, name):
-        source = (ROOT / "noisy_sgd" / path).read_text()
-        with mock.patch.dict(UNSETTLED, {path: UNSETTLED[path] - {name}}):
-            self.assertNotEmpty(violations(path, source))
 
     @parameterized.parameters(
         ("optimizers/dp_sgd.py", "from noisy_sgd import checks, keys\nfrom noisy_sgd.gradients import clipping"),

@@ -1,6 +1,8 @@
-"""What the arguments of `noisy_sgd.clipped_gradient_sum` may be: each check refuses nonsense in one sentence.
+"""Checks of the arguments of `noisy_sgd.clipped_gradient_sum`, each with an error of one sentence.
 
 arguments.check_batch(x, y, mask, views=1)    # ValueError: `mask` must ... Received: mask of shape (3,)
+
+Covered by tests/gradients/clipped_sum_test.py.
 """
 
 import keras
@@ -11,7 +13,7 @@ from noisy_sgd import checks, keras_internals
 
 
 def check_model_and_loss(model, loss_fn) -> None:
-    """Refuses what is no Keras model, or computes in float16, and what is no function.
+    """Refuses a `model` that is no Keras model or computes in float16, and a `loss_fn` that is no function.
 
     Raises:
         ValueError: naming the argument.
@@ -22,7 +24,7 @@ def check_model_and_loss(model, loss_fn) -> None:
     check_precision(model)
     if not callable(loss_fn):
         raise ValueError(
-            "`loss_fn` must be a function loss_fn(y, y_pred) that gives one loss an example, such as "
+            "`loss_fn` must be a function loss_fn(y, y_pred) that gives one loss per example, such as "
             f"keras.losses.mean_squared_error. Received: loss_fn={loss_fn!r}"
         )
 
@@ -106,7 +108,9 @@ def check_batch(x, y, mask, views: int) -> None:
     inputs, targets = _shapes("x", x), _shapes("y", y)
     sizes = {shape[0] for shape in inputs if shape.rank is not None and shape[0] is not None}
     if len(sizes) > 1:
-        raise ValueError(f"`x` must hold as many examples in each tensor. Received: x of shapes {_shown(inputs)}")
+        raise ValueError(
+            f"`x` must hold the same number of examples in every tensor. Received: x of shapes {_shown(inputs)}"
+        )
     for shape in targets:
         if sizes and shape.rank is not None and shape[0] is not None and shape[0] not in sizes:
             raise ValueError(
@@ -143,7 +147,7 @@ def _check_mask(mask, sizes):
     count = min(sizes) if sizes else None
     if shape.rank is not None and (shape.rank != 1 or (count is not None and shape[0] not in (None, count))):
         raise ValueError(
-            f"`mask` must be [B], one entry an example, of which there are {'B' if count is None else count}. "
+            f"`mask` must be [B], one entry per example, of which there are {'B' if count is None else count}. "
             f"Received: mask of shape {tuple(shape)}"
         )
     known = tf.get_static_value(mask) if tf.is_tensor(mask) else mask

@@ -5,7 +5,6 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
-import contextlib
 import weakref
 
 import keras
@@ -13,10 +12,9 @@ import tensorflow as tf
 from absl import logging
 
 from noisy_sgd import keras_internals
-from noisy_sgd.gradients import arguments, layer_calls, layer_rules
+from noisy_sgd.gradients import arguments, layer_rules, trials
 from noisy_sgd.gradients import clipping as clip_functions
 from noisy_sgd.gradients.engines import book_keeping, vectorized
-from noisy_sgd.gradients.trials import independence, placement, validation
 
 _FELL_BACK: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
@@ -68,9 +66,10 @@ def engine_named(engine: str):
 
 
 def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
-    """Refuses what cannot be trained, and tries a model on synthetic inputs before its step is traced.
+    """Refuses a model that cannot be trained, before its step is traced.
 
-    The step would try it as well, but what a trial frees while the step is traced lies between what stays in memory.
+    The engines try a model as well, but during the trace. The memory that a trial frees there lies between blocks that
+    stay in use, so it is not given back.
 
     Args:
         model: a functional Keras model.
@@ -78,15 +77,9 @@ def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
         clipped: whether its gradients are to be clipped per example; others are not tried.
 
     Raises:
-        ValueError: for a model that `validation` refuses, or one that is to be clipped and mixes examples.
+        ValueError: for a model that `trials.check` refuses.
     """
-    validation.check_model(model)
-    if not clipped:
-        return
-    independence.check(model, model.input)
-    if engine != "vectorized":
-        with contextlib.suppress(layer_rules.NoRuleError):
-            placement.check(model, layer_calls.layers_with_weights(model), model.input)
+    trials.check(model, clipped=clipped, by_rules=engine != "vectorized")
 
 
 def clipped_gradient_sum(
@@ -131,11 +124,10 @@ def clipped_gradient_sum(
     arguments.check_batch(x, y, mask, views)
     x = arguments.of_known_sizes(x, model, views)
     one_view = x if views == 1 else tf.nest.map_structure(lambda t: t[:, 0], x)
-    validation.check_model(model, one_view)
-    independence.check(model, one_view)
-    loss_fn = independence.checked_loss(loss_fn)
+    trials.check(model, one_view)
+    loss_fn = trials.checked_loss(loss_fn)
     result = compute(model, loss_fn, x, y, clip=clip, mask=mask, views=views)
-    validation.check_no_added_losses(model)
+    trials.check_no_added_losses(model)
     return clip_functions.ClippedSum(
         values=result.values,
         norms=result.norms,

@@ -23,11 +23,11 @@ from noisy_sgd import checks, keras_internals
 
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
-# The constant that keeps AUTO-S from blowing up small gradients, as its authors set it.
+# The constant of AUTO-S, as its authors set it; it keeps small gradients from being scaled up without bound.
 AUTOMATIC_STABILITY = 0.01
 
-# Squares of coordinates below 1e-19 vanish in single precision; where the norm is no larger than this, what vanished
-# could matter, and scaling the gradient up to C could take it beyond C.
+# Squares of coordinates below 1e-19 underflow in single precision. In a gradient whose norm is at most this, the lost
+# coordinates could matter: scaled up to C by the norm that is seen, it could be longer than C.
 SMALLEST_NORM = 1e-12
 
 
@@ -56,7 +56,7 @@ class ClippedSum:
     """A sum of clipped per-example gradients, with what one example can change in it.
 
     Attributes:
-        values: sums over the batch, one tensor a trainable weight, in the order of `model.trainable_weights`.
+        values: sums over the batch, one tensor per trainable weight, in the order of `model.trainable_weights`.
         norms: [B], the L2 norm of each example's gradient before clipping; 0 for padding.
         l2_sensitivity: how far `values` moves, in L2 norm, when one example is added or removed; a number or a scalar.
         present: [B] bool, False for padding. Defaults to None, no padding.
@@ -79,7 +79,7 @@ class Result:
         losses: [B], 0 for padding.
         predictions: the model's outputs, each [B, ...].
         norms: [B], before clipping; 0 for padding, not finite where an example's gradient is not.
-        values: sums of the clipped gradients, one tensor a trainable weight.
+        values: sums of the clipped gradients, one tensor per trainable weight.
     """
 
     losses: tf.Tensor
@@ -92,7 +92,7 @@ def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
     """The clip function that the argument `clipping` of the public functions stands for.
 
     Args:
-        clipping: one of `CLIPPINGS`, or the bounds C_l of "per_layer", one a layer, in a list or an array.
+        clipping: one of `CLIPPINGS`, or the bounds C_l of "per_layer", one per layer, in a list or an array.
         l2_norm_clip: C, positive; infinity for "flat" only.
 
     Returns:
@@ -104,16 +104,16 @@ def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
     makers = {"flat": flat, "automatic": automatic, "normalized": normalized, "per_layer": per_layer}
     if isinstance(clipping, str) and clipping in makers:
         return makers[clipping](l2_norm_clip)
-    clipping = plain(clipping)
+    clipping = bounds_as_tuple(clipping)
     if isinstance(clipping, tuple):
         return per_layer(l2_norm_clip, clipping)
     raise ValueError(
-        f"`clipping` must be one of {list(CLIPPINGS)}, or a list of bounds, one a layer. "
+        f"`clipping` must be one of {list(CLIPPINGS)}, or a list of bounds, one per layer. "
         f"Received: clipping={clipping!r}"
     )
 
 
-def plain(clipping):
+def bounds_as_tuple(clipping):
     """The argument `clipping` with a list's or an array's bounds as a tuple of Python's numbers, else as it is."""
     if isinstance(clipping, np.ndarray) and clipping.ndim == 1:
         clipping = clipping.tolist()
@@ -219,7 +219,7 @@ def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | Non
         ValueError: for a bound that is not positive and finite, or bounds that do not combine to C.
     """
     total = _check_finite("per_layer", l2_norm_clip)
-    bounds = plain(bounds)
+    bounds = bounds_as_tuple(bounds)
     if bounds is not None:
         _check_bounds(bounds, total)
 
@@ -269,7 +269,7 @@ def norms_and_factors(clip, squares: list[tf.Tensor], layers: list[int], num_lay
         present: [B], False for padding, which gets factor 0. Defaults to no padding.
 
     Returns:
-        (norms [B], factors): one tensor [B] a part.
+        (norms [B], factors): one tensor [B] per part.
     """
     norms = tf.sqrt(tf.add_n(squares))
     if not getattr(clip, "by_layer", False):

@@ -1,7 +1,9 @@
-"""What the operations being traced or executed now will run on.
+"""Which device runs the operations that are traced or executed now: a CPU, an accelerator, or what XLA compiles for.
 
 if devices.in_xla() or devices.accelerators():
     ...    # no loop over examples
+
+Covered by tests/gradients/engines/example_map_test.py.
 """
 
 import tensorflow as tf
@@ -14,12 +16,12 @@ def in_xla() -> bool:
 
 
 def accelerators() -> list:
-    """The GPUs and TPUs that TensorFlow has."""
+    """The GPUs and TPUs that TensorFlow can use."""
     return tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
 
 
 def refusal_by_xla(error: tf.errors.OpError) -> ValueError | None:
-    """What to raise in place of an error that says that XLA cannot compile a model; None for other errors."""
+    """The error to raise where the given one says that XLA cannot compile a model; None for any other error."""
     if "tf2xla conversion failed" not in error.message:
         return None
     reason = next((line for line in error.message.splitlines() if line and "XLA" in line), "")

@@ -1,7 +1,9 @@
-"""Routes the calls of a model's layers through a function, for the length of a trace or a trial.
+"""Intercepts the calls of a model's layers, for the length of a trace or a trial.
 
-with recording.routed(layers, record):
-    model(x)    # each of the layers calls record(layer, rule, usual, args, kwargs) in place of its `call`
+with layer_calls.intercepted(layers, handler):
+    model(x)    # each of the layers calls handler(layer, rule, usual, args, kwargs) in place of its `call`
+
+Covered by tests/gradients/engines/book_keeping_test.py and tests/gradients/trials/example_axis_test.py.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ def layers_with_weights(model) -> list:
     """(layer, rule) of every layer that has trainable weights of its own.
 
     Raises:
-        layer_rules.NoRuleError: for a layer without a rule, and for weights that are not one layer's own.
+        layer_rules.NoRuleError: for a layer without a rule, and for a weight that no layer or several layers own.
     """
     trained = {id(weight) for weight in model.trainable_weights}
     owners = {}
@@ -29,7 +31,7 @@ def layers_with_weights(model) -> list:
         if not own:
             continue
         rule = layer_rules.rule_for(layer)
-        if "call" in vars(layer) and id(layer) not in _TRACES:
+        if "call" in vars(layer) and id(layer) not in _THREADS:
             raise layer_rules.NoRuleError(layer, "its `call` is replaced on the object")
         for weight in own:
             other = owners.setdefault(id(weight), layer)
@@ -47,44 +49,45 @@ def graph():
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
-# While any thread traces, a traced layer's `call` looks up its own thread's record here; other threads get the layer's
-# usual `call`. Replicas of one strategy trace in threads of their own.
+# Replicas of one strategy trace in threads of their own. So an intercepted `call` looks up the handler of its thread,
+# and runs the layer's usual `call` where the thread has none.
 _LOCAL = threading.local()
 _LOCK = threading.Lock()
-_TRACES: dict[int, int] = {}
+# How many threads intercept a layer now: {id(layer): number}.
+_THREADS: dict[int, int] = {}
 
 
 @contextlib.contextmanager
-def routed(layers, record):
-    """Routes calls that this thread makes of the layers to `record`; restores the layers in any case.
+def intercepted(layers, handler):
+    """Has `handler` run the calls that this thread makes of the layers; restores the layers in any case.
 
     Args:
         layers: (layer, rule) of each.
-        record: record(layer, rule, usual, args, kwargs) -> the call's outputs, where `usual` is the layer's own `call`.
-            It should raise nothing, since Keras would wrap that.
+        handler: handler(layer, rule, usual, args, kwargs) -> the call's outputs, where `usual` is the layer's own
+            `call`. It should raise nothing, since Keras would wrap the error.
     """
-    outer = getattr(_LOCAL, "record", None)
+    outer = getattr(_LOCAL, "handlers", None)
     with _LOCK:
         for layer, _ in layers:
-            _TRACES[id(layer)] = _TRACES.get(id(layer), 0) + 1
-            if _TRACES[id(layer)] == 1:
+            _THREADS[id(layer)] = _THREADS.get(id(layer), 0) + 1
+            if _THREADS[id(layer)] == 1:
                 object.__setattr__(layer, "call", _dispatching(layer, layer.call))
-    _LOCAL.record = {id(layer): (record, rule) for layer, rule in layers}
+    _LOCAL.handlers = {id(layer): (handler, rule) for layer, rule in layers}
     try:
         yield
     finally:
-        _LOCAL.record = outer
+        _LOCAL.handlers = outer
         with _LOCK:
             for layer, _ in layers:
-                _TRACES[id(layer)] -= 1
-                if _TRACES[id(layer)] == 0:
-                    del _TRACES[id(layer)]
+                _THREADS[id(layer)] -= 1
+                if _THREADS[id(layer)] == 0:
+                    del _THREADS[id(layer)]
                     object.__delattr__(layer, "call")
 
 
 def _dispatching(layer, usual):
     def call(*args, **kwargs):
-        record, rule = (getattr(_LOCAL, "record", None) or {}).get(id(layer), (None, None))
-        return usual(*args, **kwargs) if record is None else record(layer, rule, usual, args, kwargs)
+        handler, rule = (getattr(_LOCAL, "handlers", None) or {}).get(id(layer), (None, None))
+        return usual(*args, **kwargs) if handler is None else handler(layer, rule, usual, args, kwargs)
 
     return call

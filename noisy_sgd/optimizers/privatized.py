@@ -71,7 +71,7 @@ class PrivateUpdate(noised.Noised):
     ):
         bound, multiplier = _check_noise(l2_norm_clip, noise_multiplier)
         batch_size = checks.count("batch_size", batch_size)
-        clipping = clip_functions.plain(clipping)
+        clipping = clip_functions.bounds_as_tuple(clipping)
         clip = clip_functions.clip_function(clipping, bound)
         recipe = _recipe(adaptive_clipping, noise, clipping)
         super().__init__(learning_rate, seed=seed, **kwargs)

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from noisy_sgd.gradients import arguments, clipped_sum
+from noisy_sgd.gradients import arguments, clipped_sum, trials
 from noisy_sgd.gradients.engines import unclipped
-from noisy_sgd.gradients.trials import validation
 from noisy_sgd.optimizers import privatized
 
 
@@ -59,5 +58,5 @@ def summed(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, views:
     else:
         losses, predictions, values = unclipped.gradient_sum(model, loss_fn, x, targets, mask=mask, views=views)
         seen, statistic = Accumulated(losses, predictions, None), None
-    validation.check_no_added_losses(model)
+    trials.check_no_added_losses(model)
     return seen, values, statistic

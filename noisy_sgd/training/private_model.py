@@ -15,8 +15,7 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd import keras_internals
-from noisy_sgd.gradients import arguments, clipped_sum, clipping
-from noisy_sgd.gradients.trials import independence
+from noisy_sgd.gradients import arguments, clipped_sum, clipping, trials
 from noisy_sgd.optimizers import foreign_arguments, privatized
 from noisy_sgd.training import (
     batch_shapes,
@@ -146,7 +145,7 @@ class PrivateModel(keras.Model):
         self._any_size, self._secret = False, None
         self.sampling = None
         self._jit_gradients = jit_compile
-        self._matched_loss, self._loss_fn = matched_loss, independence.checked_loss(matched_loss)
+        self._matched_loss, self._loss_fn = matched_loss, trials.checked_loss(matched_loss)
         self._target_shapes = target_shapes.TargetShapes()
         self._running_sum = None
         training_arguments.remark_on_optimizer(self)

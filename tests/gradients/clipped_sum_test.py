@@ -9,14 +9,11 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd.gradients import clipped_sum, clipping
 from noisy_sgd.gradients.engines import unclipped
+from tests import oracles
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(6, 8, 8, 2)).astype(np.float32)
 LABELS = RNG.integers(0, 3, 6)
-
-
-def cross_entropy(y, y_pred):
-    return keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
 
 
 def small_network(dtype="float32", dropout=0.0):
@@ -34,44 +31,34 @@ def small_network(dtype="float32", dropout=0.0):
 LAYERS = [[0, 1], [2, 3], [4, 5]]
 
 
-def length(tensors):
-    return np.sqrt(sum(np.sum(np.square(tensor)) for tensor in tensors))
-
-
 def clipped_by_definition(gradients, bound, how):
     if how == "automatic":
-        return [gradient * bound / (length(gradients) + 0.01) for gradient in gradients]
+        return [gradient * bound / (oracles.length(gradients) + 0.01) for gradient in gradients]
     if how == "normalized":
-        return [gradient * bound / length(gradients) for gradient in gradients]
+        return [gradient * bound / oracles.length(gradients) for gradient in gradients]
     bounds = [bound / np.sqrt(3)] * 3 if how == "per_layer" else how
     if how == "flat":
-        return [gradient * min(1.0, bound / length(gradients)) for gradient in gradients]
+        return [gradient * min(1.0, bound / oracles.length(gradients)) for gradient in gradients]
     parts = [(own, [gradients[index] for index in indices]) for own, indices in zip(bounds, LAYERS, strict=True)]
-    return [gradient * min(1.0, own / length(part)) for own, part in parts for gradient in part]
+    return [gradient * min(1.0, own / oracles.length(part)) for own, part in parts for gradient in part]
 
 
 def loop_over_examples(model, x, y, l2_norm_clip, how="flat"):
-    """The definition, in float64: one backward pass an example."""
+    """The definition, in float64: one backward pass per example."""
     double = small_network("float64")
     double.set_weights(model.get_weights())
-    total, norms = None, []
-    for index in range(len(x)):
-        _, _, gradients = unclipped.gradient_sum(double, cross_entropy, x[index : index + 1], y[index : index + 1])
-        gradients = [np.asarray(gradient) for gradient in gradients]
-        norm = length(gradients)
-        clipped = clipped_by_definition(gradients, l2_norm_clip, how)
-        total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
-        norms.append(norm)
-    return total, np.asarray(norms)
+    return oracles.clipped_sum(
+        double, oracles.cross_entropy, x, y, clipped=lambda gradient: clipped_by_definition(gradient, l2_norm_clip, how)
+    )
 
 
 class ClippedGradientSumTest(parameterized.TestCase):
     def test_equals_a_loop_over_examples(self):
         model = small_network()
-        norms = loop_over_examples(model, IMAGES, LABELS, np.inf)[1]
+        norms, _ = loop_over_examples(model, IMAGES, LABELS, np.inf)
         bound = float(np.median(norms))  # half of the examples are clipped
-        expected, norms = loop_over_examples(model, IMAGES, LABELS, bound)
-        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound)
+        norms, expected = loop_over_examples(model, IMAGES, LABELS, bound)
+        actual = clipped_sum.clipped_gradient_sum(model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=bound)
         np.testing.assert_allclose(actual.norms, norms, rtol=1e-5)
         for value, reference in zip(actual.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5 * np.abs(reference).max())
@@ -81,26 +68,32 @@ class ClippedGradientSumTest(parameterized.TestCase):
         model = small_network()
         outlier = np.concatenate([IMAGES, 1e4 * IMAGES[:1]])
         labels = np.concatenate([LABELS, LABELS[:1]])
-        with_it = clipped_sum.clipped_gradient_sum(model, cross_entropy, outlier, labels, l2_norm_clip=0.1)
-        without = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=0.1)
+        with_it = clipped_sum.clipped_gradient_sum(model, oracles.cross_entropy, outlier, labels, l2_norm_clip=0.1)
+        without = clipped_sum.clipped_gradient_sum(model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=0.1)
         moved = np.sqrt(sum(np.sum(np.square(a - b)) for a, b in zip(with_it.values, without.values, strict=True)))
         self.assertLessEqual(moved, 0.1 * (1 + 1e-5))
         self.assertGreater(moved, 0.099)
 
     def test_without_a_bound_it_is_the_plain_gradient(self):
         model = small_network()
-        _, _, expected = unclipped.gradient_sum(model, cross_entropy, IMAGES, LABELS)
-        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=float("inf"))
+        _, _, expected = unclipped.gradient_sum(model, oracles.cross_entropy, IMAGES, LABELS)
+        actual = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=float("inf")
+        )
         for value, reference in zip(actual.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-4, atol=2e-6)
 
     def test_padding_and_what_is_not_finite_contribute_nothing(self):
         model = small_network()
-        expected = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES[:4], LABELS[:4], l2_norm_clip=1.0)
+        expected = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, IMAGES[:4], LABELS[:4], l2_norm_clip=1.0
+        )
         spoiled = IMAGES.copy()
         spoiled[4], spoiled[5] = np.nan, np.inf
         mask = np.array([1, 1, 1, 1, 1, 0])  # example 4 is a real one whose gradient is not finite
-        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, spoiled, LABELS, l2_norm_clip=1.0, mask=mask)
+        actual = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, spoiled, LABELS, l2_norm_clip=1.0, mask=mask
+        )
         for value, reference in zip(actual.values, expected.values, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-6, atol=1e-7)
         self.assertFalse(np.isfinite(actual.norms[4]))
@@ -108,7 +101,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
 
     def test_a_batch_of_padding_sums_to_zero(self):
         actual = clipped_sum.clipped_gradient_sum(
-            small_network(), cross_entropy, IMAGES * np.nan, LABELS, l2_norm_clip=1.0, mask=np.zeros(6)
+            small_network(), oracles.cross_entropy, IMAGES * np.nan, LABELS, l2_norm_clip=1.0, mask=np.zeros(6)
         )
         for value in actual.values:
             np.testing.assert_array_equal(value, np.zeros(value.shape))
@@ -116,8 +109,10 @@ class ClippedGradientSumTest(parameterized.TestCase):
     def test_views_are_averaged_before_they_are_clipped_once(self):
         model = small_network()
         views = np.stack([IMAGES, IMAGES[:, ::-1]], axis=1)
-        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, views, LABELS, l2_norm_clip=1e9, views=2)
-        halves = [unclipped.gradient_sum(model, cross_entropy, views[:, k], LABELS)[2] for k in range(2)]
+        actual = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, views, LABELS, l2_norm_clip=1e9, views=2
+        )
+        halves = [unclipped.gradient_sum(model, oracles.cross_entropy, views[:, k], LABELS)[2] for k in range(2)]
         for value, first, second in zip(actual.values, *halves, strict=True):
             np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-4, atol=2e-6)
         self.assertEqual(actual.norms.shape, (6,))
@@ -125,7 +120,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
     def test_dropout_masks_differ_between_examples(self):
         model = small_network(dropout=0.5)
         same = np.repeat(IMAGES[:1], 6, axis=0)
-        norms = clipped_sum.clipped_gradient_sum(model, cross_entropy, same, LABELS * 0, l2_norm_clip=1.0).norms
+        norms = clipped_sum.clipped_gradient_sum(model, oracles.cross_entropy, same, LABELS * 0, l2_norm_clip=1.0).norms
         self.assertLen(np.unique(np.asarray(norms)), 6)
 
     def test_two_inputs_and_a_subclassed_model(self):
@@ -153,9 +148,9 @@ class ClippedGradientSumTest(parameterized.TestCase):
     def test_every_clip_function_equals_a_loop_over_examples(self, how, engine):
         model = small_network()
         bound = float(np.linalg.norm(how)) if isinstance(how, list) else 1.5
-        expected, norms = loop_over_examples(model, IMAGES, LABELS, bound, how)
+        norms, expected = loop_over_examples(model, IMAGES, LABELS, bound, how)
         actual = clipped_sum.clipped_gradient_sum(
-            model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, clipping=how, engine=engine
+            model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, clipping=how, engine=engine
         )
         np.testing.assert_allclose(actual.norms, norms, rtol=1e-5)
         for value, reference in zip(actual.values, expected, strict=True):
@@ -170,7 +165,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
         self.assertGreater(np.min(norms), 0.5)
         for left_out in (0, 3):
             rest, _ = total(IMAGES, np.arange(6) != left_out)
-            moved = length([a - b for a, b in zip(everyone, rest, strict=True)])
+            moved = oracles.length([a - b for a, b in zip(everyone, rest, strict=True)])
             self.assertLessEqual(moved, 0.1 * (1 + 1e-5))
             self.assertGreater(moved, 0.098)
         # Neither padding nor what is not finite comes in.
@@ -187,7 +182,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
         @tf.function(autograph=False)
         def total(images, mask):
             result = clipped_sum.clipped_gradient_sum(
-                model, cross_entropy, images, LABELS, l2_norm_clip=0.1, clipping=how, engine=engine, mask=mask
+                model, oracles.cross_entropy, images, LABELS, l2_norm_clip=0.1, clipping=how, engine=engine, mask=mask
             )
             self.assertEqual(result.l2_sensitivity, 0.1)
             return result.values, result.norms
@@ -215,7 +210,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
                 build(), lambda y, p: tf.reduce_sum(p[0], axis=-1), x, x, l2_norm_clip=1.0, clipping="per_layer",
                 engine=engine,
             )  # fmt: skip
-            self.assertAlmostEqual(length(actual.values), 1 / np.sqrt(2), places=5)
+            self.assertAlmostEqual(oracles.length(actual.values), 1 / np.sqrt(2), places=5)
             np.testing.assert_array_equal(actual.values[2], np.zeros((4, 2)))
 
     @parameterized.parameters(
@@ -238,13 +233,22 @@ class ClippedGradientSumTest(parameterized.TestCase):
         ({"y": LABELS[:3]}, r"`y` must hold as many examples as `x`, 6. Received: y of shapes \(3,\)"),
         ({"y": None}, "`y` must be a tensor or a nest of tensors .*zeros will do. Received: y=None"),
         ({"y": [0, 1, 2, 0, 1, 2]}, "`y` must have a leading axis of examples .*np.asarray"),
-        ({"x": [IMAGES, IMAGES[:3]]}, r"`x` must hold as many examples in each .*\[\(6, 8, 8, 2\), \(3, 8, 8, 2\)\]"),
-        ({"loss_fn": "mse"}, "`loss_fn` must be a function .*one loss an example.*Received: loss_fn='mse'"),
+        (
+            {"x": [IMAGES, IMAGES[:3]]},
+            r"`x` must hold the same number of examples in every .*\[\(6, 8, 8, 2\), \(3, 8, 8, 2\)\]",
+        ),
+        ({"loss_fn": "mse"}, "`loss_fn` must be a function .*one loss per example.*Received: loss_fn='mse'"),
         ({"model": len}, "`model` must be a keras.Model. Received: model of type builtin_function_or_method"),
         ({"model": keras.layers.Dense(3)}, r"`model` must be a keras.Model \(.*Received: model of type Dense"),
     )
     def test_bad_arguments_are_refused(self, arguments, message):
-        usual = {"model": small_network(), "loss_fn": cross_entropy, "x": IMAGES, "y": LABELS, "l2_norm_clip": 1.0}
+        usual = {
+            "model": small_network(),
+            "loss_fn": oracles.cross_entropy,
+            "x": IMAGES,
+            "y": LABELS,
+            "l2_norm_clip": 1.0,
+        }
         with self.assertRaisesRegex(ValueError, message):
             clipped_sum.clipped_gradient_sum(**{**usual, **arguments})
 
@@ -252,21 +256,31 @@ class ClippedGradientSumTest(parameterized.TestCase):
     def test_without_trainable_weights_there_is_nothing_to_sum(self, engine):
         model = small_network()
         model.trainable = False
-        actual = clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES, LABELS, l2_norm_clip=1.0, engine=engine)
+        actual = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=1.0, engine=engine
+        )
         self.assertEqual(actual.values, [])
         np.testing.assert_array_equal(actual.norms, np.zeros(6))
 
     def test_float16_is_refused(self):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16")])
         with self.assertRaisesRegex(ValueError, "`model` must not compute in float16.*use mixed_bfloat16"):
-            clipped_sum.clipped_gradient_sum(model, cross_entropy, IMAGES[:, 0, :2, 0], LABELS, l2_norm_clip=1.0)
+            clipped_sum.clipped_gradient_sum(
+                model, oracles.cross_entropy, IMAGES[:, 0, :2, 0], LABELS, l2_norm_clip=1.0
+            )
 
     def test_what_numpy_calls_a_number_is_accepted(self):
         def values(bound, views, bounds, mask):
             result = clipped_sum.clipped_gradient_sum(
-                small_network(), cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, views=views, clipping=bounds,
+                small_network(),
+                oracles.cross_entropy,
+                IMAGES,
+                LABELS,
+                l2_norm_clip=bound,
+                views=views,
+                clipping=bounds,
                 mask=mask,
-            )  # fmt: skip
+            )
             return result.values
 
         bounds = np.array([1.2, 0.9, 2.0])
@@ -282,13 +296,13 @@ class ClippedGradientSumTest(parameterized.TestCase):
         @tf.function(autograph=False)
         def total(bound, mask):
             result = clipped_sum.clipped_gradient_sum(
-                model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, mask=mask
+                model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, mask=mask
             )
             return result.values, result.l2_sensitivity
 
         values, bound = total(tf.constant(0.1), tf.constant([1, 1, 1, 1, 0, 0]))
         self.assertAlmostEqual(float(bound), 0.1)
-        self.assertLess(length(values), 0.4)
+        self.assertLess(oracles.length(values), 0.4)
         for wrong in (0.0, -1.0, np.nan):
             with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "`l2_norm_clip` must be positive"):
                 total(tf.constant(wrong), tf.constant([1, 1, 1, 1, 0, 0]))
@@ -298,20 +312,6 @@ def without_rules():
     inputs = keras.Input((2,))
     hidden = keras.layers.PReLU(name="first")(keras.layers.Dense(3)(inputs))
     return keras.Model(inputs, keras.layers.PReLU(name="second")(keras.layers.Dense(2)(hidden)))
-
-
-def by_definition(model, x, y, bound):
-    """Norms and clipped sum from one backward pass an example, in NumPy float64."""
-    norms, total = [], None
-    for index in range(len(x)):
-        with tf.GradientTape() as tape:
-            loss = cross_entropy(y[index : index + 1], model(x[index : index + 1], training=True))
-        gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-        gradients = [np.asarray(tf.convert_to_tensor(gradient), np.float64) for gradient in gradients]
-        norms.append(length(gradients))
-        clipped = [gradient * min(1.0, bound / norms[-1]) for gradient in gradients]
-        total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
-    return norms, total
 
 
 class InputsAndTypesTest(parameterized.TestCase):
@@ -330,12 +330,12 @@ class InputsAndTypesTest(parameterized.TestCase):
         model = keras.Model(inputs, outputs)
         # Far above all norms where each layer has a bound of its own.
         bound = 1e3
-        norms, expected = by_definition(model, IMAGES, LABELS, bound)
+        norms, expected = oracles.clipped_sum(model, oracles.cross_entropy, IMAGES, LABELS, bound)
         if clip == "flat":
             bound = float(np.median(norms))
-            norms, expected = by_definition(model, IMAGES, LABELS, bound)
+            norms, expected = oracles.clipped_sum(model, oracles.cross_entropy, IMAGES, LABELS, bound)
         result = clipped_sum.clipped_gradient_sum(
-            model, cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, clipping=clip, engine=engine
+            model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=bound, clipping=clip, engine=engine
         )
         np.testing.assert_allclose(result.norms, norms, rtol=1e-5)
         for value, reference, weight in zip(result.values, expected, model.trainable_weights, strict=True):
@@ -349,8 +349,10 @@ class InputsAndTypesTest(parameterized.TestCase):
         inputs = keras.Input((5,), sparse=declared)
         model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(4, activation="tanh")(inputs)))
         sparse = tf.sparse.from_dense(x) if kind == "tensorflow" else scipy.sparse.csr_matrix(x)
-        norms, expected = by_definition(model, x, LABELS, 1.0)
-        result = clipped_sum.clipped_gradient_sum(model, cross_entropy, sparse, LABELS, l2_norm_clip=1.0, engine=engine)
+        norms, expected = oracles.clipped_sum(model, oracles.cross_entropy, x, LABELS, 1.0)
+        result = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, sparse, LABELS, l2_norm_clip=1.0, engine=engine
+        )
         np.testing.assert_allclose(result.norms, norms, rtol=1e-5)
         for value, reference in zip(result.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-6)
@@ -360,7 +362,7 @@ class InputsAndTypesTest(parameterized.TestCase):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
         for name, x, y in (("x", ragged, LABELS[:2]), ("y", np.ones((2, 2), "f"), ragged)):
             with self.assertRaisesRegex(ValueError, f"^`{name}` must .*`to_tensor.*Received: {name} of shape .2, None"):
-                clipped_sum.clipped_gradient_sum(model, cross_entropy, x, y, l2_norm_clip=1.0)
+                clipped_sum.clipped_gradient_sum(model, oracles.cross_entropy, x, y, l2_norm_clip=1.0)
 
     @parameterized.parameters("book_keeping", "vectorized")
     def test_sizes_unknown_to_the_trace(self, engine):
@@ -371,7 +373,7 @@ class InputsAndTypesTest(parameterized.TestCase):
         x, y = RNG.integers(0, 7, (6, 5)).astype(np.int32), RNG.integers(0, 3, (6, 5))
 
         def loss(y, y_pred):
-            return tf.reduce_sum(cross_entropy(y, y_pred), axis=-1)
+            return tf.reduce_sum(oracles.cross_entropy(y, y_pred), axis=-1)
 
         def summed(x, y):
             result = clipped_sum.clipped_gradient_sum(model, loss, x, y, l2_norm_clip=1e3, engine=engine)
@@ -385,7 +387,7 @@ class InputsAndTypesTest(parameterized.TestCase):
                 total = loss(y[index : index + 1], model(x[index : index + 1]))
             own = tape.gradient(total, [weight.value for weight in model.trainable_weights])
             gradients.append([np.asarray(tf.convert_to_tensor(gradient), np.float64) for gradient in own])
-        np.testing.assert_allclose(norms, [length(own) for own in gradients], rtol=1e-5)
+        np.testing.assert_allclose(norms, [oracles.length(own) for own in gradients], rtol=1e-5)
         for value, parts in zip(values, zip(*gradients, strict=True), strict=True):
             np.testing.assert_allclose(value, sum(parts), rtol=1e-4, atol=1e-5)
 

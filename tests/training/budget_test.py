@@ -318,10 +318,10 @@ class LoopTest(parameterized.TestCase):
             self.assertEqual(callback.spent, spent(last, sampling))
 
     def test_going_on_in_a_pass_begins_no_other(self):
-        callback, model = budget(spent(9) + 1e-6), compiled()
+        callback, model = budget(spent(9) + 1e-6, sampling="shuffled"), compiled()
         self.assertEqual(self.run_loop(callback, num_steps=4, model=model)[0], 4)
         self.assertEqual(callback.spent, spent(6))
-        fresh = budget(spent(9) + 1e-6)
+        fresh = budget(spent(9) + 1e-6, sampling="shuffled")
         self.assertEqual(self.run_loop(fresh, model=model, first_step=4)[0], 9)
         with self.assertLogs("absl", "WARNING") as log:
             self.assertEqual(self.run_loop(budget(spent(9) + 1e-6), model=model, first_step=9)[0], 9)

@@ -6,9 +6,9 @@ layer with weights runs through its rule (`layer_rules`), which keeps the two, a
 
     ||g_i||^2 = sum over layers of the rule's norm       sum_i c_i g_i = the rule's sum, c_i = clip(||g_i||)
 
-need neither a second backward pass nor, for most layers, any example's gradient. The backward pass waits at each layer
-until its norm is formed, and its gradients too where they are kept: what only they need is freed on the way, not held
-until the end.
+need neither a second backward pass nor, for most layers, any example's gradient. At each layer the backward pass waits
+until the layer's norm is formed (and its per-example gradients, where those are kept). So tensors that only the norm
+needs are freed on the way, and not held until the end.
 
     result = book_keeping.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
 """
@@ -20,10 +20,9 @@ import math
 import tensorflow as tf
 
 from noisy_sgd import keras_internals
-from noisy_sgd.gradients import clipping, devices, layer_calls, layer_rules
-from noisy_sgd.gradients.engines import vectorized
+from noisy_sgd.gradients import batch, clipping, devices, layer_calls, layer_rules
 from noisy_sgd.gradients.layer_rules.shared import rounding
-from noisy_sgd.gradients.trials import placement
+from noisy_sgd.gradients.trials import example_axis
 
 # Numbers of an example, such as the gradient of a bias.
 SMALL_ROW = 1024
@@ -46,82 +45,65 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
 
     Raises:
         layer_rules.NoRuleError: naming a layer that has no rule, or is used in a way that its rule does not cover.
-        ValueError: if the model fails on made-up inputs.
+        ValueError: if the model fails on synthetic inputs.
     """
     layers = layer_calls.layers_with_weights(model)
-    placement.check(model, layers, x, views)
-
-    def compute(x, y, mask):
-        return _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views)
-
-    # TensorFlow's convolutions fail on an empty batch.
-    return vectorized.on_some_example(compute, x, y, mask)
+    example_axis.check(model, layers, x, views)
+    return batch.compute(lambda examples: _clipped_sum(model, layers, loss_fn, examples, clip), x, y, mask, views)
 
 
-def _clipped_sum(model, layers, loss_fn, x, y, mask, clip, views):
-    size = tf.nest.flatten(x)[0].shape[0]
-    present = None if mask is None else tf.cast(mask, tf.bool)
-    if present is not None:
-        x, y = vectorized.only_present((x, y), present)
-    if views > 1:
-        x = tf.nest.map_structure(_flat_views, x)
-        y = tf.nest.map_structure(lambda t: tf.repeat(t, views, axis=0), y)
-    setting = layer_rules.Setting(units=size, views=views, device=_device(), dtype=_precision(model))
+def _clipped_sum(model, layers, loss_fn, examples, clip):
+    x, y = examples.rows()
+    setting = layer_rules.Setting(units=examples.size, views=examples.views, device=_device(), dtype=_precision(model))
 
-    formed = _Formed(setting)
+    contributions = _Contributions(setting)
     with (
         tf.GradientTape(watch_accessed_variables=False) as tape,
-        _recording(layers, tape, formed) as (records, problems),
+        _intercepting(layers, tape, contributions) as (records, problems),
     ):
         tape.watch([weight.value for weight in model.trainable_weights])
         predictions = model(x, training=True)
-        losses = loss_fn(y, predictions)
-        if views > 1:
-            losses = tf.reduce_mean(tf.reshape(losses, [-1, views]), axis=1)
-        total = tf.reduce_sum(losses if present is None else tf.where(present, losses, tf.zeros_like(losses)))
+        losses = examples.without_padding(examples.mean_over_views(loss_fn(y, predictions)))
+        total = tf.reduce_sum(losses)
     if problems:
         raise problems[0]
-    calls = _backward(tape, total, layers, records, formed)
-    by_layer = _groups(layers, calls, formed)
+    calls = _backward(tape, total, layers, records, contributions)
+    by_layer = _groups(layers, calls, contributions)
     groups = [group for own in by_layer.values() for group in own]
 
     count = tf.shape(losses)[0]
-    with tf.control_dependencies(_one_norm_an_example(layers, by_layer, count, setting)):
-        norms, factors = _norms_and_factors(model, clip, groups, count, present, setting)
+    with tf.control_dependencies(_one_norm_per_example(layers, by_layer, count, setting)):
+        norms, factors = _norms_and_factors(model, clip, groups, count, examples.present, setting)
     if not norms.shape.is_fully_defined():
-        # XLA leaves the assertion out, but not this.
+        # XLA drops the assertion above, but not this reshape.
         norms = tf.reshape(norms, [count])
-    shown = norms
-    if present is not None:
-        shown = tf.where(present, norms, tf.zeros_like(norms))
-        losses = tf.where(present, losses, tf.zeros_like(losses))
     sums = _sums(groups, factors, tf.math.is_finite(norms), setting)
-    if views > 1:
-        predictions = tf.nest.map_structure(
-            lambda t: tf.reduce_mean(tf.reshape(t, tf.concat([[-1, views], tf.shape(t)[1:]], axis=0)), axis=1),
-            predictions,
-        )
     values = [sums.get(id(weight)) for weight in model.trainable_weights]
     values = [
         tf.zeros(weight.shape, weight.dtype) if value is None else tf.cast(_of_shape(value, weight.shape), weight.dtype)
         for weight, value in zip(model.trainable_weights, values, strict=True)
     ]
-    return clipping.Result(losses=losses, predictions=predictions, norms=shown, values=values)
+    return clipping.Result(
+        losses=losses,
+        predictions=examples.mean_over_views(predictions),
+        norms=examples.without_padding(norms),
+        values=values,
+    )
 
 
 @contextlib.contextmanager
-def _recording(layers, tape, formed):
-    """Runs calls of the layers by their rules.
+def _intercepting(layers, tape, contributions):
+    """Has the layers' rules run the calls of the layers.
 
     Yields:
-        ({id(layer): [Traced]}, [NoRuleError]): errors are for later, because Keras would wrap what a layer's call
-        raises.
+        ({id(layer): [Traced]}, [NoRuleError]). The errors are collected and raised later, because Keras would wrap an
+        error that a layer's call raises.
     """
     records, problems = {id(layer): [] for layer, _ in layers}, []
     rules = {id(layer): rule for layer, rule in layers}
     graph = layer_calls.graph()
 
-    def record(layer, rule, usual, args, kwargs):
+    def handler(layer, rule, usual, args, kwargs):
         if layer_calls.graph() is not graph:
             problems.append(layer_rules.NoRuleError(layer, layer_calls.IN_A_GRAPH_OF_ITS_OWN))
             return usual(*args, **kwargs)
@@ -133,20 +115,20 @@ def _recording(layers, tape, formed):
         return traced.outputs
 
     def arrived(layer, slope):
-        """Forms what a layer of one call and one tap contributes; returns what the backward pass shall wait for."""
+        """Forms the contribution of a layer with one call and one tap; returns what the backward pass waits for."""
         calls = records[id(layer)]
-        if problems or len(calls) != 1 or len(calls[0].taps) != 1 or not formed.fits(calls[0].taps[0]):
+        if problems or len(calls) != 1 or len(calls[0].taps) != 1 or not contributions.fits(calls[0].taps[0]):
             return []
         call = layer_rules.Call(saved=calls[0].saved, tap_gradients=[slope])
-        groups = formed.add(layer, rules[id(layer)], [call])
+        groups = contributions.add(layer, rules[id(layer)], [call])
         return [tensor for group in groups for tensor in (group.squared_norms, *group.tensors)]
 
-    with layer_calls.routed(layers, record):
+    with layer_calls.intercepted(layers, handler):
         yield records, problems
 
 
-def _backward(tape, total, layers, records, formed):
-    """{id(layer): [Call]} from one backward pass; refuses weights and taps that the norms would miss or mix."""
+def _backward(tape, total, layers, records, contributions):
+    """{id(layer): [Call]} from one backward pass; refuses a weight that the norms miss, and a tap of other rows."""
     taps = {id(layer): [traced.taps for traced in records[id(layer)]] for layer, _ in layers}
     weights = {id(layer): [w.value for w in keras_internals.own_weights(layer) if w.trainable] for layer, _ in layers}
     slopes, direct = tape.gradient(total, (taps, weights))
@@ -160,11 +142,11 @@ def _backward(tape, total, layers, records, formed):
         found = []
         for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):
             for tap in traced.taps:
-                if not formed.fits(tap):
+                if not contributions.fits(tap):
                     raise layer_rules.NoRuleError(
                         layer,
                         f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for "
-                        f"{formed.setting.units} examples of {formed.setting.views} views",
+                        f"{contributions.setting.units} examples of {contributions.setting.views} views",
                     )
             if any(gradient is not None for gradient in gradients):
                 pairs = zip(traced.taps, gradients, strict=True)
@@ -174,8 +156,8 @@ def _backward(tape, total, layers, records, formed):
     return calls
 
 
-class _Formed:
-    """The contributions formed so far, each by its chosen route."""
+class _Contributions:
+    """The contributions of the layers that the backward pass has reached, each by its chosen route."""
 
     def __init__(self, setting):
         self.setting = setting
@@ -183,7 +165,7 @@ class _Formed:
         self._spare_bytes = layer_rules.SPARE_BYTES
 
     def fits(self, tap):
-        """Whether a tap has a row an example and view, as far as that is known."""
+        """Whether a tap has one row per example and view, as far as that is known."""
         rows = None if self.setting.units is None else self.setting.units * self.setting.views
         return tap.shape.rank != 0 and (None in (rows, tap.shape[0]) or tap.shape[0] == rows)
 
@@ -204,15 +186,15 @@ class _Formed:
         return found
 
 
-def _groups(layers, calls, formed):
+def _groups(layers, calls, contributions):
     """{id(layer): the contributions of its groups of weights}."""
     for layer, rule in layers:
-        if calls[id(layer)] and id(layer) not in formed.groups:
-            formed.add(layer, rule, calls[id(layer)])
-    return {id(layer): formed.groups.get(id(layer), []) for layer, _ in layers}
+        if calls[id(layer)] and id(layer) not in contributions.groups:
+            contributions.add(layer, rule, calls[id(layer)])
+    return {id(layer): contributions.groups.get(id(layer), []) for layer, _ in layers}
 
 
-def _one_norm_an_example(layers, groups, examples, setting):
+def _one_norm_per_example(layers, groups, examples, setting):
     """Refuses contributions of more or fewer norms than examples; returns assertions where the trace does not know."""
     names, counts = [], []
     for layer, _ in layers:
@@ -228,7 +210,7 @@ def _one_norm_an_example(layers, groups, examples, setting):
                 counts.append(tf.size(group.squared_norms))
     if not counts:
         return []
-    message = f"The rules of layers must give one squared norm an example. Received: examples, then norms of {names}"
+    message = f"The rules of layers must give one squared norm per example. Received: examples, then norms of {names}"
     return [tf.debugging.Assert(tf.reduce_all(tf.equal(tf.stack(counts), examples)), [message, examples, *counts])]
 
 
@@ -253,7 +235,7 @@ def _sums(groups, factors, finite, setting):
     def safe(tensor):
         rows = of_rank[tensor.shape.rank]
         if setting.views > 1:
-            # One row an example, or one a view.
+            # The tensor has one row per example, or one per view.
             rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
             rows = tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)])
         return _of_shape(tf.where(rows, tensor, zeros[tensor.dtype]), tensor.shape)
@@ -282,14 +264,6 @@ def _is_large(tensor):
 def _of_shape(tensor, shape):
     """`tf.ensure_shape`, where the trace does not know the shape already."""
     return tensor if tensor.shape.is_fully_defined() and tensor.shape == shape else tf.ensure_shape(tensor, shape)
-
-
-def _flat_views(tensor):
-    tensor = tf.convert_to_tensor(tensor)
-    shape = tf.concat([[-1], tf.shape(tensor)[2:]], axis=0)
-    flat = tf.reshape(tensor, shape)
-    known = None if None in tensor.shape[:2] else tensor.shape[0] * tensor.shape[1]
-    return tf.ensure_shape(flat, [known, *tensor.shape[2:]])
 
 
 def _precision(model):

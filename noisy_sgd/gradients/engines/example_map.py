@@ -1,18 +1,19 @@
-"""A function of one example over all of them: vectorized, or one after the other where that fails or would be wrong.
+"""Applies a function of one example to all examples: vectorized, or one by one where that fails or would be wrong.
 
 `tf.vectorized_map` gives every tensor a leading axis. TensorFlow (seen in 2.21) cannot do so with all operations:
 
 - It has no conversion for lists of tensors, which a loop behind a trained layer keeps for its gradient (LSTM, GRU,
   `keras.ops.scan`), and for a few other operations. Then the trace fails.
-- Some operations it takes in a loop of their own and stacks what they return. That fails at run time where the sizes
-  differ between examples (split strings), and for `tf.py_function`, whose gradient must follow it at once.
-- A convolution in 3 dimensions with groups runs on CPUs only where XLA compiles it, which the vectorized one is not.
+- It runs some operations in a loop of their own and stacks the results. That fails at run time where the sizes differ
+  between examples (split strings), and for `tf.py_function`, whose gradient must follow it at once.
+- A convolution in 3 dimensions with groups runs on CPUs only where XLA compiles it, and the vectorized one is not
+  compiled.
 - The product of matrices and a weight in EinsumDense and MultiHeadAttention becomes a `BatchMatMulV2` of [B, 1, m, k]
-  by [k, n]. The oneDNN kernel for CPUs (on by default) broadcasts that wrongly: garbage without a word, or a crash.
-  Einsum, and products of equal batch axes, are right.
+  by [k, n]. The oneDNN kernel for CPUs (on by default) broadcasts that wrongly: it returns wrong numbers without an
+  error, or crashes. Einsum, and products of equal batch axes, are right.
 
-So the vectorized graph is made and searched, and in these cases the examples go through `tf.map_fn` instead, as the
-model itself would take them. XLA does not use the kernels of the last two.
+So the vectorized graph is built and searched for these operations. Where one is found, the examples go through
+`tf.map_fn` instead, one after the other. XLA does not use the CPU kernels of the last two cases.
 
     losses = example_map.over_examples(lambda example: loss_of(model, *example), (x, y), model)
 """
@@ -29,7 +30,7 @@ from absl import logging
 from noisy_sgd.gradients import devices
 
 _BATCHED_PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
-# Tried for sizes that are not known.
+# Tried in place of sizes that are not known.
 _SOME_SIZES = (64, 2)
 _WARNED: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
@@ -49,9 +50,9 @@ def over_examples(function, elements, model: keras.Model):
         with _errors_of_conversion() as operations:
             vectorized = _traced(lambda *elems: tf.vectorized_map(function, elems, warn=False), elements)
     except Exception as error:  # noqa: BLE001 - an error of the model's own comes again below
-        reason = f"TensorFlow cannot vectorize {_most_telling(operations)} ({type(error).__name__})"
+        reason = f"TensorFlow cannot vectorize {_deepest_name(operations)} ({type(error).__name__})"
     else:
-        reason = _wrong(vectorized.graph, xla=devices.in_xla())
+        reason = _why_wrong(vectorized.graph, xla=devices.in_xla())
     if reason is None:
         return vectorized(*elements)
     one_by_one = _one_after_the_other(function, elements)
@@ -90,7 +91,7 @@ def _traced(function, elements):
     try:
         return traceable.get_concrete_function(*elements)
     except Exception as error:
-        # The conversion writes a stack trace into the message of what the model or the loss raises.
+        # The conversion writes a stack trace into the message of the error that the model or the loss raises.
         if hasattr(error.__context__, "ag_error_metadata"):
             raise error.__context__ from None
         raise
@@ -115,14 +116,14 @@ def _errors_of_conversion():
         logger.removeFilter(keep)
 
 
-def _most_telling(operations):
-    """Of the names of an operation and its inputs the one that says most about the layer."""
+def _deepest_name(operations):
+    """Among the names of an operation and its inputs, the one that says most about the layer: the deepest."""
     longest = max(operations, key=lambda name: name.count("/"), default=None)
     return "what it does" if longest is None else f"its operation {longest!r}"
 
 
-def _wrong(graph, xla):
-    """Why the vectorized graph cannot be computed rightly, a clause, or None."""
+def _why_wrong(graph, xla):
+    """A clause that says why the vectorized graph would be computed wrongly, or None."""
     for operation in _operations(graph):
         if operation.type == "EagerPyFunc":
             return f"vectorized, the gradient of its operation {_named(operation)} would not follow it at once"
@@ -178,7 +179,7 @@ def _grouped(inputs, kernel):
 
 
 def _stacks_unknown_sizes(operation):
-    """Whether it stacks an operation's results, one an example, whose sizes depend on more than the inputs' sizes."""
+    """Whether it stacks an operation's results, one per example, whose sizes depend on more than the inputs' sizes."""
     origin, found, _ = operation.name.partition("/pfor/TensorArrayV2Stack")
     if operation.type != "TensorListStack" or not found or operation.outputs[0].shape[1:].is_fully_defined():
         return False
@@ -187,7 +188,7 @@ def _stacks_unknown_sizes(operation):
     except KeyError:
         return True
     if origin.type == "LookupTableFindV2":
-        # It gives a value a key, which without the table cannot be seen.
+        # It returns one value per key, which its shape function cannot tell without the table.
         return False
     return not any(_has_known_sizes(origin, size) for size in _SOME_SIZES)
 

@@ -1,11 +1,13 @@
-"""An own seed for every example in layers that draw, such as Dropout.
+"""A seed of its own for every example, in layers that draw random numbers, such as Dropout.
 
-Keras' layers take a seed from a `keras.random.SeedGenerator`, once a call. Where a call sees one example at a time but
-is traced once for all, every example would get the same mask; inside this context each gets the seed folded with its
+Keras' layers take a seed from a `keras.random.SeedGenerator`, once per call. The vectorized engine traces one call for
+all examples, so every example would get the same mask. Inside this context each example gets the seed combined with its
 index and its replica.
 
     with example_seeds.folded_into_seeds(model, index):
         predictions = model(one_example, training=True)
+
+Covered by tests/gradients/clipped_sum_test.py.
 """
 
 import contextlib
@@ -15,14 +17,14 @@ import tensorflow as tf
 
 from noisy_sgd import keras_internals
 
-# Far apart, so that neighboring examples, replicas and layers never meet on one seed.
+# Large strides, so that neighboring examples, replicas and layers never share a seed.
 _EXAMPLE_STRIDE = 2_654_435_761
 _REPLICA_STRIDE = 11_400_714_819_323_198_485 % 2**62
 
 
 @contextlib.contextmanager
 def folded_into_seeds(model: keras.Model, index: tf.Tensor):
-    """For the length of a trace, makes the model's seed generators return seeds of the example's own.
+    """Makes the model's seed generators return seeds of the example's own, during a trace.
 
     Args:
         model: a Keras model.

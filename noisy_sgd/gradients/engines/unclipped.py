@@ -1,11 +1,13 @@
 """The ordinary gradient, as a sum over a microbatch: what SGD and Noisy-SGD accumulate.
 
-losses, predictions, values = plain.gradient_sum(model, loss_fn, x, y, mask=mask)
+losses, predictions, values = unclipped.gradient_sum(model, loss_fn, x, y, mask=mask)
+
+Covered by tests/gradients/clipped_sum_test.py and tests/training/private_model_test.py.
 """
 
 import tensorflow as tf
 
-from noisy_sgd.gradients.engines import vectorized
+from noisy_sgd.gradients import batch
 
 
 def gradient_sum(model, loss_fn, x, y, *, mask=None, views: int = 1):
@@ -24,26 +26,12 @@ def gradient_sum(model, loss_fn, x, y, *, mask=None, views: int = 1):
         `model.trainable_weights`.
     """
     weights = [weight.value for weight in model.trainable_weights]
-    if mask is not None:
-        present = tf.cast(mask, tf.bool)
-        x, y = vectorized.only_present((x, y), present)
-    if views > 1:
-        x = tf.nest.map_structure(lambda t: tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0)), x)
-        y = tf.nest.map_structure(lambda t: tf.repeat(t, views, axis=0), y)
+    examples = batch.prepared(x, y, mask, views)
+    inputs, targets = examples.rows()
     with tf.GradientTape() as tape:
-        predictions = model(x, training=True)
-        losses = loss_fn(y, predictions)
-        if views > 1:
-            losses = _mean_over_views(losses, views)
-        if mask is not None:
-            losses = tf.where(present, losses, tf.zeros_like(losses))
+        predictions = model(inputs, training=True)
+        losses = examples.without_padding(examples.mean_over_views(loss_fn(targets, predictions)))
         total = tf.reduce_sum(losses)
     gradients = tape.gradient(total, weights, unconnected_gradients="zero")
-    if views > 1:
-        predictions = tf.nest.map_structure(lambda t: _mean_over_views(t, views), predictions)
-    return losses, predictions, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-
-def _mean_over_views(tensor, views):
-    """[B * views, ...] -> [B, ...]."""
-    return tf.reduce_mean(tf.reshape(tensor, tf.concat([[-1, views], tf.shape(tensor)[1:]], axis=0)), axis=1)
+    values = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    return losses, examples.mean_over_views(predictions), values

@@ -11,7 +11,7 @@ TensorFlow cannot vectorize the model rightly, such as one with recurrent layers
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import clipping
+from noisy_sgd.gradients import batch, clipping
 from noisy_sgd.gradients.engines import example_map, example_seeds
 from noisy_sgd.gradients.layer_rules.shared import contributions
 
@@ -31,45 +31,17 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
     Returns:
         A `clipping.Result`.
     """
-    # A map needs an example to see what it returns.
-    return on_some_example(lambda *batch: _clipped_sum(model, loss_fn, *batch, clip, views), x, y, mask)
+    return batch.compute(lambda examples: _clipped_sum(model, loss_fn, examples, clip), x, y, mask, views)
 
 
-def on_some_example(compute, x, y, mask) -> clipping.Result:
-    """What an engine returns for a batch, which may be empty: then an example of padding takes its place.
-
-    Args:
-        compute: compute(x, y, mask) -> a `clipping.Result`.
-        x: inputs, any nest of [B, ...].
-        y: targets, any nest of [B, ...].
-        mask: [B], 0 for padding, or None for no padding.
-    """
-    first = tf.nest.flatten(x)[0]
-    if first.shape[0]:
-        return compute(x, y, mask)
-    size = tf.shape(first)[0]
-    mask = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-    result = compute(*tf.nest.map_structure(lambda t: _at_least_one(t, size), (x, y, mask)))
-    return clipping.Result(
-        losses=result.losses[:size],
-        predictions=tf.nest.map_structure(lambda t: t[:size], result.predictions),
-        norms=result.norms[:size],
-        values=result.values,
-    )
-
-
-def _clipped_sum(model, loss_fn, x, y, mask, clip, views):
+def _clipped_sum(model, loss_fn, examples, clip):
     weights = [weight.value for weight in model.trainable_weights]
     dtype = max((weight.dtype for weight in weights), key=lambda dtype: dtype.size, default=tf.float32)
-    size = tf.shape(tf.nest.flatten(x)[0], tf.int64)[0]
-    present = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-    x, y = only_present((x, y), present)
+    indices = tf.range(tf.shape(tf.nest.flatten(examples.x)[0], tf.int64)[0])
 
     def one_example(example):
         index, inputs, targets = example
-        if views == 1:
-            inputs = tf.nest.map_structure(lambda t: t[None], inputs)
-        targets = tf.nest.map_structure(lambda t: tf.repeat(t[None], views, axis=0), targets)
+        inputs, targets = examples.rows_of_one(inputs, targets)
         with tf.GradientTape() as tape, example_seeds.folded_into_seeds(model, index):
             predictions = model(inputs, training=True)
             loss = tf.reduce_mean(loss_fn(targets, predictions))
@@ -77,16 +49,18 @@ def _clipped_sum(model, loss_fn, x, y, mask, clip, views):
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return loss, tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), predictions), gradients
 
-    losses, predictions, gradients = example_map.over_examples(one_example, (tf.range(size), x, y), model)
+    losses, predictions, gradients = example_map.over_examples(one_example, (indices, examples.x, examples.y), model)
     # Where sizes are unknown, the map knows none of its results'.
     gradients = [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in zip(gradients, weights, strict=True)]
     squares = [tf.cast(contributions.row_squares(flatten(g)), dtype) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     if squares:
-        norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), present)
+        norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layers)), examples.present)
     else:
         norms, factors = tf.zeros_like(losses), []
-    finite = present & tf.math.is_finite(norms)
+    finite = tf.math.is_finite(norms)
+    if examples.present is not None:
+        finite = examples.present & finite
     values = []
     for gradient, factor in zip(gradients, factors, strict=True):
         safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
@@ -94,29 +68,11 @@ def _clipped_sum(model, loss_fn, x, y, mask, clip, views):
             tf.reshape(tf.linalg.matvec(safe, tf.cast(factor, safe.dtype), transpose_a=True), gradient.shape[1:])
         )
     return clipping.Result(
-        losses=tf.where(present, losses, tf.zeros_like(losses)),
+        losses=examples.without_padding(losses),
         predictions=predictions,
-        norms=tf.where(present, norms, tf.zeros_like(norms)),
+        norms=examples.without_padding(norms),
         values=values,
     )
-
-
-def _at_least_one(tensor, size):
-    """The tensor, with zeros as its one row where it has none."""
-    tensor = tf.convert_to_tensor(tensor)
-    missing = tf.zeros(tf.concat([[tf.maximum(1 - size, 0)], tf.shape(tensor)[1:]], axis=0), tensor.dtype)
-    return tf.concat([tensor, missing], axis=0)
-
-
-def only_present(tensors, present: tf.Tensor):
-    """The same nest with the padded examples' entries replaced by zeros, so that nothing in them reaches the model."""
-
-    def keep(tensor):
-        tensor = tf.convert_to_tensor(tensor)
-        shape = tf.concat([tf.shape(present), tf.ones([tf.rank(tensor) - 1], tf.int32)], axis=0)
-        return tf.where(tf.reshape(present, shape), tensor, tf.zeros_like(tensor))
-
-    return tf.nest.map_structure(keep, tensors)
 
 
 def flatten(gradient: tf.Tensor) -> tf.Tensor:

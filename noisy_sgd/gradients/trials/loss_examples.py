@@ -1,8 +1,9 @@
-"""Made-up targets and predictions to try a loss on, never data: examples of several classes, kinds and sizes.
+"""Synthetic targets and predictions to try a loss on, never data: examples of several classes, kinds and sizes.
 
-What a loss computes from several examples may show for some of them only: for those of one class, for predictions near
-each other, where a target is missing. So a pool has examples of the same and of different targets, and there is a pool
-of each kind. The tests of `loss_trial` cover it.
+A loss may mix only some examples: those of one class, predictions near each other, or examples with a missing target.
+So a pool has examples of equal and of different targets, and there is one pool per kind of entries.
+
+Covered by tests/gradients/trials/loss_mixing_test.py.
 
     shapes = loss_examples.shapes_to_try(y, predictions)[0]
     for pool in loss_examples.pools(y, predictions, shapes):
@@ -17,16 +18,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keras_internals
+from noisy_sgd import keras_internals, keys
 
 # The class of each example; those of a class have the same targets.
 CLASSES = np.array([0, 0, 1, 1, 1, 2, 0, 2, 1, 3, 4, 5, 6, 7, 0, 3])
-# Sizes of targets' and of predictions' axes whose size is not known, in the order to try; no number of examples that a
-# loss is tried on, with which they would be confused.
+# Sizes to try, in this order, for axes of targets and of predictions whose size is not known. None is a number of
+# examples that a loss is tried on, so no axis can be taken for the examples' axis.
 SIZES = ((5, 5), (12, 12), (5, 20), (20, 5), (5, 10), (10, 5), (40, 40), (1, 1), (1, 5), (5, 1), (65, 65), (257, 257))
-# What stands for a missing number, another in each class.
+# Markers of a missing number, another one for each class.
 MISSING = (-9.0, -1.0, -99.0, -999.0, -100.0, -9999.0)
-# Of one pool, as far as more than four examples go; and of all.
+# The most entries of one pool, unless it has only four examples, and of all pools together.
 _ENTRIES = 100_000
 _ALL_ENTRIES = 40_000_000
 
@@ -104,7 +105,7 @@ def pools(y, predictions, shapes: list[tuple[int, ...]]) -> collections.abc.Iter
         if drawn in seen or len(seen) >= most:
             continue
         seen.add(drawn)
-        rng = np.random.default_rng(0)
+        rng = keys.arbitrary(0)
         arrays = []
         for (tensor, predicted), shape, entries_of in zip(flat, shapes, drawn, strict=True):
             array = _array(tensor, predicted, shape, entries_of, widths, count, rng)
@@ -113,10 +114,10 @@ def pools(y, predictions, shapes: list[tuple[int, ...]]) -> collections.abc.Iter
 
 
 def shapes_to_try(y, predictions) -> list[list[tuple[int, ...]]]:
-    """Shapes of one example of each flat tensor, in the order to try: sizes that are not known are made up.
+    """Shapes of one example of each flat tensor, in the order to try: sizes that are not known are guessed.
 
-    First a size is that of the only other tensor which has one on the same axis, such as the predictions' for targets;
-    the last shapes have 1 for all.
+    The first guess is the size that other tensors have on the same axis, where they agree, such as the predictions' for
+    the targets. Then come `SIZES`.
     """
     flat = _flat(y, predictions)
     known = [tuple(tf.TensorShape(tensor.shape))[1:] for tensor, _ in flat]
@@ -187,8 +188,8 @@ def _drawn(name, shape, classes_of, classes, one_hot, rng):
     if name == "zeros and ones":
         return _single(shape, 2) if _is_single(shape) else rng.integers(0, 2, shape)
     if name == "mixed":
-        plain = (classes_of % 2 == 1).reshape([-1, *[1] * (len(shape) - 1)])
-        return np.where(plain, 3 * numbers, rng.integers(0, 2, shape))
+        odd = (classes_of % 2 == 1).reshape([-1, *[1] * (len(shape) - 1)])
+        return np.where(odd, 3 * numbers, rng.integers(0, 2, shape))
     if name == "bytes":
         return rng.integers(0, 256, shape)
     if name in ("classes", "one class"):
@@ -203,7 +204,8 @@ def _drawn(name, shape, classes_of, classes, one_hot, rng):
         marker = float(name.split()[1])
     entries = 3 * numbers if np.any(np.isnan(marker)) else _labels(shape, classes, rng).astype(float)
     missing = rng.uniform(size=shape) < 0.3
-    # Of the first class none is missing; of each other at least one, where there is but one that of every other class.
+    # The first class has no missing entry. Every other class has at least one; where an example has only one entry,
+    # every second class has.
     missing[0] = False
     first = missing.reshape([shape[0], -1])[1:, 0]
     first[:] = np.arange(1, shape[0]) % 2 if _is_single(shape) else True
@@ -216,12 +218,12 @@ def _is_single(shape):
 
 
 def _single(shape, classes):
-    """One entry an example: different classes differ, as far as there are."""
+    """One entry per example: different classes have different entries, as far as there are enough."""
     return (np.arange(shape[0]) % classes).reshape(shape)
 
 
 def _labels(shape, classes, rng):
-    """Labels below `classes`; the first ones often, as those of padding are."""
+    """Labels below `classes`; the first four are frequent, as labels of padding are."""
     if _is_single(shape):
         return _single(shape, classes)
     return np.where(
@@ -230,7 +232,7 @@ def _labels(shape, classes, rng):
 
 
 def _mask(tensor, predicted, shape, count, rng):
-    """What Keras attaches to predictions behind masking layers."""
+    """A mask like the one that Keras attaches to predictions behind masking layers, or None."""
     mask = keras_internals.mask(tensor) if predicted else None
     if mask is None:
         return None

@@ -12,30 +12,10 @@ from noisy_sgd import models
 from noisy_sgd.gradients import clipping, layer_rules
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 from noisy_sgd.models import normalizer_free
+from tests import oracles
 
 L = keras.layers
 BOUND = 0.25
-
-
-def squared_error(y, predictions):
-    return tf.reduce_mean(tf.square(tf.cast(predictions, y.dtype) - y), axis=1)
-
-
-def loop(model, x, y, bound=BOUND, kept=None):
-    """Norms and clipped sums in NumPy float64, one example after another."""
-    weights = [weight.value for weight in model.trainable_weights]
-    norms, sums = [], [np.zeros(weight.shape) for weight in weights]
-    for i in range(len(y)):
-        one = tf.nest.map_structure(lambda t, i=i: t[i : i + 1], x)
-        with tf.GradientTape() as tape:
-            loss = squared_error(y[i : i + 1], model(one, training=True))
-        slopes = tape.gradient(loss, weights, unconnected_gradients="zero")
-        slopes = [np.asarray(tf.convert_to_tensor(slope), np.float64) for slope in slopes]
-        norms.append(np.sqrt(sum(np.sum(slope**2) for slope in slopes)))
-        if kept is None or kept[i]:
-            factor = min(1.0, bound / norms[-1])
-            sums = [total + factor * slope for total, slope in zip(sums, slopes, strict=True)]
-    return np.array(norms), sums
 
 
 def compiled(model, *, jit_compile=False, clip=None, **options):
@@ -43,7 +23,7 @@ def compiled(model, *, jit_compile=False, clip=None, **options):
 
     def step(x, y, *mask):
         mask = {"mask": mask[0]} if mask else {}
-        result = book_keeping.clipped_sum(model, squared_error, x, y, clip=clip, **mask, **options)
+        result = book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clip, **mask, **options)
         return result.norms, result.values, result.losses, result.predictions
 
     return tf.function(step, jit_compile=jit_compile, autograph=False)
@@ -108,7 +88,10 @@ class BookKeepingTest(parameterized.TestCase):
     @parameterized.parameters(False, True)
     def test_residual_network_equals_loop(self, jit_compile):
         model = convolutional()
-        self.assert_same(compiled(model, jit_compile=jit_compile)(IMAGES, TARGETS), loop(model, IMAGES, TARGETS))
+        self.assert_same(
+            compiled(model, jit_compile=jit_compile)(IMAGES, TARGETS),
+            oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND),
+        )
 
     @parameterized.parameters(False, True)
     def test_normalizer_free_network_equals_loop_in_float32(self, jit_compile):
@@ -118,17 +101,19 @@ class BookKeepingTest(parameterized.TestCase):
         exact.set_weights(single.get_weights())
         images = RNG.normal(size=(4, 8, 8, 1)).astype(np.float32)
         found = compiled(single, jit_compile=jit_compile)(images, TARGETS.astype(np.float32))
-        self.assert_same(found, loop(exact, images, TARGETS), rtol=1e-5)
+        self.assert_same(found, oracles.clipped_sum(exact, oracles.squared_error, images, TARGETS, BOUND), rtol=1e-5)
 
     def test_subclassed_model_equals_loop(self):
         model = Subclassed()
         model(IMAGES)
-        self.assert_same(compiled(model)(IMAGES, TARGETS), loop(model, IMAGES, TARGETS))
+        self.assert_same(
+            compiled(model)(IMAGES, TARGETS), oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+        )
 
     def test_works_without_a_function_and_for_an_unknown_batch_size(self):
         model = convolutional()
-        expected = loop(model, IMAGES, TARGETS)
-        eager = book_keeping.clipped_sum(model, squared_error, IMAGES, TARGETS, clip=clipping.flat(BOUND))
+        expected = oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+        eager = book_keeping.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, clip=clipping.flat(BOUND))
         self.assert_same((eager.norms, eager.values), expected)
         specs = [tf.TensorSpec([None, *array.shape[1:]], tf.float64) for array in (IMAGES, TARGETS)]
         step = compiled(model).get_concrete_function(*specs)
@@ -147,7 +132,9 @@ class BookKeepingTest(parameterized.TestCase):
         x = L.Concatenate(dtype="float64")([L.Flatten(dtype="float64")(x), L.Dense(2, dtype="float64")(inputs["b"])])
         model = scattered(keras.Model(inputs, L.Dense(2, dtype="float64")(x)))
         data = {"a": IMAGES, "b": RNG.normal(size=(4, 3))}
-        self.assert_same(compiled(model)(data, TARGETS), loop(model, data, TARGETS))
+        self.assert_same(
+            compiled(model)(data, TARGETS), oracles.clipped_sum(model, oracles.squared_error, data, TARGETS, BOUND)
+        )
 
     def test_attention_through_its_parts(self):
         inputs = keras.Input((5, 4), dtype="float64")
@@ -155,7 +142,9 @@ class BookKeepingTest(parameterized.TestCase):
         x = L.LayerNormalization(dtype="float64")(x)
         model = scattered(keras.Model(inputs, L.Dense(2, dtype="float64")(L.Flatten(dtype="float64")(x))))
         data = RNG.normal(size=(4, 5, 4))
-        self.assert_same(compiled(model)(data, TARGETS), loop(model, data, TARGETS))
+        self.assert_same(
+            compiled(model)(data, TARGETS), oracles.clipped_sum(model, oracles.squared_error, data, TARGETS, BOUND)
+        )
 
     def test_frozen_layers_are_left_out_and_need_no_rule(self):
         inputs = keras.Input((6, 6, 2), dtype="float64")
@@ -164,7 +153,9 @@ class BookKeepingTest(parameterized.TestCase):
         model = keras.Model(inputs, L.Dense(2, dtype="float64")(L.Flatten(dtype="float64")(frozen(inputs))))
         self.assertLen(model.trainable_weights, 2)
         step = compiled(model)
-        self.assert_same(step(IMAGES, TARGETS), loop(model, IMAGES, TARGETS))
+        self.assert_same(
+            step(IMAGES, TARGETS), oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+        )
         names = [node.op for node in step.get_concrete_function(IMAGES, TARGETS).graph.as_graph_def().node]
         self.assertNotIn("Conv2DBackpropFilter", names)
 
@@ -173,7 +164,9 @@ class BookKeepingTest(parameterized.TestCase):
         model.spare = L.Dense(3, dtype="float64")
         model.spare.build((None, 2))
         model(IMAGES)
-        self.assert_same(compiled(model)(IMAGES, TARGETS), loop(model, IMAGES, TARGETS))
+        self.assert_same(
+            compiled(model)(IMAGES, TARGETS), oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+        )
 
     @parameterized.parameters(False, True)
     def test_padding_and_gradients_that_are_not_finite_contribute_nothing(self, jit_compile):
@@ -182,7 +175,9 @@ class BookKeepingTest(parameterized.TestCase):
         spoilt[1], spoilt[2] = np.nan, np.inf
         mask = np.array([1, 0, 1, 1])
         norms, values, losses, _ = compiled(model, jit_compile=jit_compile)(spoilt, TARGETS, mask)
-        expected = loop(model, IMAGES, TARGETS, kept=[True, False, False, True])
+        expected = oracles.clipped_sum(
+            model, oracles.squared_error, IMAGES, TARGETS, BOUND, kept=[True, False, False, True]
+        )
         self.assertEqual(norms[1], 0)
         self.assertEqual(losses[1], 0)
         self.assertFalse(np.isfinite(norms[2]))
@@ -196,7 +191,7 @@ class BookKeepingTest(parameterized.TestCase):
         model = convolutional()
         views = RNG.normal(size=(4, 3, 6, 6, 2))
         options = {"clip": clipping.flat(BOUND), "views": 3, "mask": np.array([1, 1, 0, 1])}
-        expected = vectorized.clipped_sum(model, squared_error, views, TARGETS, **options)
+        expected = vectorized.clipped_sum(model, oracles.squared_error, views, TARGETS, **options)
         del options["mask"]
         norms, values, losses, predictions = compiled(model, jit_compile=jit_compile, **options)(
             views, TARGETS, np.array([1, 1, 0, 1])
@@ -210,7 +205,7 @@ class BookKeepingTest(parameterized.TestCase):
         views = RNG.normal(size=(4, 2, 6, 6, 2))
         views[2] = np.nan
         clip = clipping.flat(BOUND)
-        expected = vectorized.clipped_sum(model, squared_error, views, TARGETS, clip=clip, views=2)
+        expected = vectorized.clipped_sum(model, oracles.squared_error, views, TARGETS, clip=clip, views=2)
         specs = [tf.TensorSpec([None, *array.shape[1:]], tf.float64) for array in (views, TARGETS)]
         step = compiled(model, views=2).get_concrete_function(*specs)
         norms, values, _, _ = step(tf.constant(views), tf.constant(TARGETS))
@@ -231,7 +226,9 @@ class BookKeepingTest(parameterized.TestCase):
 
         norms, values, _, _ = compiled(model, clip=clip)(IMAGES.astype(np.float32), TARGETS.astype(np.float32))
         self.assertEqual({norms.dtype, *seen, *(value.dtype for value in values)}, {tf.float32})
-        np.testing.assert_allclose(norms, loop(exact, IMAGES, TARGETS)[0], rtol=0.05)
+        np.testing.assert_allclose(
+            norms, oracles.clipped_sum(exact, oracles.squared_error, IMAGES, TARGETS, BOUND)[0], rtol=0.05
+        )
         # Norms are those of what is summed: with one example the sum is the clipped gradient itself.
         norm, values, _, _ = compiled(model)(IMAGES[:1].astype(np.float32), TARGETS[:1].astype(np.float32))
         length = np.sqrt(sum(np.sum(np.square(value)) for value in values))
@@ -241,7 +238,7 @@ class BookKeepingTest(parameterized.TestCase):
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         with strategy.scope():
             model = convolutional()
-        expected = loop(model, IMAGES, TARGETS)
+        expected = oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
         halves = [
             (tf.constant(IMAGES[:2]), tf.constant(TARGETS[:2])),
             (tf.constant(IMAGES[2:]), tf.constant(TARGETS[2:])),
@@ -250,7 +247,7 @@ class BookKeepingTest(parameterized.TestCase):
         @tf.function(autograph=False)
         def step():
             def replica(x, y):
-                result = book_keeping.clipped_sum(model, squared_error, x, y, clip=clipping.flat(BOUND))
+                result = book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
                 return result.norms, [strategy_sum(value) for value in result.values]
 
             def strategy_sum(value):
@@ -328,11 +325,13 @@ class BookKeepingTest(parameterized.TestCase):
             thread = threading.Thread(target=lambda: found.append(model(IMAGES).numpy()))
             thread.start()
             thread.join()
-            return squared_error(y, predictions)
+            return oracles.squared_error(y, predictions)
 
         result = book_keeping.clipped_sum(model, loss, IMAGES, TARGETS, clip=clipping.flat(BOUND))
         np.testing.assert_array_equal(found[0], expected)
-        self.assert_same((result.norms, result.values), loop(model, IMAGES, TARGETS))
+        self.assert_same(
+            (result.norms, result.values), oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+        )
 
     def test_traces_may_overlap(self):
         model = convolutional()
@@ -341,12 +340,14 @@ class BookKeepingTest(parameterized.TestCase):
         def loss(y, predictions):
             if not inner:
                 inner.append(None)
-                inner[0] = book_keeping.clipped_sum(model, squared_error, IMAGES, TARGETS, clip=clip)
-            return squared_error(y, predictions)
+                inner[0] = book_keeping.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, clip=clip)
+            return oracles.squared_error(y, predictions)
 
         outer = book_keeping.clipped_sum(model, loss, IMAGES, TARGETS, clip=clip)
         for result in (outer, inner[0]):
-            self.assert_same((result.norms, result.values), loop(model, IMAGES, TARGETS))
+            self.assert_same(
+                (result.norms, result.values), oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+            )
         self.assertFalse([layer.name for layer in model.layers if "call" in vars(layer)])
 
     @parameterized.named_parameters(
@@ -362,7 +363,7 @@ class BookKeepingTest(parameterized.TestCase):
         model = keras.Model(inputs, L.Dense(2, dtype="float64")(x))
         with self.assertRaisesRegex(layer_rules.NoRuleError, reason) as caught:
             book_keeping.clipped_sum(
-                model, squared_error, RNG.normal(size=(4, 5, 3)), TARGETS, clip=clipping.flat(BOUND)
+                model, oracles.squared_error, RNG.normal(size=(4, 5, 3)), TARGETS, clip=clipping.flat(BOUND)
             )
         self.assertIn(caught.exception.layer_name, [layer.name for layer in model._flatten_layers()])
         self.assertIn(caught.exception.class_name, str(caught.exception))
@@ -421,10 +422,12 @@ class BookKeepingTest(parameterized.TestCase):
         x = gain(L.Conv2D(2, 3, padding="same", activation="tanh", dtype="float64")(gain(inputs)))
         model = scattered(keras.Model(inputs, L.Dense(2, dtype="float64")(L.Flatten(dtype="float64")(x))))
         layer_rules.register(Gain, rule)
-        self.assert_same(compiled(model)(IMAGES, TARGETS), loop(model, IMAGES, TARGETS))
+        self.assert_same(
+            compiled(model)(IMAGES, TARGETS), oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)
+        )
 
     @parameterized.parameters(False, True)
-    def test_a_rule_must_give_one_norm_an_example(self, known):
+    def test_a_rule_must_give_one_norm_per_example(self, known):
         def forward(tape, layer, inputs):
             outputs = inputs * layer_rules.constant(layer.gain)
             return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
@@ -450,7 +453,7 @@ class BookKeepingTest(parameterized.TestCase):
                 compiled(model).get_concrete_function(*specs)
         else:
             step = compiled(model).get_concrete_function(*specs)
-            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "one squared norm an example.*mine"):
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "one squared norm per example.*mine"):
                 step(tf.constant(IMAGES), tf.constant(TARGETS))
             with self.assertRaises(tf.errors.InvalidArgumentError):
                 compiled(model, jit_compile=True).get_concrete_function(*specs)(
@@ -510,9 +513,9 @@ class RandomNetworksTest(absltest.TestCase):
         x = np.random.default_rng(1).normal(size=(examples, 5, 6, 2)).astype(np.float32)
         y = TARGETS[:examples]
         found = book_keeping.clipped_sum(
-            single, squared_error, x, tf.constant(y, tf.float32), clip=clipping.flat(BOUND)
+            single, oracles.squared_error, x, tf.constant(y, tf.float32), clip=clipping.flat(BOUND)
         )
-        norms, sums = loop(exact, x, y)
+        norms, sums = oracles.clipped_sum(exact, oracles.squared_error, x, y, BOUND)
         np.testing.assert_allclose(found.norms, norms, rtol=1e-5)
         size = np.sqrt(sum(np.sum(total**2) for total in sums))
         for value, total in zip(found.values, sums, strict=True):
@@ -528,7 +531,7 @@ class FreedTest(absltest.TestCase):
         x, y = tf.ones([5, 3]), tf.zeros([5, 7])
         for _ in range(2):
             # The first call tries the model as well, on three examples.
-            book_keeping.clipped_sum(model, squared_error, x, y, clip=clipping.flat(BOUND))
+            book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
         # What is left is y.
         self.assertEqual((tensors_of((5, 7)), tensors_of((3, 7))), (1, 0))
 

@@ -10,6 +10,7 @@ from noisy_sgd.gradients import clipped_sum, clipping
 from noisy_sgd.gradients.engines import example_map, vectorized
 from noisy_sgd.optimizers import dp_sgd
 from noisy_sgd.training import private_model
+from tests import oracles
 
 RNG = np.random.default_rng(0)
 SEQUENCES = RNG.normal(size=(5, 6, 4)).astype(np.float32)
@@ -60,18 +61,10 @@ def model_of(kind, dtype="float32"):
 
 
 def by_definition(kind, weights, bound):
-    """Norms and clipped sums from one backward pass an example, in float64."""
+    """Norms and clipped sums from one backward pass per example, in float64."""
     model = model_of(kind, "float64")
     model.set_weights(weights)
-    norms, total = [], None
-    for x, y in zip(SEQUENCES, TARGETS, strict=True):
-        with tf.GradientTape() as tape:
-            loss = squared(y[None], model(x[None].astype(np.float64), training=True))
-        gradients = [np.asarray(g) for g in tape.gradient(loss, [w.value for w in model.trainable_weights])]
-        norms.append(np.sqrt(sum(np.sum(np.square(g)) for g in gradients)))
-        clipped = [g * min(1.0, bound / norms[-1]) for g in gradients]
-        total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
-    return np.asarray(norms), total
+    return oracles.clipped_sum(model, squared, SEQUENCES.astype(np.float64), TARGETS, bound)
 
 
 class MatricesByWeightsTest(parameterized.TestCase):

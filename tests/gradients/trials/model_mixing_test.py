@@ -4,12 +4,8 @@ import tensorflow as tf
 from absl.testing import absltest
 
 from noisy_sgd.gradients import clipped_sum
-from noisy_sgd.gradients.trials import independence
-
-
-def model_of(function, shape=(4,), dtype="float32"):
-    inputs = keras.Input(shape, dtype=dtype)
-    return keras.Model(inputs, function(inputs))
+from noisy_sgd.gradients.trials import model_mixing
+from tests import oracles
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd_tests")
@@ -101,10 +97,10 @@ class IndependenceTest(absltest.TestCase):
     def test_models_that_treat_examples_alone_pass_outside_and_inside_a_trace(self):
         for name, function in ALONE.items():
             with self.subTest(name):
-                model = model_of(function)
-                independence.check(model, model.input)
-                other = model_of(function)
-                tf.function(lambda x, model=other: independence.check(model, x), autograph=False)(tf.ones([2, 4]))
+                model = oracles.model_of(function)
+                model_mixing.check(model, model.input)
+                other = oracles.model_of(function)
+                tf.function(lambda x, model=other: model_mixing.check(model, x), autograph=False)(tf.ones([2, 4]))
 
     def test_models_that_mix_some_examples_only_are_refused(self):
         for name, function in MIXING.items():
@@ -112,11 +108,11 @@ class IndependenceTest(absltest.TestCase):
                 layers = [f if isinstance(f, keras.Layer) else keras.layers.Lambda(f) for f in np.ravel(function)]
                 model = keras.Sequential([*layers, keras.layers.Dense(2)])
                 with self.assertRaisesRegex(ValueError, "treat every example alone"):
-                    independence.check(model, np.ones((3, 4), np.float32))
+                    model_mixing.check(model, np.ones((3, 4), np.float32))
 
     def test_gradients_inside_the_model_are_a_loops(self):
         keras.utils.set_random_seed(1)
-        model = model_of(lambda x: keras.layers.Dense(2)(Slope()(x)))
+        model = oracles.model_of(lambda x: keras.layers.Dense(2)(Slope()(x)))
         x, y = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
 
         def loss_fn(y, predictions):
@@ -148,9 +144,9 @@ class IndependenceTest(absltest.TestCase):
                 return self.dense(inputs)
 
         model = ByRank()
-        independence.check(model, np.ones((3, 4), np.float32))
+        model_mixing.check(model, np.ones((3, 4), np.float32))
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(model, np.ones((3, 2, 4), np.float32))
+            model_mixing.check(model, np.ones((3, 2, 4), np.float32))
 
     def test_a_strategy_and_a_policy_go_along(self):
         strategy, policy = tf.distribute.MirroredStrategy(["CPU:0"]), keras.config.dtype_policy()
@@ -158,7 +154,7 @@ class IndependenceTest(absltest.TestCase):
             keras.config.set_dtype_policy("mixed_bfloat16")
             with strategy.scope():
                 model = keras.Sequential([keras.layers.Dense(2), MakesALayer()])
-                independence.check(model, np.ones((3, 4), np.float32))
+                model_mixing.check(model, np.ones((3, 4), np.float32))
         finally:
             keras.config.set_dtype_policy(policy)
         self.assertEqual(model.layers[1].inner.compute_dtype, "bfloat16")
@@ -173,16 +169,16 @@ class IndependenceTest(absltest.TestCase):
             lambda x: MixesInTraining()(dense(x)),
             lambda x: 1e-7 * (dense(x) - keras.ops.mean(dense(x), axis=0, keepdims=True)),
         ):
-            model = model_of(function)
+            model = oracles.model_of(function)
             with self.assertRaisesRegex(ValueError, "treat every example alone"):
-                independence.check(model, model.input)
+                model_mixing.check(model, model.input)
 
     def test_what_starts_at_zero_hides_nothing(self):
-        model = model_of(
+        model = oracles.model_of(
             lambda x: keras.layers.Dense(1, kernel_initializer="zeros")(x - keras.ops.mean(x, axis=0, keepdims=True))
         )
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_a_model_that_is_not_built_hides_nothing_either(self):
         centre = keras.layers.Lambda(lambda x: x - keras.ops.mean(x, axis=0, keepdims=True))
@@ -190,70 +186,70 @@ class IndependenceTest(absltest.TestCase):
             model = keras.Sequential([last, keras.layers.Dense(2, kernel_initializer="zeros")])
             if last is centre:
                 with self.assertRaisesRegex(ValueError, "treat every example alone"):
-                    independence.check(model, np.ones((4, 3), np.float32))
+                    model_mixing.check(model, np.ones((4, 3), np.float32))
             else:
-                independence.check(model, np.ones((4, 3), np.float32))
+                model_mixing.check(model, np.ones((4, 3), np.float32))
             np.testing.assert_array_equal(model.get_weights()[0], np.zeros((3, 2)))
 
     def test_mixing_in_one_direction_is_refused(self):
-        model = model_of(lambda x: keras.layers.Dense(1)(keras.ops.cumsum(x, axis=0)))
+        model = oracles.model_of(lambda x: keras.layers.Dense(1)(keras.ops.cumsum(x, axis=0)))
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_integer_inputs_are_moved(self):
         def mixed(x):
             rows = keras.layers.Embedding(5, 3)(x)
             return keras.layers.Dense(1)(rows - keras.ops.mean(rows, axis=0, keepdims=True))
 
-        model = model_of(mixed, (1,), "int32")
+        model = oracles.model_of(mixed, (1,), "int32")
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_bfloat16_outputs_are_compared(self):
         inputs = keras.Input((4,))
         model = keras.Model(inputs, keras.layers.Dense(3, dtype="mixed_bfloat16")(inputs))
-        independence.check(model, model.input)
+        model_mixing.check(model, model.input)
 
     def test_a_model_is_tried_again_when_other_layers_are_trained(self):
         class MixesWhenTrained(keras.layers.Layer):
             def call(self, inputs):
                 return inputs - keras.ops.mean(inputs, axis=0, keepdims=True) if self.trainable else inputs
 
-        model = model_of(lambda x: MixesWhenTrained(name="mixes")(keras.layers.Dense(2)(x)))
+        model = oracles.model_of(lambda x: MixesWhenTrained(name="mixes")(keras.layers.Dense(2)(x)))
         model.get_layer("mixes").trainable = False
-        independence.check(model, model.input)
+        model_mixing.check(model, model.input)
         model.get_layer("mixes").trainable = True
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_variables_that_depend_on_the_inputs_are_refused_and_counters_are_not(self):
         for raw, name in ((False, "keeps/kept"), (True, "raw:0")):
-            model = model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(True, raw)(x)))
+            model = oracles.model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(True, raw)(x)))
             with self.assertRaisesRegex(ValueError, f"keep nothing of its inputs.*variable '{name}'"):
-                independence.check(model, model.input)
+                model_mixing.check(model, model.input)
             self.assertEqual(float(model.layers[1].kept.numpy()), 0.0)
-            counts = model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(False, raw)(x)))
-            independence.check(counts, counts.input)
+            counts = oracles.model_of(lambda x, raw=raw: keras.layers.Dense(1)(Keeps(False, raw)(x)))
+            model_mixing.check(counts, counts.input)
             self.assertEqual(float(counts.layers[1].kept.numpy()), 0.0)
-        normed = model_of(lambda x: keras.layers.SpectralNormalization(keras.layers.Dense(2))(x))
-        independence.check(normed, normed.input)
+        normed = oracles.model_of(lambda x: keras.layers.SpectralNormalization(keras.layers.Dense(2))(x))
+        model_mixing.check(normed, normed.input)
 
     def test_variables_that_move_slowly_are_refused_too(self):
-        model = model_of(lambda x: Keeps(True)(1e-9 * keras.layers.Dense(3)(x)))
+        model = oracles.model_of(lambda x: Keeps(True)(1e-9 * keras.layers.Dense(3)(x)))
         with self.assertRaisesRegex(ValueError, "keep nothing of its inputs.*Received: variable=keeps/kept"):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_mixing_of_three_examples_only_is_refused(self):
-        model = model_of(lambda x: keras.layers.Dense(1)(keras.ops.roll(x, 2, axis=0)))
+        model = oracles.model_of(lambda x: keras.layers.Dense(1)(keras.ops.roll(x, 2, axis=0)))
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_losses_that_mix_examples_or_give_no_value_an_example_are_refused(self):
-        model = model_of(lambda x: keras.layers.Dense(1)(x))
+        model = oracles.model_of(lambda x: keras.layers.Dense(1)(x))
         x, y = np.ones((8, 4), np.float32), np.ones(8, np.float32)
         for loss_fn, message in (
             (lambda y, p: tf.reduce_mean(tf.square(y - p), axis=1), "`loss` must treat every example alone"),
-            (lambda y, p: tf.reduce_mean(tf.square(y - p[:, 0])), "`loss` must give one value an example"),
+            (lambda y, p: tf.reduce_mean(tf.square(y - p[:, 0])), "`loss` must give one value per example"),
         ):
             for engine in ("book_keeping", "vectorized"):
                 with self.assertRaisesRegex(ValueError, message):
@@ -261,7 +257,7 @@ class IndependenceTest(absltest.TestCase):
 
     def test_models_that_do_not_are_left_as_they_were(self):
         dropout = keras.layers.Dropout(0.5, seed=3)
-        images = model_of(
+        images = oracles.model_of(
             lambda x: keras.layers.Dense(2)(
                 keras.layers.GlobalAveragePooling2D()(
                     dropout(keras.layers.GroupNormalization(2)(keras.layers.Conv2D(4, 3)(x)))
@@ -270,14 +266,14 @@ class IndependenceTest(absltest.TestCase):
             (None, None, 3),
         )
         state, weights = dropout.seed_generator.state.numpy().copy(), [w.copy() for w in images.get_weights()]
-        independence.check(images, images.input)
+        model_mixing.check(images, images.input)
         np.testing.assert_array_equal(dropout.seed_generator.state.numpy(), state)
         for before, after in zip(weights, images.get_weights(), strict=True):
             np.testing.assert_array_equal(before, after)
-        words = model_of(
+        words = oracles.model_of(
             lambda x: keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(5, 3)(x)), (None,), "int32"
         )
-        independence.check(words, words.input)
+        model_mixing.check(words, words.input)
 
     def test_the_public_function_refuses_them_inside_a_traced_function(self):
         class Subclassed(keras.Model):

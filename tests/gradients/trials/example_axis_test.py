@@ -10,20 +10,20 @@ from keras import ops
 
 from noisy_sgd.gradients import clipped_sum, clipping, layer_calls, layer_rules
 from noisy_sgd.gradients.engines import book_keeping
-from noisy_sgd.gradients.trials import made_up, placement
+from noisy_sgd.gradients.trials import example_axis, synthetic
 from noisy_sgd.models import normalizer_free
+from tests import oracles
 
 L = keras.layers
 RNG = np.random.default_rng(0)
 
 
 def model_of(function, shape=(4, 3), dtype="float32"):
-    inputs = keras.Input(shape, dtype=dtype)
-    return keras.Model(inputs, function(inputs))
+    return oracles.model_of(function, shape, dtype)
 
 
 def tried(model, x=None):
-    placement.check(model, layer_calls.layers_with_weights(model), model.input if x is None else x)
+    example_axis.check(model, layer_calls.layers_with_weights(model), model.input if x is None else x)
 
 
 def squared(y, predictions):
@@ -153,7 +153,7 @@ class PlacementTest(parameterized.TestCase):
     )
     def test_a_rule_that_fails_or_is_another_formula_is_named_and_auto_takes_the_other_engine(self, forward, reason):
         layer_rules.register(Scaled, layer_rules.scale.rule(forward))
-        self.addCleanup(layer_rules.registry._RULES.pop, Scaled)
+        self.addCleanup(layer_rules.shared.registry._RULES.pop, Scaled)
         model = model_of(lambda x: Scaled(name="scaled")(L.Dense(3)(x)))
         x, y = tf.constant(RNG.normal(size=(4, 4, 3)), tf.float32), tf.ones([4])
         with self.assertRaisesRegex(layer_rules.NoRuleError, f"'scaled' \\(Scaled\\): {reason}"):
@@ -166,7 +166,7 @@ class PlacementTest(parameterized.TestCase):
 
     def test_a_rule_of_a_layer_that_draws_at_random_is_taken(self):
         layer_rules.register(Noisy, layer_rules.scale.rule(noisy))
-        self.addCleanup(layer_rules.registry._RULES.pop, Noisy)
+        self.addCleanup(layer_rules.shared.registry._RULES.pop, Noisy)
         tried(model_of(lambda x: Noisy()(x)))
 
     def test_attention_bfloat16_and_unknown_lengths_pass(self):
@@ -180,7 +180,7 @@ class PlacementTest(parameterized.TestCase):
     def test_a_model_is_tried_once_and_again_with_other_layers(self):
         model = model_of(lambda x: L.Dense(2)(L.Dense(3)(x)))
         model.layers[1].trainable = False
-        with mock.patch.object(made_up, "call", wraps=made_up.call) as call:
+        with mock.patch.object(synthetic, "stateless_call", wraps=synthetic.stateless_call) as call:
             tried(model)
             passes = call.call_count
             tried(model, np.ones((5, 4, 3), np.float32))

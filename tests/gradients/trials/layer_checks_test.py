@@ -4,7 +4,7 @@ import tensorflow as tf
 from absl.testing import absltest
 
 from noisy_sgd.gradients import clipped_sum
-from noisy_sgd.gradients.trials import validation
+from noisy_sgd.gradients.trials import layer_checks
 
 
 def model_with(*layers):
@@ -21,11 +21,11 @@ class AddsLoss(keras.layers.Layer):
         return inputs
 
 
-class ValidationTest(absltest.TestCase):
+class LayerChecksTest(absltest.TestCase):
     def test_batch_normalization_is_refused_even_when_nested(self):
         inner = model_with(keras.layers.Dense(3), keras.layers.BatchNormalization(name="mixes"))
         with self.assertRaisesRegex(ValueError, "layer 'mixes' .*GroupNormalization instead.*Received: layer=mixes"):
-            validation.check_model(model_with(inner))
+            layer_checks.check(model_with(inner))
 
     def test_frozen_batch_normalization_passes(self):
         normalization = keras.layers.BatchNormalization()
@@ -33,10 +33,10 @@ class ValidationTest(absltest.TestCase):
         model = model_with(inner, keras.layers.Dense(3))
         for frozen in (inner, normalization):
             frozen.trainable = False
-            validation.check_model(model)
+            layer_checks.check(model)
             frozen.trainable = True
             with self.assertRaisesRegex(ValueError, "`trainable = False`.*Received: layer=batch_normalization"):
-                validation.check_model(model)
+                layer_checks.check(model)
 
     def test_batch_normalization_in_inference_mode_passes(self):
         class Normalized(keras.Model):
@@ -57,7 +57,7 @@ class ValidationTest(absltest.TestCase):
                 if built:
                     model(x)
                 with self.assertRaisesRegex(ValueError, "in training mode"):
-                    validation.check_model(model, x)
+                    layer_checks.check(model, x)
             model = Normalized(False)
             if built:
                 model(x)
@@ -73,12 +73,12 @@ class ValidationTest(absltest.TestCase):
 
     def test_weights_of_half_precision_are_refused(self):
         with self.assertRaisesRegex(ValueError, "mixed_bfloat16. Received: .*dtype=bfloat16"):
-            validation.check_model(model_with(keras.layers.Dense(3, dtype="bfloat16")))
+            layer_checks.check(model_with(keras.layers.Dense(3, dtype="bfloat16")))
 
     def test_activity_regularizer_is_refused(self):
         model = model_with(keras.layers.Dense(3, activity_regularizer="l2", name="regularized"))
         with self.assertRaisesRegex(ValueError, "layer 'regularized' has an `activity_regularizer`"):
-            validation.check_model(model)
+            layer_checks.check(model)
 
     def test_added_losses_are_refused_and_weight_regularizers_are_not(self):
         x, y = np.ones((2, 4), np.float32), np.ones(2, np.float32)
@@ -91,7 +91,7 @@ class ValidationTest(absltest.TestCase):
         compute(model_with(keras.layers.Dense(1, kernel_regularizer="l2", bias_regularizer="l1")))
 
     def test_other_normalizations_pass(self):
-        validation.check_model(
+        layer_checks.check(
             model_with(keras.layers.Dense(4), keras.layers.LayerNormalization(), keras.layers.GroupNormalization(2))
         )
 

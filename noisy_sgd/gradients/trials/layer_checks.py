@@ -1,11 +1,10 @@
-"""Refuses models whose training would not be private, naming the layer and the way out.
+"""Refuses layers that break privacy by their kind, with an error that names the layer and the way out.
 
-The sum of clipped gradients is bounded only if every gradient depends on one example, and private only if nothing but
-that sum carries data from step to step: BatchNormalization in training mode breaks both (it mixes examples, and keeps
-their running mean without noise). A frozen one uses fixed statistics. What other layers do, `independence` finds out by
-trying.
+The sum of clipped gradients is bounded only if every gradient depends on one example. Training is private only if
+nothing but that sum carries data from step to step. BatchNormalization in training mode breaks both: it mixes examples,
+and keeps their running mean without noise. A frozen one uses fixed statistics. `model_mixing` tries all other layers.
 
-    validation.check_model(model)    # raises ValueError
+    layer_checks.check(model)    # raises ValueError
 """
 
 import weakref
@@ -14,13 +13,13 @@ import keras
 
 from noisy_sgd import keras_internals
 from noisy_sgd.gradients import layer_calls
-from noisy_sgd.gradients.trials import made_up
+from noisy_sgd.gradients.trials import synthetic
 
-# Of each model the layers that were tried, and that run in inference mode only.
+# The layers of each model, by id, that were seen to run in inference mode only.
 _INFERRING: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
 
-def check_model(model: keras.Model, inputs=None) -> None:
+def check(model: keras.Model, inputs=None) -> None:
     """Refuses batch normalization in training mode, weights of half precision and activity regularizers.
 
     Args:
@@ -51,7 +50,7 @@ def check_model(model: keras.Model, inputs=None) -> None:
 
 
 def _check_normalization(model, layers, inputs):
-    """Refuses the first of the layers that is not seen to run in inference mode while the model trains."""
+    """Refuses the first of the layers that does not run in inference mode while the model trains."""
     names = [id(layer) for layer in layers]
     if not layers or _INFERRING.get(model) == names:
         return
@@ -75,18 +74,18 @@ def _inferring(model, layers, inputs) -> set[int]:
         return set()
     inference, training = set(), set()
 
-    def record(layer, rule, usual, args, kwargs):
+    def handler(layer, rule, usual, args, kwargs):
         mode = kwargs.get("training", args[1] if len(args) > 1 else None)
         (inference if mode is None or mode is False else training).add(id(layer))
         return usual(*args, **kwargs)
 
     def attempt(examples):
         if not model.built:
-            made_up.call(model, [], examples.batch(1), training=False)
-        with layer_calls.routed([(layer, None) for layer in layers], record):
-            made_up.call(model, made_up.weights(model), examples.batch(2), training=True)
+            synthetic.stateless_call(model, [], examples.batch(1), training=False)
+        with layer_calls.intercepted([(layer, None) for layer in layers], handler):
+            synthetic.stateless_call(model, synthetic.moved_weights(model), examples.batch(2), training=True)
 
-    made_up.of_model(model, inputs, attempt)
+    synthetic.first_success_of_model(model, inputs, attempt)
     return inference - training
 
 

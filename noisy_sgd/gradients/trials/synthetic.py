@@ -1,9 +1,9 @@
-"""Made-up examples to try a model or a loss on, never data: whatever they show is public.
+"""Synthetic examples to try a model or a loss on, never data: whatever they show is public.
 
 A model may not take just any values: ids index a table, logarithms want positive numbers, a padded axis of unknown size
 has its limits. So several kinds and sizes are tried until one runs.
 
-    made_up.tried("`model`", model.input, lambda examples: model(examples.batch(2)).shape)
+    synthetic.first_success("`model`", model.input, lambda examples: model(examples.batch(2)).shape)
 """
 
 import collections.abc
@@ -16,15 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keras_internals
+from noisy_sgd import keras_internals, keys
 
 COUNT = 3
 KINDS = ("normals", "zeros and ones", "fractions")
-# Tried for axes of a size that is not known: networks shrink some, and position embeddings end.
+# Tried for axes of unknown size, in this order: pooling needs many positions, and a table of positions has an end.
 SIZES = (16, 4, 64, 256)
 WORDS = ("a", "b")
-# To this share of the largest entry kernels agree that round differently, as for other batch sizes, in bfloat16 or in
-# TensorFloat-32.
+# Kernels of different rounding (another batch size, bfloat16, TensorFloat-32) agree to this share of the largest entry.
 OTHER_KERNELS = 1e-2
 
 
@@ -51,11 +50,12 @@ class Examples:
 
 
 @tf.autograph.experimental.do_not_convert
-def apart(function: collections.abc.Callable[[], Any]) -> Any:
-    """Returns `function()`, run eagerly in a thread of its own, whatever the caller is tracing.
+def run_untraced(function: collections.abc.Callable[[], Any]) -> Any:
+    """Returns `function()`, run eagerly in a thread of its own, also while the caller is tracing.
 
-    `tf.init_scope` would leave the trace as well, but keeps every tape of the thread from recording, also a tape that
-    a model or a loss opens. What TensorFlow and Keras keep per thread goes along: the strategy and the dtype policy.
+    `tf.init_scope` would leave the trace as well, but it stops every tape of the thread from recording, also a tape
+    that a model or a loss opens. The strategy and the dtype policy, which TensorFlow and Keras keep per thread, are set
+    in the new thread too.
     """
     strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
     policy = keras.config.dtype_policy()
@@ -69,14 +69,14 @@ def apart(function: collections.abc.Callable[[], Any]) -> Any:
         return thread.submit(run).result()
 
 
-def tried(
+def first_success(
     subject: str,
     like,
     attempt: collections.abc.Callable[[Examples], Any],
     kinds: tuple[str, ...] = KINDS,
     words: tuple[str, ...] = WORDS,
 ):
-    """What `attempt`, run `apart`, returns for the first made-up examples that it does not fail on.
+    """What `attempt`, run by `run_untraced`, returns for the first synthetic examples that it does not fail on.
 
     Args:
         subject: what is tried, for the error.
@@ -103,38 +103,38 @@ def tried(
                     reason = reason or error
         raise refusal(subject, kinds, reason, "have it accept any of them", flat) from reason
 
-    return apart(first)
+    return run_untraced(first)
 
 
 def refusal(subject: str, kinds, reason: Exception, way_out: str, like) -> ValueError:
-    """The error that says what was tried in vain.
+    """The error where `first_success` finds no examples that the subject takes.
 
     Args:
         subject: what was tried.
         kinds: names of what it was tried on.
         reason: the first error it raised.
         way_out: a clause.
-        like: the flat tensors whose shapes and types were made up.
+        like: the flat tensors whose shapes and types the examples had.
     """
     return ValueError(
-        f"{subject} must run on made-up inputs, which show whether it treats every example alone; it fails on all of "
+        f"{subject} must run on synthetic inputs, which show whether it treats every example alone; it fails on all of "
         f"{', '.join(kinds)} in their shapes and types: {one_line(reason)}; {way_out}. "
         f"Received: inputs={[_described(tensor) for tensor in like]}"
     )
 
 
-def of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Examples], Any]):
-    """`tried` for a model: ids that it looks up fit every vocabulary, words are of its own.
+def first_success_of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Examples], Any]):
+    """`first_success` for a model: the ids fit every vocabulary, and words come from the model's own.
 
     Args:
         model: a Keras model.
-        inputs: its inputs, as in `tried`.
+        inputs: its inputs, as in `first_success`.
         attempt: attempt(examples).
     """
     layers = keras_internals.layers(model)
     kinds, words = KINDS, WORDS
     if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
-        # Where ids out of range are no error, as on a GPU, all of them look alike.
+        # A GPU raises no error for ids out of range, and all of them look alike.
         kinds = (KINDS[1], KINDS[0], KINDS[2])
     for layer in layers:
         if not isinstance(layer, keras.layers.StringLookup | keras.layers.TextVectorization):
@@ -145,13 +145,13 @@ def of_model(model: keras.Model, inputs, attempt: collections.abc.Callable[[Exam
     symbolic = getattr(model, "inputs", None)
     if symbolic and len(symbolic) == len(keras.tree.flatten(inputs)):
         names = ", ".join(repr(tensor.name) for tensor in symbolic)
-        return tried(f"`model` (inputs {names})", inputs, attempt, kinds, words)
-    return tried("`model`", inputs, attempt, kinds, words)
+        return first_success(f"`model` (inputs {names})", inputs, attempt, kinds, words)
+    return first_success("`model`", inputs, attempt, kinds, words)
 
 
-def weights(model: keras.Model) -> list:
-    """(weight, value) of all trained weights, moved at random: one that starts at zero hides everything behind it."""
-    rng = np.random.default_rng(1)
+def moved_weights(model: keras.Model) -> list:
+    """(weight, value) of all trained weights, moved at random: a weight of zero would hide what comes before it."""
+    rng = keys.arbitrary(1)
 
     def moved(weight):
         return weight.value + tf.cast(0.1 * rng.standard_normal(weight.shape, np.float32), weight.dtype)
@@ -159,12 +159,12 @@ def weights(model: keras.Model) -> list:
     return [(weight, moved(weight)) for weight in model.trainable_variables]
 
 
-def call(model: keras.Model, values: list, inputs, training: bool):
+def stateless_call(model: keras.Model, values: list, inputs, training: bool):
     """Calls a model with other values of its weights, and leaves it as it was.
 
     Args:
         model: a Keras model.
-        values: (weight, value), as from `weights`.
+        values: (weight, value), as from `moved_weights`.
         inputs: a nest of tensors.
         training: as in Keras.
 
@@ -187,8 +187,8 @@ def call(model: keras.Model, values: list, inputs, training: bool):
     return tf.nest.flatten(outputs), state
 
 
-def same(a, b, relative: bool = False, tolerance: float = 1e-4) -> bool:
-    """Whether two tensors are the same but for rounding: to `tolerance`, where `relative` of the largest entry."""
+def nearly_equal(a, b, relative: bool = False, tolerance: float = 1e-4) -> bool:
+    """Whether two tensors are equal to `tolerance`, which is a share of the largest entry where `relative` is True."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or np.array_equal(a, b):
         return a.shape == b.shape
@@ -199,14 +199,26 @@ def same(a, b, relative: bool = False, tolerance: float = 1e-4) -> bool:
     return np.allclose(a, b, rtol=max(1e-3, tolerance), atol=tolerance * scale, equal_nan=True)
 
 
+def signature(tensors, of_shape: collections.abc.Callable[[tf.TensorShape], Any]) -> str:
+    """What tells one kind of inputs from another: types, structure, and of the shapes what `of_shape` keeps."""
+
+    def described(tensor):
+        mask = keras_internals.mask(tensor)
+        shapes = [of_shape(tf.TensorShape(part.shape)) for part in (tensor, *(() if mask is None else (mask,)))]
+        kind = type(tensor).__name__ if isinstance(tensor, tf.RaggedTensor | tf.SparseTensor) else ""
+        return f"{kind} {tf.as_dtype(tensor.dtype).name} {shapes}"
+
+    return repr(keras.tree.map_structure(described, tensors))
+
+
 def check_finite(tensors) -> None:
-    """Raises what makes `tried` go on where a tensor has no finite entry, which would be the same whatever moved."""
+    """Raises FloatingPointError for a tensor without a finite entry, which would look the same whatever is moved."""
     if not all(np.any(np.isfinite(np.asarray(tf.cast(tensor, tf.float64)))) for tensor in tensors):
         raise FloatingPointError("what it returns is not finite")
 
 
 def _examples(like, kind, size, words):
-    rng = np.random.default_rng(0)
+    rng = keys.arbitrary(0)
     firsts = [keras.tree.map_structure(lambda t: _entries(t, kind, size, words, rng), like) for _ in range(COUNT)]
     return Examples(firsts=firsts, seconds=keras.tree.map_structure(lambda t: _moved(t, words), firsts))
 
@@ -215,7 +227,7 @@ def _entries(like, kind, size, words, rng):
     """[1, ...] of one kind."""
     shape = [1, *(size if known is None else known for known in tuple(like.shape)[1:])]
     dtype = tf.as_dtype(like.dtype)
-    # Of pixels, 0 and 1 are nearly the same.
+    # Pixels of 0 and 1 are nearly the same.
     choice = rng.integers(0, 256 if dtype == tf.uint8 and kind == "normals" else 2, shape)
     if dtype == tf.string:
         return tf.gather(tf.constant(words), choice)

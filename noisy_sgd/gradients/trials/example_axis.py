@@ -1,11 +1,11 @@
-"""Tries whether the rows of a layer's taps are the examples, in their order, as the book-keeping engine needs.
+"""Is the leading axis of a layer's taps the examples' axis, in the examples' order, as the book-keeping engine needs?
 
-As many rows as examples prove nothing: a model may put time first, look up one position embedding for all examples, or
-turn the batch round and back, and at one batch size every count is right. So the model runs on 2 and on 3 made-up
-examples: every tap must have as many rows, a row may change only where its example is moved, and the gradient of an
-example's outputs may reach its own row alone.
+The number of rows alone proves nothing. A model may put time first, look up one position embedding for all examples, or
+reverse the batch and reverse it back; and at one batch size a wrong axis can have the right size. So the model runs on
+2 and on 3 synthetic examples. Every tap must have one row per example, a row may change only where its example is
+moved, and the gradient of an example's outputs must be zero in the rows of all other examples.
 
-    placement.check(model, layers, x)    # raises layer_rules.NoRuleError
+    example_axis.check(model, layers, x)    # raises layer_rules.NoRuleError
 """
 
 import weakref
@@ -13,11 +13,12 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd import keys
 from noisy_sgd.gradients import layer_calls, layer_rules
-from noisy_sgd.gradients.trials import made_up
+from noisy_sgd.gradients.trials import synthetic
 
 _OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which depends on the weights once more"
-# Of each model the layers tried, and what was found.
+# For each model: the layers that were tried, by id, and what was found.
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
 
@@ -32,14 +33,14 @@ def check(model, layers, x, views: int = 1) -> None:
 
     Raises:
         layer_rules.NoRuleError: naming the layer.
-        ValueError: if the model fails on made-up inputs.
+        ValueError: if the model fails on synthetic inputs.
     """
     names = [id(layer) for layer, _ in layers]
     tried, found = _TRIED.get(model, (None, None))
     if tried != names:
         if views > 1:
             x = tf.nest.map_structure(_one_view, x)
-        found = made_up.of_model(model, x, lambda examples: _misplaced(model, layers, examples))
+        found = synthetic.first_success_of_model(model, x, lambda examples: _misplaced(model, layers, examples))
         _TRIED[model] = (names, found)
     if found is not None:
         index, reason = found
@@ -48,21 +49,21 @@ def check(model, layers, x, views: int = 1) -> None:
 
 def _misplaced(model, layers, examples):
     """(index of a layer, why it cannot be served), or None."""
-    weights = made_up.weights(model)
+    weights = synthetic.moved_weights(model)
     rows = _Rows(layers)
-    for count, moved in ((2, None), (made_up.COUNT, None), *((made_up.COUNT, i) for i in range(made_up.COUNT))):
-        with layer_calls.routed(layers, rows.of(count, moved)):
-            made_up.call(model, weights, examples.batch(count, moved), training=True)
+    for count, moved in ((2, None), (synthetic.COUNT, None), *((synthetic.COUNT, i) for i in range(synthetic.COUNT))):
+        with layer_calls.intercepted(layers, rows.of(count, moved)):
+            synthetic.stateless_call(model, weights, examples.batch(count, moved), training=True)
         if rows.problem is not None:
             return rows.problem
-    return _mixed_gradients(model, layers, weights, examples.batch(made_up.COUNT))
+    return _mixed_gradients(model, layers, weights, examples.batch(synthetic.COUNT))
 
 
 def _mixed_gradients(model, layers, weights, inputs):
     """(index of a layer, why it cannot be served) where one example's outputs have a gradient at another's row."""
     taps = []
 
-    def record(layer, rule, usual, args, kwargs):
+    def handler(layer, rule, usual, args, kwargs):
         traced = rule.forward(_Watch(tape), layer, *args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
@@ -72,14 +73,14 @@ def _mixed_gradients(model, layers, weights, inputs):
 
     numbers, indices = {id(layer): index for index, (layer, _) in enumerate(layers)}, []
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        with layer_calls.routed(layers, record):
-            outputs, _ = made_up.call(model, weights, inputs, training=True)
+        with layer_calls.intercepted(layers, handler):
+            outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
         outputs = [output for output in outputs if output.dtype.is_floating]
-        # Entries must not cancel, as probabilities do, which add up to 1.
-        rng = np.random.default_rng(2)
+        # Random, so that entries do not cancel, as those of probabilities would, which add up to 1.
+        rng = keys.arbitrary(2)
         slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
         pairs = list(zip(outputs, slopes, strict=True))
-        each = [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(made_up.COUNT)]
+        each = [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(synthetic.COUNT)]
 
     def at_taps(targets):
         gradients = [None if g is None else tf.convert_to_tensor(g) for g in tape.gradient(targets, taps)]
@@ -90,16 +91,16 @@ def _mixed_gradients(model, layers, weights, inputs):
         for index, gradient, of_all in zip(indices, at_taps(of_one), together, strict=True):
             if gradient is None:
                 continue
-            others = [gradient[row] for row in range(made_up.COUNT) if row != i]
+            others = [gradient[row] for row in range(synthetic.COUNT) if row != i]
             if any(np.any(row[np.isfinite(row)]) for row in others):
-                return index, "its rows are not the examples: one has a part in another example's outputs"
-            if not made_up.same(gradient[i], of_all[i], relative=True):
+                return index, "its rows are not the examples: another example's outputs depend on a row"
+            if not synthetic.nearly_equal(gradient[i], of_all[i], relative=True):
                 return index, "the gradient of one example's outputs changes with that of another's"
     return None
 
 
 class _Rows:
-    """The rows of a pass over examples, which those of passes with one example moved are compared with.
+    """Compares the rows of a pass over examples with those of passes in which one example is moved.
 
     Attributes:
         problem: (index of a layer, why it cannot be served), or None.
@@ -111,14 +112,14 @@ class _Rows:
         self._before = []
 
     def of(self, count, moved):
-        """The record of a pass."""
+        """The handler of layer calls of one pass."""
         if moved is None:
             self._before = []
         before = iter(self._before)
         first_pass = count == 2
         others = [index for index in range(count) if index != moved]
 
-        def record(layer, rule, usual, args, kwargs):
+        def handler(layer, rule, usual, args, kwargs):
             if layer_calls.graph() is not None:
                 self._note(layer, layer_calls.IN_A_GRAPH_OF_ITS_OWN)
                 return usual(*args, **kwargs)
@@ -127,40 +128,43 @@ class _Rows:
                 traced = rule.forward(tape, layer, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever the formula of a rule raises
                 outputs = usual(*args, **kwargs)
-                self._note(layer, f"its rule fails on made-up examples that the layer takes: {made_up.one_line(error)}")
+                self._note(
+                    layer, f"its rule fails on synthetic examples on which the layer runs: {synthetic.one_line(error)}"
+                )
                 return outputs
             if first_pass and not _same_outputs(usual, traced.outputs, args, kwargs):
-                self._note(layer, "its rule computes something else than the layer on made-up examples")
+                self._note(layer, "its rule computes something else than the layer on synthetic examples")
             outputs = traced.outputs
             if first_pass:
-                # No tape of ours records here: what goes back is the model's own derivative.
+                # The engine records no tape here, so a gradient that goes back is the model's own derivative.
                 outputs = tf.nest.map_structure(
                     lambda output: _noticing(output, lambda: self._note(layer, _OWN_DERIVATIVE)), outputs
                 )
-            # Outputs are computed from `tape.tap`s; other taps, such as copies of weights, need not show the places.
+            # Where outputs are computed from `tape.tap`s, the taps suffice. Other taps, such as copies of weights, are
+            # the same for all examples, so the outputs are compared as well.
             seen = traced.taps if tape.tapped else [*traced.taps, *tf.nest.flatten(traced.outputs)]
             for tensor in {id(tensor): tensor for tensor in seen}.values():
                 if not tensor.shape.rank or tensor.shape[0] != count:
                     rows = tensor.shape[0] if tensor.shape.rank else "no"
-                    self._note(layer, f"it is called on {rows} rows for {count} made-up examples")
+                    self._note(layer, f"it is called on {rows} rows for {count} synthetic examples")
                 elif moved is None:
-                    # A copy, whose memory goes back to the system; TensorFlow would keep it.
+                    # A copy in NumPy, whose memory goes back to the system; TensorFlow would keep that of a tensor.
                     self._before.append(np.array(tensor))
                 elif not _same_rows(next(before, None), tensor, others):
-                    self._note(layer, "its rows are not the examples: one changes with another example")
+                    self._note(layer, "its rows are not the examples: a row changes with another example")
             return outputs
 
-        return record
+        return handler
 
     def _note(self, layer, reason):
         self.problem = self.problem or (self._indices[id(layer)], reason)
 
 
 def _same_rows(before, after, rows):
-    """Whether two tensors, of which the first may be missing, agree in some rows."""
+    """Whether two tensors agree in these rows; the first may be None."""
     if before is None or before.shape != after.shape:
         return False
-    return all(made_up.same(before[row], after[row], relative=True) for row in rows)
+    return all(synthetic.nearly_equal(before[row], after[row], relative=True) for row in rows)
 
 
 def _noticing(output, notice):
@@ -188,7 +192,7 @@ def _with_gradient_of_its_own(output):
 
 
 def _same_outputs(layer_call, outputs, args, kwargs):
-    """Whether a rule's outputs are those of the layer's own call, unless two of its calls differ by what they draw."""
+    """Whether a rule's outputs are those of the layer's own call; True where two such calls differ by random draws."""
     expected = layer_call(*args, **kwargs)
     if _agree(outputs, expected):
         return True
@@ -196,9 +200,9 @@ def _same_outputs(layer_call, outputs, args, kwargs):
 
 
 def _agree(first, second):
-    """Whether two nests hold the same, but for the rounding of other kernels."""
+    """Whether two nests hold the same values, but for the rounding of other kernels."""
     pairs = zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True)
-    return all(made_up.same(a, b, relative=True, tolerance=made_up.OTHER_KERNELS) for a, b in pairs)
+    return all(synthetic.nearly_equal(a, b, relative=True, tolerance=synthetic.OTHER_KERNELS) for a, b in pairs)
 
 
 class _Watch:
@@ -235,5 +239,5 @@ class _NoTape:
 
 
 def _one_view(tensor):
-    """A symbol of the shape of one view of each example."""
+    """A spec of one view of each example."""
     return tf.TensorSpec([tensor.shape[0], *tensor.shape[2:]], tensor.dtype)

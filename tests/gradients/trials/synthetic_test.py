@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 from keras import ops
 
 from noisy_sgd.gradients import clipped_sum
-from noisy_sgd.gradients.trials import independence, made_up
+from noisy_sgd.gradients.trials import model_mixing, synthetic
 
 L = keras.layers
 
@@ -53,20 +53,20 @@ INPUTS = (
 )
 
 
-class MadeUpTest(parameterized.TestCase):
+class SyntheticTest(parameterized.TestCase):
     @parameterized.named_parameters(*INPUTS)
     def test_inputs_fit_the_model_and_show_what_mixes_examples(self, function, *inputs):
         model = model_of(function, *inputs)
-        independence.check(model, model.input)
+        model_mixing.check(model, model.input)
         mixing = model_of(lambda *x: centred(function(*x)), *inputs)
         with self.assertRaisesRegex(ValueError, "treat every example alone"):
-            independence.check(mixing, mixing.input)
+            model_mixing.check(mixing, mixing.input)
 
     def test_bytes_move_as_far_as_pixels_do(self):
         def spread(examples):
             return float(tf.reduce_max(tf.cast(examples.batch(3), tf.float32)))
 
-        self.assertGreater(made_up.tried("`model`", keras.Input((8, 8), dtype="uint8"), spread), 200.0)
+        self.assertGreater(synthetic.first_success("`model`", keras.Input((8, 8), dtype="uint8"), spread), 200.0)
 
     def test_losses_without_a_finite_value_show_nothing(self):
         model = model_of(lambda x: L.Dense(3)(x), ((4,), "float32"))
@@ -80,12 +80,12 @@ class MadeUpTest(parameterized.TestCase):
 
     def test_every_entry_moves(self):
         like = [keras.Input((3,), dtype=dtype) for dtype in ("float32", "int64", "bool", "string", "uint8", "bfloat16")]
-        for kind in made_up.KINDS:
+        for kind in synthetic.KINDS:
 
             def moved(examples):
                 return [np.asarray(a != b) for a, b in zip(examples.batch(3), examples.batch(3, 1), strict=True)]
 
-            for changed in made_up.tried("`model`", like, moved, (kind,)):
+            for changed in synthetic.first_success("`model`", like, moved, (kind,)):
                 np.testing.assert_array_equal(changed, [[False] * 3, [True] * 3, [False] * 3])
 
     def test_a_model_that_takes_none_of_them_is_refused_in_one_sentence(self):
@@ -95,9 +95,11 @@ class MadeUpTest(parameterized.TestCase):
                 return inputs
 
         model = model_of(lambda x: Picky()(x), ((3,), "float32"))
-        message = r"inputs 'input_0'.*must run on made-up inputs.*InvalidArgumentError.*Received: .*float32\[None, 3\]"
+        message = (
+            r"inputs 'input_0'.*must run on synthetic inputs.*InvalidArgumentError.*Received: .*float32\[None, 3\]"
+        )
         with self.assertRaisesRegex(ValueError, message):
-            independence.check(model, model.input)
+            model_mixing.check(model, model.input)
 
     def test_targets_may_be_booleans_or_labels_in_floats(self):
         model = model_of(lambda x: L.Dense(3)(x), ((4,), "float32"))

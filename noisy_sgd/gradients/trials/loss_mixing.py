@@ -1,28 +1,33 @@
-"""Tries whether a loss treats every example alone, as the clipped sum's bound needs, and gives one value an example.
+"""Do examples mix in a loss, and does it give one value per example? Tried on synthetic targets and predictions.
 
-The same made-up example must have the same loss in whichever batch it comes: of few examples or many, of one class or
-of several; and its loss must have no gradient at another example's prediction. So contrastive and rank losses, weights
-by the batch's frequencies and averages over its tokens are found.
+The same synthetic example must have the same loss in every batch that holds it: of few examples or many, of one class
+or of several. And its loss must have no gradient at another example's prediction. This finds contrastive and rank
+losses, weights by the batch's frequencies and averages over the batch's tokens.
 
-    loss_trial.check(loss_fn, y, predictions)    # raises ValueError
+    loss_mixing.check(loss_fn, y, predictions)    # raises ValueError
 """
+
+import weakref
 
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd.gradients.trials import loss_examples, made_up
+from noisy_sgd import keys
+from noisy_sgd.gradients.trials import loss_examples, synthetic
 
-# Two of a class, one of another beside two of a class, all different, all of a class. Of few sizes, for each of which a
-# `tf.function` traces.
+# The kinds of targets and predictions that each loss was tried on.
+_TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+# Batches, as indices of a pool's examples: two of a class; one of another class beside two of a class; all of different
+# classes; all of one class. They have few sizes, since a `tf.function` is traced for each.
 _BATCHES = ((0, 1), (3, 2, 5), (13, 12, 11, 10, 9, 8, 5, 0), (6, 0, 14))
-# Those whose losses' gradient is looked at; no shift of all examples maps them to themselves.
+# The examples whose losses' gradient is looked at. No cyclic shift of all examples maps this set to itself.
 _SOME = (0, 2, 3, 7, 8, 11, 12, 13)
-# Gradients that cancel leave this share of the largest.
+# Where gradients cancel, rounding leaves at most this share of the largest entry.
 _CANCELLED = 1e-5
 
 
 def check(loss_fn, y, predictions) -> None:
-    """Refuses a loss in which examples mix, or that does not give one value an example.
+    """Refuses a loss in which examples mix, or that does not give one value per example.
 
     Args:
         loss_fn: loss_fn(y, predictions) -> losses [B].
@@ -30,15 +35,15 @@ def check(loss_fn, y, predictions) -> None:
         predictions: likewise.
 
     Raises:
-        ValueError: saying what is wrong, or that the loss runs on no made-up examples.
+        ValueError: saying what is wrong, or that the loss runs on no synthetic examples.
     """
     flat = tf.nest.flatten((y, predictions))
     if any(tf.TensorShape(tensor.shape).rank is None for tensor in flat):
         raise ValueError(
-            "`loss` must be tried on made-up examples, for which the number of axes of targets and predictions must be "
-            f"known; set their shapes with tf.ensure_shape. Received: shapes {_shapes(y)} and {_shapes(predictions)}"
+            "`loss` must be tried on synthetic examples, for which the number of axes of targets and predictions must "
+            f"be known; set their shapes with tf.ensure_shape. Received: shapes {_shapes(y)} and {_shapes(predictions)}"
         )
-    found = made_up.apart(lambda: _found(loss_fn, y, predictions))
+    found = synthetic.run_untraced(lambda: _found(loss_fn, y, predictions))
     if isinstance(found, str):
         raise ValueError(found)
     if found is not None:
@@ -47,7 +52,34 @@ def check(loss_fn, y, predictions) -> None:
             way_out = "give the targets and predictions known sizes, as tf.ensure_shape does, or have it accept any"
         else:
             way_out = "have it accept any of them"
-        raise made_up.refusal("`loss`", kinds, found, way_out, flat) from found
+        raise synthetic.refusal("`loss`", kinds, found, way_out, flat) from found
+
+
+def checked_loss(loss_fn):
+    """The same loss, tried before it is used: its value for an example must depend on that example alone.
+
+    Every loss is tried once per structure, shapes and types of its targets and predictions.
+
+    Args:
+        loss_fn: loss_fn(y, predictions) -> losses [B].
+
+    Returns:
+        A function of the same arguments; it raises ValueError for another kind of loss.
+    """
+    try:
+        tried = _TRIED.setdefault(loss_fn, set())
+    except TypeError:
+        # Some objects cannot be hashed, or have no weak references.
+        tried = set()
+
+    def checked(y, predictions):
+        signature = synthetic.signature((y, predictions), lambda shape: tuple(shape)[1:] if shape.rank else None)
+        if signature not in tried:
+            check(loss_fn, y, predictions)
+            tried.add(signature)
+        return loss_fn(y, predictions)
+
+    return checked
 
 
 def _found(loss_fn, y, predictions):
@@ -76,7 +108,7 @@ def _tried(loss_fn, y, predictions, shapes):
     for index, pool in enumerate(loss_examples.pools(y, predictions, shapes)):
         batches = _BATCHES[index % 2 :: 2] if tried else _BATCHES
         try:
-            # An accelerator does not say which labels are out of range.
+            # A CPU raises an error for labels out of range, an accelerator does not.
             with tf.device("CPU:0"):
                 problem = _problem(loss_fn, pool, batches)
         except _WrongShapeError as error:
@@ -92,7 +124,7 @@ def _tried(loss_fn, y, predictions, shapes):
 
 
 class _WrongShapeError(Exception):
-    """The loss does not give one value an example."""
+    """The loss does not give one value per example."""
 
 
 def _problem(loss_fn, pool, batches):
@@ -102,11 +134,11 @@ def _problem(loss_fn, pool, batches):
     watched = [tensor for tensor in tf.nest.flatten(predictions) if tf.is_tensor(tensor) and tensor.dtype.is_floating]
     some = np.isin(everyone, _SOME)
     # Entries must not cancel.
-    slopes = np.random.default_rng(2).uniform(0.5, 1.5, pool.count)
+    slopes = keys.arbitrary(2).uniform(0.5, 1.5, pool.count)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(watched)
         losses = _losses(loss_fn, y, predictions, pool.count)
-    made_up.check_finite([losses])
+    synthetic.check_finite([losses])
     for batch in _of_at_most(pool.count, batches):
         if not _same(_losses(loss_fn, *pool.rows(batch), len(batch)), losses, batch, loss_fn, pool):
             return (
@@ -126,10 +158,10 @@ def _problem(loss_fn, pool, batches):
             "`loss` must treat every example alone: an example's loss has a gradient at another example's prediction; "
             "take out what works over the batch axis; are targets and predictions of one shape?"
         )
-    # On the first pool alone, where all batches are tried: only a gradient that is the loss's own can differ.
+    # Only a custom gradient can differ here, so the first pool is enough, on which all batches are tried.
     together = gradients_of(slopes) if batches == _BATCHES else gradients
     for alone, gradient in zip(gradients, together, strict=True):
-        if not made_up.same(alone[some], gradient[some], relative=True):
+        if not synthetic.nearly_equal(alone[some], gradient[some], relative=True):
             return (
                 "`loss` must treat every example alone: the gradient of an example's loss changes with the other "
                 "examples of the batch; take out what works over the batch axis."
@@ -141,7 +173,7 @@ def _losses(loss_fn, y, predictions, count):
     losses = tf.convert_to_tensor(loss_fn(y, predictions))
     if losses.shape != (count,):
         raise _WrongShapeError(
-            f"`loss` must give one value an example: from {count} examples it must return a tensor of shape "
+            f"`loss` must give one value per example: from {count} examples it must return a tensor of shape "
             f"({count},). Received: shape={tuple(losses.shape)}"
         )
     return losses
@@ -161,8 +193,8 @@ def _same(found, losses, batch, loss_fn, pool):
     relative, absolute = max(1e-3, rounding), max(1e-4, rounding) * min(of_size, 1.0)
     if np.allclose(after, expected, rtol=relative, atol=absolute, equal_nan=True):
         return True
-    # Where terms cancel, rounding is larger: as large as among other orders of the same examples.
-    order = np.random.default_rng(3).permutation(pool.count)
+    # Where terms cancel, rounding errors are larger. Another order of the same examples shows how large.
+    order = keys.arbitrary(3).permutation(pool.count)
     turned = _numbers(_losses(loss_fn, *pool.rows(order), pool.count))
     rounded = _largest_difference(turned, before[order])
     return rounded < 1e-3 * of_size and _largest_difference(after, expected) < 30 * rounded

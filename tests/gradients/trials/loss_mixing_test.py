@@ -7,12 +7,12 @@ from absl.testing import absltest, parameterized
 from keras import losses
 
 from noisy_sgd.gradients import clipped_sum
-from noisy_sgd.gradients.trials import independence, loss_trial
+from noisy_sgd.gradients.trials import loss_mixing
 from noisy_sgd.optimizers import dp_sgd
 from noisy_sgd.training import per_example_loss, private_model
 
 MIXES = "`loss` must treat every example alone"
-NO_VALUES = "`loss` must give one value an example"
+NO_VALUES = "`loss` must give one value per example"
 RNG = np.random.default_rng(0)
 
 
@@ -234,7 +234,7 @@ class MixingTest(parameterized.TestCase):
         for known in (True, False):
             y, predictions = specs(kind, known)
             with self.assertRaisesRegex(ValueError, MIXES):
-                loss_trial.check(as_function(MIXING[kind, name]), (y,), predictions)
+                loss_mixing.check(as_function(MIXING[kind, name]), (y,), predictions)
 
     @parameterized.parameters("auto", "vectorized")
     def test_refused_by_every_engine(self, engine):
@@ -385,14 +385,14 @@ class AcceptanceTest(parameterized.TestCase):
         for index, (loss, y, p) in enumerate(ACCEPTED):
             with self.subTest(f"{loss} {y} {p}"):
                 y, p = (unsized(y), unsized(p)) if index % 2 else (y, p)
-                loss_trial.check(per_example_loss.from_keras(loss), (y,), p)
+                loss_mixing.check(per_example_loss.from_keras(loss), (y,), p)
 
     @parameterized.parameters(False, True)
     def test_functions_that_treat_examples_alone(self, unknown):
         for index, (loss, y, p) in enumerate(ALONE):
             with self.subTest(f"{index} {y} {p}"):
                 y, p = (unsized(y), unsized(p)) if unknown else (y, p)
-                loss_trial.check(loss, y, p)
+                loss_mixing.check(loss, y, p)
 
     def test_sizes_that_belong_together_are_found(self):
         def of_half(y, p):
@@ -410,7 +410,7 @@ class AcceptanceTest(parameterized.TestCase):
         ):
             with self.subTest(f"{loss}"):
                 function = per_example_loss.from_keras(loss) if isinstance(loss, losses.Loss) else None
-                loss_trial.check(function or (lambda y, p, f=loss: f(y[0], p)), (y,), p)
+                loss_mixing.check(function or (lambda y, p, f=loss: f(y[0], p)), (y,), p)
 
     def test_ragged_and_sparse_targets(self):
         ragged = tf.ragged.constant([[1, 2], [3]])
@@ -422,11 +422,11 @@ class AcceptanceTest(parameterized.TestCase):
         def of_entries(y, p):
             return tf.reduce_sum(tf.square(p - tf.sparse.to_dense(y)), -1)
 
-        loss_trial.check(of_lengths, ragged, LOGITS)
-        loss_trial.check(of_entries, sparse, spec([2]))
+        loss_mixing.check(of_lengths, ragged, LOGITS)
+        loss_mixing.check(of_entries, sparse, spec([2]))
         for loss, y, p in ((of_lengths, ragged, LOGITS), (of_entries, sparse, spec([2]))):
             with self.assertRaisesRegex(ValueError, MIXES):
-                loss_trial.check(lambda y, p, f=loss: f(y, p) - tf.reduce_mean(f(y, p)), y, p)
+                loss_mixing.check(lambda y, p, f=loss: f(y, p) - tf.reduce_mean(f(y, p)), y, p)
 
 
 class WhatIsSaidTest(absltest.TestCase):
@@ -434,26 +434,26 @@ class WhatIsSaidTest(absltest.TestCase):
         for loss in (lambda y, p: tf.reduce_mean(error(y, p)), lambda y, p: tf.square(y - p), losses.dice):
             for size in (5, None):
                 with self.assertRaisesRegex(ValueError, f"{NO_VALUES}.*Received: shape="):
-                    loss_trial.check(loss, spec([size]), spec([size]))
+                    loss_mixing.check(loss, spec([size]), spec([size]))
 
-    def test_what_runs_on_nothing_made_up(self):
+    def test_what_runs_on_nothing_synthetic(self):
         def picky(y, p):
             tf.debugging.assert_greater(tf.shape(p)[1], 1000)
             return error(y, p)
 
         sizes = r"tf.ensure_shape.*Received: inputs=\['float32\[None, None\]', 'float32\[None, None\]'\]"
         for size, message in ((5, "have it accept any of them"), (None, sizes)):
-            with self.assertRaisesRegex(ValueError, f"`loss` must run on made-up inputs.*{message}"):
-                loss_trial.check(picky, spec([size]), spec([size]))
+            with self.assertRaisesRegex(ValueError, f"`loss` must run on synthetic inputs.*{message}"):
+                loss_mixing.check(picky, spec([size]), spec([size]))
         with self.assertRaisesRegex(ValueError, "number of axes.*tf.ensure_shape.*Received: shapes \\[None\\]"):
-            loss_trial.check(error, tf.TensorSpec(None), LOGITS)
+            loss_mixing.check(error, tf.TensorSpec(None), LOGITS)
 
     def test_mixing_where_a_size_is_one(self):
         def squeezed(y, p):
             return tf.reduce_mean(tf.square(tf.squeeze(y) - p[:, None]), axis=-1)
 
         with self.assertRaisesRegex(ValueError, r"tried on examples of shapes \[\(1,\), \(\)\]"):
-            loss_trial.check(squeezed, spec([None]), spec([]))
+            loss_mixing.check(squeezed, spec([None]), spec([]))
 
     def test_masks_of_predictions(self):
         def of_mask(divide):
@@ -465,9 +465,9 @@ class WhatIsSaidTest(absltest.TestCase):
 
         p = tf.zeros([3, 6, 5])
         p._keras_mask = tf.ones([3, 6], tf.bool)
-        loss_trial.check(of_mask(lambda kept: tf.reduce_sum(kept, -1)), TOKENS, p)
+        loss_mixing.check(of_mask(lambda kept: tf.reduce_sum(kept, -1)), TOKENS, p)
         with self.assertRaisesRegex(ValueError, MIXES):
-            loss_trial.check(of_mask(lambda kept: tf.reduce_mean(kept)), TOKENS, p)
+            loss_mixing.check(of_mask(lambda kept: tf.reduce_mean(kept)), TOKENS, p)
 
 
 class FitTest(parameterized.TestCase):
@@ -497,11 +497,11 @@ class FitTest(parameterized.TestCase):
             return error(y, p)
 
         x = {size: np.ones((4, size), np.float32) for size in (3, 5)}
-        loss = independence.checked_loss(counted)
+        loss = loss_mixing.checked_loss(counted)
         for size in x:
             loss(x[size], tf.constant(x[size]))
             several = len(calls)
-            for again in (loss, independence.checked_loss(counted)):
+            for again in (loss, loss_mixing.checked_loss(counted)):
                 again(x[size], tf.constant(x[size]))
             self.assertLen(calls, several + 2)
         self.assertGreater(len(calls), 40)
