@@ -54,10 +54,10 @@ class PrivateModel(keras.Model):
         ValueError: for a model or layers in place of inputs and outputs; see `from_model`.
     """
 
-    # With the names of Keras' functional model, which cloning and loading look for.
-    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
-        existing_model.check_tensors(inputs, outputs)
-        super().__init__(inputs, outputs, name=name, **kwargs)
+    # Cloning and loading take a class for a functional model by these two in every Keras, by the names from 3.13 on.
+    def __init__(self, *args, **kwargs):
+        existing_model.check_tensors(*_inputs_and_outputs(*args, **kwargs))
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def from_model(cls, model: keras.Model) -> "PrivateModel":
@@ -406,3 +406,7 @@ class PrivateModel(keras.Model):
         """Compiles a loaded or cloned model as the saved one was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def _inputs_and_outputs(inputs=None, outputs=None, name=None, **kwargs):
+    return inputs, outputs
