@@ -391,6 +391,16 @@ class BazelTest(parameterized.TestCase):
         packages = {module.parent for module in (ROOT / "noisy_sgd").rglob("*.py")}
         self.assertEmpty([str(package) for package in packages if not (package / "BUILD").exists()])
 
+    def test_python_rules_are_loaded_where_they_are_used(self):
+        # Bazel 9 has no rules of its own; Bazel 4 offline gets them by the same load.
+        files = [*ROOT.glob("BUILD"), *(ROOT / "tests").glob("*.bzl")]
+        for path in (*files, *(ROOT / "noisy_sgd").rglob("BUILD"), *(ROOT / "tests").rglob("BUILD")):
+            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            used = {name for name in map(_dotted, (call.func for call in calls)) if re.search(r"(^|\.)py_", name)}
+            loads = [ast.literal_eval(ast.Tuple(call.args)) for call in calls if _dotted(call.func) == "load"]
+            loaded = {name for source, *names in loads if source == "@rules_python//python:defs.bzl" for name in names}
+            self.assertEqual(used, loaded, path)
+
     def test_every_folder_of_tests_has_a_build_file(self):
         tests = ROOT / "tests"
         folders = {tests / module.relative_to(tests).parts[0] for module in tests.glob("*/**/*_test.py")}
