@@ -245,7 +245,7 @@ class RefusalTest(parameterized.TestCase):
         (dict(targets=np.zeros(3)), "`features` must be"),
         (dict(step_size=0.0), "`step_size` must be positive"),
         (dict(noise_scale=-1.0), "`noise_scale` must be at least 0"),
-        (dict(noise_scale=np.zeros(3)), "`noise_scale` must be at least 0, a number or one a run"),
+        (dict(noise_scale=np.zeros(3)), "`noise_scale` must be at least 0, a number or one per run"),
         (dict(num_runs=0), "`num_runs` must be at least 1"),
         (dict(batch_size=0), "`batch_size` must be at least 1"),
         (dict(vanishing_noise=False), "`vanishing_noise` must be True"),
