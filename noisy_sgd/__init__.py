@@ -65,6 +65,7 @@ _SUBMODULES = (
     "runs",
     "sampling",
     "sde",
+    "studies",
     "toy",
     "training",
 )

@@ -13,7 +13,7 @@ _AROUND = (
 )
 
 
-def check_tensors(inputs, outputs) -> None:
+def check_tensors(inputs=None, outputs=None, name=None, **kwargs) -> None:
     """Refuses what is no functional model's inputs and outputs, but a model, layers, or nothing.
 
     Raises:

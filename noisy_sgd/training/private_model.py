@@ -56,7 +56,7 @@ class PrivateModel(keras.Model):
 
     # Cloning and loading take a class for a functional model by these two in every Keras, by the names from 3.13 on.
     def __init__(self, *args, **kwargs):
-        existing_model.check_tensors(*_inputs_and_outputs(*args, **kwargs))
+        existing_model.check_tensors(*args, **kwargs)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -271,19 +271,13 @@ class PrivateModel(keras.Model):
         """Keras' `fit`, and batches that are Poisson-sampled from arrays.
 
         Args:
-            x: as in Keras.
-            y: as in Keras.
+            x: as in Keras, like all that is not listed here.
             batch_size: as in Keras; at most the configured one, which is what arrays are batched by. Defaults to that.
-            epochs: as in Keras.
-            verbose: as in Keras.
-            callbacks: as in Keras.
-            *args: as in Keras.
             sampling: "shuffled", Keras' own batches, without amplification by sampling; or "poisson": each example of
                 the arrays is in each batch with probability B / N, independently, drawn from the training's own secret
                 (from the optimizer's seed where it has one), B the configured `batch_size`. Batches are then of any
                 size, an empty one is a step of noise alone, and an epoch is ceil(N / B) steps. Of a dataset it says
                 that its batches were Poisson-sampled by whoever gives it. Defaults to "shuffled".
-            **kwargs: as in Keras.
 
         Returns:
             Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.
@@ -406,7 +400,3 @@ class PrivateModel(keras.Model):
         """Compiles a loaded or cloned model as the saved one was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-
-def _inputs_and_outputs(inputs=None, outputs=None, name=None, **kwargs):
-    return inputs, outputs
