@@ -14,7 +14,7 @@ from noisy_sgd.config.model import MODELS, PRECISIONS, Model, pixel_bounds
 from noisy_sgd.config.rules import ConfigError, require, require_at_least, require_choice, require_distinct
 from noisy_sgd.config.run import STRATEGIES, Run
 from noisy_sgd.config.sweeps import Sweep, sweep
-from noisy_sgd.config.training import ALGORITHMS, CLIPPINGS, SAMPLINGS, Training
+from noisy_sgd.config.training import ALGORITHMS, CLIPPINGS, OPTIMIZERS, SAMPLINGS, Training
 
 __all__ = [
     "ALGORITHMS",
@@ -28,6 +28,7 @@ __all__ = [
     "Model",
     "PRECISIONS",
     "Run",
+    "OPTIMIZERS",
     "SAMPLINGS",
     "STRATEGIES",
     "Sweep",

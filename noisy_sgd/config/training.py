@@ -11,6 +11,7 @@ from typing import Any
 from noisy_sgd.config import rules
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 SAMPLINGS = ("shuffled", "poisson")
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
@@ -39,7 +40,8 @@ class Training:
 
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
     mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). To have no
-    noise, one types 0. `ema_decay` is that of the moving average of the weights. `sampling` draws the batches: of fixed
+    noise, one types 0. `ema_decay` is that of the moving average of the weights. `optimizer` is the update that
+    takes the gradient. `sampling` draws the batches: of fixed
     size in shuffled order, or each example independently. `clipping` is how the norm of a gradient is bounded by
     `l2_norm_clip`; with `target_quantile` that bound is learned. The gradient of an example is the mean over
     `augmentation_multiplicity` changed copies of its image. `max_epsilon` ends a DP-SGD run with the last step that it
@@ -47,6 +49,7 @@ class Training:
     """
 
     algorithm: str = "sgd"
+    optimizer: str = "sgd"
     batch_size: int = 64
     microbatch_size: int | None = None
     num_steps: int = 1000
@@ -66,6 +69,7 @@ class Training:
 
     def __post_init__(self):
         rules.require_choice("algorithm", self.algorithm, ALGORITHMS)
+        rules.require_choice("optimizer", self.optimizer, OPTIMIZERS)
         rules.require_choice("sampling", self.sampling, SAMPLINGS)
         rules.require_choice("clipping", self.clipping, CLIPPINGS)
         for name in ("augmentation_multiplicity", "batch_size", "num_steps", "microbatch_size"):
@@ -80,11 +84,21 @@ class Training:
             0 <= momentum < 1, "momentum", "must be at least 0 and less than 1", momentum, "0 is plain descent"
         )
         rules.require(0 <= decay < 1, "ema_decay", "must be at least 0 and less than 1", decay, "0 is no average")
+        self._check_optimizer()
         self._check_noise()
         self._refuse_foreign()
         if self.algorithm == "dp_sgd":
             self._check_clipping()
             self._check_privacy()
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer == "sgd":
+            return
+        constraint = "must be sgd for noisy_sgd, which is the name of its update"
+        way_out = "leave it out, or choose `--algorithm=sgd` or `dp_sgd`"
+        rules.require(self.algorithm != "noisy_sgd", "optimizer", constraint, self.optimizer, way_out)
+        constraint = f"means nothing to {self.optimizer}, which has moments of its own"
+        rules.require(self.momentum == 0, "momentum", constraint, self.momentum, "leave it out")
 
     def _check_noise(self) -> None:
         typed = self._typed("noise_multiplier", "effective_noise")

@@ -18,13 +18,19 @@ from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.mechanisms import adaptive_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
-from noisy_sgd.optimizers import noised, sgd
+from noisy_sgd.optimizers import adam, noised, sgd
 from noisy_sgd.privacy import plan as plans
 from noisy_sgd.privacy import statement
 from noisy_sgd.runs import saved_model
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
+# Keras' own, and the private one.
+_OPTIMIZERS = {
+    "sgd": (keras.optimizers.SGD, sgd.DPSGD),
+    "adam": (keras.optimizers.Adam, adam.DPAdam),
+    "adamw": (keras.optimizers.AdamW, adam.DPAdamW),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,20 +166,22 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     """The optimizer of an algorithm; the noise is that of equations (11) and (2)."""
     chosen = settings.training
-    common = {"learning_rate": chosen.learning_rate, "momentum": chosen.momentum}
-    if chosen.algorithm == "sgd":
-        return keras.optimizers.SGD(**common)
     if chosen.algorithm == "noisy_sgd":
-        return sgd.NoisySGD(noise_std=chosen.noise_std, seed=settings.noise_seed, **common)
+        return sgd.NoisySGD(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, momentum=chosen.momentum)
+    public, private = _OPTIMIZERS[chosen.optimizer]
+    own = {"momentum": chosen.momentum} if chosen.optimizer == "sgd" else {}
+    if chosen.algorithm == "sgd":
+        return public(chosen.learning_rate, **own)
     quantile = chosen.target_quantile
-    return sgd.DPSGD(
+    return private(
+        chosen.learning_rate,
         l2_norm_clip=chosen.l2_norm_clip,
         noise_multiplier=chosen.resolved_noise_multiplier,
         batch_size=chosen.batch_size,
         seed=settings.noise_seed,
         clipping=chosen.clipping,
         adaptive_clipping=None if quantile is None else adaptive_clipping.AdaptiveClipping(target_quantile=quantile),
-        **common,
+        **own,
     )
 
 

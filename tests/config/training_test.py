@@ -23,6 +23,12 @@ class TrainingTest(parameterized.TestCase):
         ({"learning_rate": 0.0}, "--learning_rate.*positive"),
         ({"learning_rate": math.nan}, "--learning_rate.*finite"),
         ({"momentum": 1.0}, "--momentum.*less than 1"),
+        ({"optimizer": "rmsprop"}, "--optimizer"),
+        ({"optimizer": "adam", "momentum": 0.9}, "--momentum.*means nothing to adam"),
+        (
+            {"algorithm": "noisy_sgd", "optimizer": "adam", "noise_multiplier": 1.0},
+            "--optimizer.*must be sgd for noisy_sgd",
+        ),
         ({"ema_decay": 1.0}, "--ema_decay.*less than 1"),
         ({"algorithm": "adam"}, "--algorithm.*sgd, noisy_sgd, dp_sgd.*algorithm=adam"),
         ({"algorithm": "noisy_sgd", "noise_multiplier": -1.0}, "--noise_multiplier.*at least 0.*noise_multiplier=-1.0"),

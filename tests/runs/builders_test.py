@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import config, privacy
 from noisy_sgd.data import bundled
 from noisy_sgd.mechanisms import gaussian
-from noisy_sgd.optimizers import sgd
+from noisy_sgd.optimizers import adam, sgd
 from noisy_sgd.runs import builders, recorded_run
 from noisy_sgd.training import private_model
 
@@ -51,6 +51,19 @@ class BuildTest(parameterized.TestCase):
         self.assertAlmostEqual(float(optimizer.learning_rate), 0.1, places=6)
         self.assertEqual(optimizer.momentum, 0.5)
         if name != "sgd":
+            self.assertAlmostEqual(float(optimizer.noise_std), 0.02, places=7)
+
+    @parameterized.parameters(
+        ("sgd", "adam", keras.optimizers.Adam),
+        ("sgd", "adamw", keras.optimizers.AdamW),
+        ("dp_sgd", "adam", adam.DPAdam),
+        ("dp_sgd", "adamw", adam.DPAdamW),
+    )
+    def test_other_optimizers(self, algorithm, name, kind):
+        optimizer = builders.optimizer(_settings(algorithm, optimizer=name, momentum=0.0))
+        self.assertIs(type(optimizer), kind)
+        self.assertAlmostEqual(float(optimizer.learning_rate), 0.1, places=6)
+        if algorithm == "dp_sgd":
             self.assertAlmostEqual(float(optimizer.noise_std), 0.02, places=7)
 
     def test_what_is_accounted_for_is_what_the_mechanism_does(self):

@@ -65,7 +65,10 @@ _CLIPPING = {
     "delta": "delta of the privacy statement; by default a power of ten below one over the number of examples",
 }
 _ONE_ALGORITHM = {
-    "algorithm": command_line.one_of("the optimizer", config.ALGORITHMS),
+    "algorithm": command_line.one_of("what happens to the gradients", config.ALGORITHMS),
+    "optimizer": command_line.one_of(
+        "the update that takes them, for sgd and dp_sgd; adam and adamw with Keras' other defaults", config.OPTIMIZERS
+    ),
     "batch_size": "B, examples in a logical batch",
 }
 _ONE_NOISE = {
@@ -119,7 +122,8 @@ def train(argv: Sequence[str]) -> config.Config:
     if made.run.run_dir:
         return made
     images, network, chosen = made.data.dataset, pathlib.Path(made.model.model).stem, made.training
-    name = f"{images}-{network}-{chosen.algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
+    algorithm = chosen.algorithm if chosen.optimizer == "sgd" else f"{chosen.algorithm}-{chosen.optimizer}"
+    name = f"{images}-{network}-{algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
     return dataclasses.replace(made, run=dataclasses.replace(made.run, run_dir=f"runs/{name}"))
 
 
