@@ -7,6 +7,8 @@ TensorFlow cannot vectorize the model rightly, such as one with recurrent layers
 
     result = vectorized.clipped_sum(model, loss_fn, x, y, clip=clipping.flat(1.0))
     result.values    # sums of clipped gradients, aligned with model.trainable_weights
+
+Covered by tests/gradients/clipped_sum_test.py and tests/gradients/engines/example_map_test.py.
 """
 
 import tensorflow as tf

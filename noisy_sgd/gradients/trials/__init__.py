@@ -1,12 +1,14 @@
 """What is refused because a trial on synthetic inputs shows that a model or a loss mixes examples.
 
     trials.check(model)                          # ValueError: `model` must treat every example alone: ...
-    loss_fn = trials.checked_loss(loss_fn)       # raises the like when it is called
+    loss_fn = trials.checked_loss(loss_fn)       # a call of it raises such an error
     trials.check_no_added_losses(model)          # after a call of the model
 
 The questions, each in a module of its own: does a layer break privacy by its kind (`layer_checks`)? Do examples mix in
 the model (`model_mixing`), or in the loss (`loss_mixing`)? Is the leading axis at each layer the examples' axis, as the
 book-keeping engine needs (`example_axis`)?
+
+`check` is covered by tests/gradients/clipped_sum_test.py.
 """
 
 import contextlib
