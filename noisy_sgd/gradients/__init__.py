@@ -23,30 +23,16 @@ What a user may use:
 A name is loaded when it is first used, so importing the package is light.
 """
 
-import importlib
+from noisy_sgd import lazy
 
-_NAMES = {
-    "ClippedSum": "noisy_sgd.gradients.clipping",
-    "NoRuleError": "noisy_sgd.gradients.layer_rules",
-    "Rule": "noisy_sgd.gradients.layer_rules",
-    "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
-    "register": "noisy_sgd.gradients.layer_rules",
-}
-_MODULES = ("clipping", "layer_rules")
-
-__all__ = sorted((*_NAMES, *_MODULES))
-
-
-def __getattr__(name: str):
-    if name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"noisy_sgd.gradients.{name}")
-    else:
-        raise AttributeError(f"module 'noisy_sgd.gradients' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "ClippedSum": "noisy_sgd.gradients.clipping",
+        "NoRuleError": "noisy_sgd.gradients.layer_rules",
+        "Rule": "noisy_sgd.gradients.layer_rules",
+        "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
+        "register": "noisy_sgd.gradients.layer_rules",
+    },
+    ("clipping", "layer_rules"),
+)
