@@ -82,10 +82,9 @@ def _drawn(model, arguments, kind, batch_size, private) -> Fit:
         arrays.pop()
     number = int(keras.tree.flatten(arrays[0])[0].shape[0])
     split = arguments.pop("validation_split", None) or 0.0
-    if split:
+    if split and arguments.get("validation_data") is None:
         kept = math.floor(number * (1 - checks.real("validation_split", split, above=0, below=1)))
-        if arguments.get("validation_data") is None:
-            arguments["validation_data"] = _rows(arrays, kept, number)
+        arguments["validation_data"] = _rows(arrays, kept, number)
         arrays, number = _rows(arrays, 0, kept), kept
     secret = keys.secret() if private and model.optimizer.seed is None else None
     scheme = kind(number, batch_size, _seed(model.optimizer) if secret is None else secret)

@@ -118,6 +118,9 @@ class KerasTest(parameterized.TestCase):
         history = model.fit(X, Y, verbose=0, sampling="poisson", validation_split=0.25).history
         self.assertIn("val_loss", history)
         self.assertEqual(model.sampling.num_examples, 30)
+        model = compiled()
+        model.fit(X, Y, verbose=0, sampling="poisson", validation_split=0.25, validation_data=(X, Y))
+        self.assertEqual(model.sampling.num_examples, 40)
 
 
 class BudgetTest(parameterized.TestCase):
