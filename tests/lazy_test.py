@@ -6,7 +6,10 @@ import sys
 
 from absl.testing import absltest, parameterized
 
-PACKAGES = ("noisy_sgd", *(f"noisy_sgd.{name}" for name in ("data", "gradients", "mechanisms", "optimizers", "training")))
+PACKAGES = (
+    "noisy_sgd",
+    *(f"noisy_sgd.{name}" for name in ("data", "gradients", "mechanisms", "optimizers", "training")),
+)
 
 
 class LazyTest(parameterized.TestCase):

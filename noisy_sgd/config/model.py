@@ -8,7 +8,7 @@ import math
 
 from noisy_sgd.config import rules
 
-MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn")
+MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn", "mnist_cnn_tanh")
 PRECISIONS = ("float32", "bfloat16")
 
 

@@ -49,6 +49,7 @@ def mnist_cnn(
     *,
     input_shape: tuple[int, int, int] = (28, 28, 1),
     pixel_range: tuple[float, float] | None = (0.0, 255.0),
+    activation: str = "relu",
     seed: int | None = None,
     dtype=None,
     model_class: type[keras.Model] = keras.Model,
@@ -63,6 +64,8 @@ def mnist_cnn(
         input_shape: height, width and channels. Defaults to (28, 28, 1).
         pixel_range: lowest and highest pixel value, mapped to [-1, 1]; None takes the inputs as they are. Defaults to
             (0, 255).
+        activation: of the convolutions and of the dense layer. "tanh" keeps gradients short, which clipping likes
+            (Papernot et al. 2021, arXiv 2007.14191). Defaults to "relu".
         seed: makes the initial weights a pure function of it. Defaults to None, random ones.
         dtype: dtype or policy of the layers. Defaults to Keras' global policy.
         model_class: the functional model's class, called with inputs and outputs. Defaults to `keras.Model`.
@@ -77,7 +80,7 @@ def mnist_cnn(
             size,
             strides=2,
             padding=padding,
-            activation="relu",
+            activation=activation,
             kernel_initializer=keras.initializers.GlorotUniform(seed=initialization.layer_seed(seed, name)),
             dtype=dtype,
             name=name,
@@ -89,7 +92,7 @@ def mnist_cnn(
     x = convolution(32, 4, "valid", "convolution2")(x)
     x = keras.layers.MaxPooling2D(2, 1, dtype=dtype, name="pool2")(x)
     x = keras.layers.Flatten(dtype=dtype, name="flatten")(x)
-    x = _dense(32, "hidden", seed, dtype, "relu")(x)
+    x = _dense(32, "hidden", seed, dtype, activation)(x)
     outputs = _dense(num_classes, "logits", seed, pixels.variable_dtype(dtype))(x)
     return model_class(inputs, outputs, name="mnist_cnn")
 

@@ -160,6 +160,11 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
         return feedforward.mlp(images.num_classes, hidden=model.hidden or (512, 512), **common)
     if model.model == "mnist_cnn":
         return feedforward.mnist_cnn(images.num_classes, **common)
+    if model.model == "mnist_cnn_tanh":
+        low, high = images.pixel_range
+        # Pixels from 0 to 1: the network maps the lower half of this range, which no pixel has, to [-1, 0].
+        unit = {**common, "pixel_range": (2 * low - high, high)}
+        return feedforward.mnist_cnn(images.num_classes, activation="tanh", **unit)
     return nf_resnet(model.model, images.num_classes, **common)
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import pathlib
 import tempfile
+import types
 
 import dp_accounting
 import keras
@@ -199,6 +200,17 @@ class EvaluationTest(absltest.TestCase):
         built = builders.build(_settings())
         logits = built.model.predict(images.test_images, verbose=0)
         self.assertAlmostEqual(built.evaluate()["accuracy"], np.mean(logits.argmax(-1) == images.test_labels), places=6)
+
+
+class NetworkTest(absltest.TestCase):
+    def test_the_tanh_network_gets_pixels_from_0_to_1(self):
+        mnist = types.SimpleNamespace(image_shape=(28, 28, 1), pixel_range=(0.0, 255.0), num_classes=10)
+        network = builders.network(config.Model(model="mnist_cnn_tanh"), mnist, 0)
+        first = network.get_layer("convolution1")
+        self.assertIs(first.activation, keras.activations.tanh)
+        pixels = np.array([0.0, 255.0])[:, None, None, None] * np.ones((28, 28, 1))
+        seen = keras.Model(network.input, first.input)(pixels)
+        np.testing.assert_allclose(seen[:, 0, 0, 0], [0, 1], atol=1e-6)
 
 
 class PrivacyStatementTest(parameterized.TestCase):
