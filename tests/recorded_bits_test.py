@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import keys
-from noisy_sgd.data import sampling
-from noisy_sgd.mechanisms import gaussian
+from noisy_sgd import keys, sampling
+from noisy_sgd.mechanisms import gaussian, mechanism
 
 KEY = keys.derive(7, "noise")
 
@@ -45,24 +44,25 @@ class RecordedBitsTest(parameterized.TestCase):
 
     def test_a_step_of_dp_sgd(self):
         query = gaussian.GaussianSumQuery(1.0, 2.5, tf.constant(KEY, tf.int64))
-        noised, _, _ = query.get_noised_result([tf.zeros([3])], gaussian.GlobalState(3))
+        noised, _, _ = query.get_noised_result([tf.zeros([3])], mechanism.Draw(3))
         self.assertEqual(
             [float(value).hex() for value in noised[0].numpy()],
             ["-0x1.fefcfa0000000p+1", "-0x1.197ce00000000p+1", "-0x1.3052640000000p+2"],
         )
 
     def test_data_order(self):
-        sampler = sampling.ShuffledBatches(10, 4, 7)
+        sampler = sampling.Shuffled(10, 4, 7)
         found = [sampler.indices(step).tolist() for step in range(4)]
         self.assertEqual(found, [[6, 2, 8, 4], [5, 3, 7, 9], [1, 0], [5, 6, 1, 3]])
-        self.assertEqual(digest(sampling.ShuffledBatches(60_000, 256, b"secret" * 3), 300), "22bd5a4c7fd35145")
+        self.assertEqual(digest(sampling.Shuffled(60_000, 256, b"secret" * 3), 300), "22bd5a4c7fd35145")
 
     @parameterized.parameters((None, [5, 6, 13, 21, 24, 35, 36]), (6, [5, 6, 21, 24, 35, 36]))
     def test_poisson_inclusion(self, capacity, third):
-        sampler = sampling.PoissonBatches(40, 8, 7, capacity=capacity)
+        uncapped = sampling.Poisson(40, 8, 7)
+        sampler = uncapped if capacity is None else sampling.CappedPoisson(40, 8, 7, capacity=capacity)
         found = [sampler.indices(step).tolist() for step in range(3)]
         self.assertEqual(found, [[5, 13, 15, 26, 27, 30], [9, 19, 31, 33, 39], third])
-        self.assertEqual(digest(sampling.PoissonBatches(60_000, 256, b"secret" * 3), 20), "266acbc25e9784a5")
+        self.assertEqual(digest(sampling.Poisson(60_000, 256, b"secret" * 3), 20), "266acbc25e9784a5")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def padded(
         indices, mask = tf.numpy_function(draw, [step], [tf.int64, tf.bool])
         return tf.ensure_shape(indices, [None, size]), tf.ensure_shape(mask, [None, size])
 
-    microbatches = _steps(first_step, num_steps).map(cut, deterministic=True).unbatch()
-    return microbatches.map(lambda indices, mask: (_rows(arrays, indices), mask), deterministic=True).prefetch(2)
+    microbatches = _steps(first_step, num_steps).map(cut).unbatch()
+    return microbatches.map(lambda indices, mask: (_rows(arrays, indices), mask)).prefetch(2)
 
 
 def _steps(first_step, num_steps):

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd.models import diagonal_linear, least_squares
-from noisy_sgd.optimizers import noisy_sgd
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.toy import trajectories
 
 
@@ -74,7 +74,7 @@ def _optimizer(setting, seed):
     geometry = "isotropic"
     if setting.model == "diagonal_linear":
         geometry = "mirrored" if setting.shared_noise else "multiplicative"
-    return noisy_sgd.NoisySGD(lambda: step_size, np.zeros(per_run), seed=seed, geometry=geometry)
+    return sgd.NoisySGD(lambda: step_size, np.zeros(per_run), seed=seed, geometry=geometry)
 
 
 def _step_function(setting, model, loss_fn, weights, optimizer):

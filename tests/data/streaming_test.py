@@ -187,7 +187,7 @@ class StreamTest(parameterized.TestCase):
 
     def test_refuses_a_sampler_for_other_data(self):
         sampler = sampling.Shuffled(11, 5, seed=2)
-        with self.assertRaisesRegex(ValueError, "`sampler` must draw from the 10 .* Received: num_examples=11"):
+        with self.assertRaisesRegex(ValueError, "`scheme` must draw from the 10 .* Received: num_examples=11"):
             streaming.stream(image_set(10), sampler, 5, num_steps=1)
         with self.assertRaisesRegex(ValueError, "`microbatch_size` must be at least 1. Received: microbatch_size=0"):
             streaming.stream(image_set(11), sampler, 0, num_steps=1)

@@ -166,10 +166,10 @@ class ArgumentsTest(parameterized.TestCase):
         ({"target_quantile": float("nan")}, "Received: target_quantile=nan"),
         ({"target_quantile": "a"}, r"`target_quantile` must be in \[0, 1\]. Received: target_quantile='a'"),
         ({"target_quantile": None}, "Received: target_quantile=None"),
-        ({"learning_rate": True}, "`learning_rate` must be finite and at least 0. Received: learning_rate=True"),
-        ({"count_stddev": "a"}, "`count_stddev` must be finite and at least 0.*Received: count_stddev='a'"),
-        ({"learning_rate": -0.2}, "`learning_rate` must be finite and at least 0. Received: learning_rate=-0.2"),
-        ({"count_stddev": -1.0}, "`count_stddev` must be finite and at least 0.*Received: count_stddev=-1.0"),
+        ({"learning_rate": True}, "`learning_rate` must be a finite number at least 0. Received: learning_rate=True"),
+        ({"count_stddev": "a"}, "`count_stddev` must be a finite number at least 0.*Received: count_stddev='a'"),
+        ({"learning_rate": -0.2}, "`learning_rate` must be a finite number at least 0. Received: learning_rate=-0.2"),
+        ({"count_stddev": -1.0}, "`count_stddev` must be a finite number at least 0.*Received: count_stddev=-1.0"),
     )
     def test_bad_arguments_are_refused(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):

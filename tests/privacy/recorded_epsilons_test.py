@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.privacy import accounting
+from noisy_sgd import privacy
 
 # Noise multiplier, batch size, examples, steps, delta; then Poisson by PLD and by RDP, shuffled by PLD and by RDP.
 RECORDED = (
@@ -20,7 +20,7 @@ class RecordedEpsilonsTest(parameterized.TestCase):
     def test_they_hold_to_a_ten_thousandth(self, settings, recorded):
         kinds = [(sampling, accountant) for sampling in ("poisson", "shuffled") for accountant in ("pld", "rdp")]
         for (sampling, accountant), expected in zip(kinds, recorded, strict=True):
-            found = accounting.epsilon(*settings, sampling=sampling, accountant=accountant)
+            found = privacy.epsilon(*settings, sampling=sampling, accountant=accountant)
             self.assertAlmostEqual(found / expected, 1, delta=1e-4, msg=f"{sampling}, {accountant}")
 
 

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import config, keras_internals, keys, records
+from noisy_sgd import config, keras_internals, keys, privacy, records
 from noisy_sgd.data import bundled
-from noisy_sgd.privacy import accounting, ledger
+from noisy_sgd.privacy import ledger
 from noisy_sgd.runs import builders, checkpoints, continuation, recorded_run
 
 SECRET = bytes(range(16))
@@ -144,7 +144,7 @@ class ContinuationTest(parameterized.TestCase):
         self.assertGreaterEqual(record.privacy["epsilon"], planned.epsilon)
         if sampling == "poisson":
             sigma = chosen.training.resolved_noise_multiplier
-            spent = accounting.epsilon(sigma, 16, 40, counted, builders.delta(chosen.training, 40), sampling="poisson")
+            spent = privacy.epsilon(sigma, 16, 40, counted, builders.delta(chosen.training, 40), sampling="poisson")
             self.assertAlmostEqual(record.privacy["epsilon"], spent, places=9)
 
     def test_other_data_are_not_shown_by_their_digest(self):
@@ -304,7 +304,7 @@ class ContinuationTest(parameterized.TestCase):
         sigma, delta = base.training.resolved_noise_multiplier, builders.delta(base.training, 40)
 
         def spent(steps):
-            return accounting.epsilon(sigma, 16, 40, steps, delta, sampling=sampling)
+            return privacy.epsilon(sigma, 16, 40, steps, delta, sampling=sampling)
 
         budget = spent(7) * (1 + 1e-9)
         record = self.train(settings(self.root / "b", sampling=sampling, max_epsilon=budget))
@@ -319,7 +319,7 @@ class ContinuationTest(parameterized.TestCase):
     def test_a_budget_that_a_restart_finds_spent_ends_the_run_where_it_is(self):
         base = settings(self.root / "a", sampling="poisson")
         sigma, delta = base.training.resolved_noise_multiplier, builders.delta(base.training, 40)
-        budget = accounting.epsilon(sigma, 16, 40, 8, delta, sampling="poisson") * (1 + 1e-9)
+        budget = privacy.epsilon(sigma, 16, 40, 8, delta, sampling="poisson") * (1 + 1e-9)
         chosen = settings(self.root / "a", sampling="poisson", max_epsilon=budget)
         self.train(chosen, stop_after=2)
         # As if it had been killed after its last step.

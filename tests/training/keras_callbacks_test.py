@@ -58,7 +58,7 @@ class KerasCallbacksTest(parameterized.TestCase):
             way,
             keras.callbacks.TensorBoard(directory / "tensorboard", write_graph=False),
             keras.callbacks.CSVLogger(directory / "log.csv"),
-            noisy_sgd.PrivacyBudget(1000.0, delta=1e-3, num_examples=32, accountant="rdp"),
+            noisy_sgd.PrivacyBudget(1000.0, delta=1e-3, num_examples=32, accountant="rdp", sampling="shuffled"),
         )
         tags = scalars(directory / "tensorboard")
         header, *rows = [line.split(",") for line in (directory / "log.csv").read_text().splitlines()]

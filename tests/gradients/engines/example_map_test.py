@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd.gradients import clipped_sum, clipping
 from noisy_sgd.gradients.engines import example_map, vectorized
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.training import private_model
 from tests import oracles
 
@@ -222,7 +222,7 @@ class NotVectorizedTest(parameterized.TestCase):
     def test_a_private_model_trains_on_it(self, kind, jit_compile):
         model, x, _, bound, _, expected = self.made(kind)
         before = model.get_weights()
-        model.compile(dp_sgd.DPSGD(1.0, bound, 0.0, 5), squared, jit_compile=jit_compile, engine="vectorized")
+        model.compile(sgd.DPSGD(1.0, bound, 0.0, 5), squared, jit_compile=jit_compile, engine="vectorized")
         model.fit(x, TARGETS, shuffle=False, verbose=0)
         self.assert_close([5 * (a - b) for a, b in zip(before, model.get_weights(), strict=True)], expected)
 

@@ -57,7 +57,7 @@ MISPLACED = (
         lambda x: L.Lambda(with_gradients_of_one_norm)(L.Dense(2, name="normed")(x)),
         "'normed'.*gradient of one example's outputs changes",
     ),
-    ("positions", lambda x: TokensAndPositions()(x), "'positions'.* 4 rows for 2 made"),
+    ("positions", lambda x: TokensAndPositions()(x), "'positions'.* 4 rows for 2 synthetic"),
     ("timemajor", timemajor, "'late'.* 4 rows for 2"),
     ("flat", lambda x: ops.reshape(L.Dense(2, name="flat")(ops.reshape(x, (-1, 3))), (-1, 4, 2)), "'flat'.* 8 rows"),
     ("turned", lambda x: ops.flip(L.Dense(2, name="turned")(ops.flip(x, 0)), 0), "'turned'.*not the examples"),
@@ -70,7 +70,7 @@ MISPLACED = (
     (
         "constant",
         lambda x: x * ops.mean(L.Dense(1, name="constant")(ops.zeros_like(x) + 1.0), axis=0, keepdims=True),
-        "'constant'.*part in another",
+        "'constant'.*another example's outputs",
     ),
     # At 2 examples there are as many rows.
     ("two", lambda x: ops.flip(timemajor(ops.flip(x[:, :2], 0)), 0), "'late'"),

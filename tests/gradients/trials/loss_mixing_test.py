@@ -8,7 +8,7 @@ from keras import losses
 
 from noisy_sgd.gradients import clipped_sum
 from noisy_sgd.gradients.trials import loss_mixing
-from noisy_sgd.optimizers import dp_sgd
+from noisy_sgd.optimizers import sgd
 from noisy_sgd.training import per_example_loss, private_model
 
 MIXES = "`loss` must treat every example alone"
@@ -485,7 +485,7 @@ class FitTest(parameterized.TestCase):
         else:
             data = (x, y)
         model = small_model(kind, private_model.PrivateModel, known=False)
-        model.compile(dp_sgd.DPSGD(0.1, 1.0, 1.0, 8, seed=1), loss, engine=engine)
+        model.compile(sgd.DPSGD(0.1, 1.0, 1.0, 8, seed=1), loss, engine=engine)
         with self.assertRaisesRegex(ValueError, f"^{MIXES}.*Received: shapes"):
             model.fit(*data, shuffle=False, verbose=0)
 
