@@ -12,7 +12,14 @@ from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module
     scale,
     weight_standardized,
 )
-from noisy_sgd.gradients.layer_rules.shared.contributions import SPARE_BYTES, Contribution, Route, Setting, choose, kept
+from noisy_sgd.gradients.layer_rules.shared.contributions import (
+    SPARE_BYTES,
+    Contribution,
+    Microbatch,
+    Route,
+    choose,
+    kept,
+)
 from noisy_sgd.gradients.layer_rules.shared.registry import (
     Call,
     NoRuleError,
@@ -31,7 +38,7 @@ __all__ = [
     "NoRuleError",
     "Route",
     "Rule",
-    "Setting",
+    "Microbatch",
     "Tape",
     "Traced",
     "choose",
