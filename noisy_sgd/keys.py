@@ -1,6 +1,6 @@
 """One key a purpose, and NumPy's generators of a key: whatever is random is a function of (seed, purpose, step).
 
-Inclusion of examples, augmentation, initialisation, dropout and noise must be independent of each other: a generator
+Inclusion of examples, augmentation, initialization, dropout and noise must be independent of each other: a generator
 that serves two of them with one key makes them dependent, and for inclusion and noise that voids privacy amplification.
 Every consumer therefore derives its own 128 bits from the seed by SHA-256.
 

@@ -1,4 +1,4 @@
-"""Wrong training labels: what a small clean set lacks, something that only over-fitting can fit.
+"""Wrong training labels, which only an over-fitting network fits; small clean image sets have none.
 
 A stated fraction of the training labels is replaced by classes drawn uniformly, the right one among them. The test
 labels stay.

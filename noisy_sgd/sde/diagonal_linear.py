@@ -1,6 +1,6 @@
 """Diagonal linear networks under SGD and Noisy-SGD: sections 3.3 and 4.2, appendix B.
 
-beta = w+^2 - w-^2 from w+ = w- = alpha, with loss L = 1/(4n) sum_i (<beta, x_i> - y_i)^2 (the normalisation under
+beta = w+^2 - w-^2 from w+ = w- = alpha, with loss L = 1/(4n) sum_i (<beta, x_i> - y_i)^2 (the normalization under
 which the paper's equations agree) and noise that vanishes with the loss, sigma_t = 2 sigma sqrt(L):
 
     discrete (18)   w+- <- w+- (1 -+ a),   a = gamma r_i x_i - gamma sigma_t Z
@@ -223,7 +223,7 @@ def discrete_tilt(weights, features):
 
 
 def effective_initialization(alpha, tilt):
-    """Proposition 2's beta-tilde_0 = 2 alpha^2 sinh(4 r): the limit minimises the Bregman divergence from there.
+    """Proposition 2's beta-tilde_0 = 2 alpha^2 sinh(4 r): the limit minimizes the Bregman divergence from there.
 
     Args:
         alpha: effective alpha, scalar or [d].
@@ -276,10 +276,10 @@ def strong_convexity(first, second, alpha):
 
 def distance_bound(first, second, alpha, tilt):
     """Proposition 3's right-hand side: |tilt| / mu bounds |first - second| where the tilted and untilted problems have
-    these minimisers.
+    these minimizers.
 
     Args:
-        first: the tilted problem's minimiser, [..., d].
+        first: the tilted problem's minimizer, [..., d].
         second: the untilted problem's, [..., d].
         alpha: effective alpha, scalar or [d].
         tilt: r, [..., d].

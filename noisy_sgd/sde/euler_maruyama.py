@@ -3,7 +3,7 @@
 An `Equation` is dX = f(X) dt + G(X) dW in the sense of Ito. Euler-Maruyama, X + h f(X) + G(X) dW, has strong order 1/2
 for multiplicative and 1 for additive noise; where the noise is additive, Roessler's SRA1 has strong order 3/2:
 
-    equation = least_squares.under_parametrised(features, targets, step_size=0.1, residual_scale=1.0, noise_scale=0.5)
+    equation = least_squares.under_parameterized(features, targets, step_size=0.1, residual_scale=1.0, noise_scale=0.5)
     dw = brownian.increments(keys.arbitrary(0), 1000, 0.1, (200, equation.noise_dimension))
     path = euler_maruyama.integrate(equation, np.zeros((200, features.shape[1])), dw, 0.1, keep_path=True)
 

@@ -2,8 +2,8 @@
 
 With H = X^T X / n, residual scale epsilon, noise scale sigma, step size gamma and batch size B:
 
-    under-parametrised (14)   d theta = -H (theta - theta_LS) dt + sqrt(gamma / B) epsilon X-bar^T dW + sigma dW'
-    over-parametrised  (16)   d theta = -H (theta - theta_LS) dt + sqrt(gamma) |r| X-bar^T dB + sqrt(gamma) |r| sigma
+    under-parameterized (14)   d theta = -H (theta - theta_LS) dt + sqrt(gamma / B) epsilon X-bar^T dW + sigma dW'
+    over-parameterized  (16)   d theta = -H (theta - theta_LS) dt + sqrt(gamma) |r| X-bar^T dB + sqrt(gamma) |r| sigma
     dB',  r = X-bar theta - Y-bar
 
 The Lyapunov equation H S + S H = (gamma epsilon^2 / B) H + sigma^2 I gives the limiting covariance of (14),
@@ -53,7 +53,7 @@ def minimum_norm_solution(features, targets):
     return np.linalg.lstsq(features, targets, rcond=None)[0]
 
 
-def under_parametrised(
+def under_parameterized(
     features, targets, step_size, residual_scale, noise_scale=0.0, batch_size=1, modified_drift=False
 ):
     """Eq. (12), or with noise eq. (14), as an equation for theta [..., d] with n + d Brownian motions.
@@ -101,7 +101,7 @@ def under_parametrised(
     )
 
 
-def over_parametrised(features, targets, step_size, noise_scale=0.0):
+def over_parameterized(features, targets, step_size, noise_scale=0.0):
     """Eq. (16), or with noise its noisy form, as an equation for theta [..., d] with n + d Brownian motions.
 
     Args:
@@ -273,7 +273,7 @@ def distance_bound(features, step_size, noise_scale, residual_integral):
         step_size: gamma, at most 2 / Tr(H) (appendix A's condition; the main text's 1 / Tr(H) is stricter than the
             proof needs).
         noise_scale: sigma.
-        residual_integral: the integral of the squared normalised residual, twice eq. (7)'s loss; any shape.
+        residual_integral: the integral of the squared normalized residual, twice eq. (7)'s loss; any shape.
 
     Returns:
         Array of the integral's shape.

@@ -1,4 +1,4 @@
-"""Up to which step size SGD and Noisy-SGD are stable at a sparse solution: linearised, in mean square.
+"""Up to which step size SGD and Noisy-SGD are stable at a sparse solution: linearized, in mean square.
 
 Near beta* a step of a network beta = w+^D - w-^D moves the error e = beta - beta* on the support of beta* by
 

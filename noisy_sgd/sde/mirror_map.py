@@ -4,7 +4,7 @@
 
 Gradient flow from w+ = w- = alpha ends at argmin {phi_alpha(beta) : X beta = Y} (Woodworth et al. 2020): close to the
 smallest l2 norm for large alpha, to the smallest l1 norm for small alpha. Noise tilts the objective by a vector
-(Proposition 2), and moves the minimiser:
+(Proposition 2), and moves the minimizer:
 
     beta = mirror_map.minimizer(features, targets, alpha=0.1)
     moved = mirror_map.minimizer(features, targets, alpha=0.1, tilt=accumulated_noise)
@@ -112,13 +112,13 @@ def bregman_divergence(beta, reference, alpha):
 def minimizer(features, targets, alpha, tilt=None):
     """argmin { phi_alpha(beta) - <tilt, beta> : features beta = targets }, by damped Newton on the dual.
 
-    The minimiser is beta = 2 alpha^2 sinh(4 (X^T lambda + tilt)) for the lambda that maximises the concave function
+    The minimizer is beta = 2 alpha^2 sinh(4 (X^T lambda + tilt)) for the lambda that maximizes the concave function
     <lambda, Y> - 1/2 sum_j alpha_j^2 cosh(4 (X^T lambda + tilt)_j). An orthonormal basis of the rows stands in for X,
     which leaves the constraint as it is and admits repeated rows; the tilt's component in the span of the rows changes
     nothing and is dropped.
 
     Args:
-        features: X [n, d] as given (the paper's X-bar is X / sqrt(n); the minimiser does not depend on it).
+        features: X [n, d] as given (the paper's X-bar is X / sqrt(n); the minimizer does not depend on it).
         targets: Y [n], in the range of X.
         alpha: scalar or [d], positive.
         tilt: r of Proposition 2, [d]. Defaults to None: no tilt.

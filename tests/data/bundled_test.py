@@ -85,12 +85,12 @@ class LoadTest(parameterized.TestCase):
             self.assertLen(bundled.load("mnist", data_dir).train_images, 2)
         load_data.assert_called_once_with()
 
-    def test_mnist_that_cannot_be_had_is_one_sentence(self):
+    def test_mnist_that_cannot_be_loaded_is_one_sentence(self):
         failure = Exception("URL fetch failure on https://somewhere: None --\nno network")
         with mock.patch.object(keras.datasets.mnist, "load_data", side_effect=failure):
             with self.assertRaisesRegex(
                 ValueError,
-                r"^MNIST could not be had: point `data_dir` at a folder that holds Keras' mnist.npz. "
+                r"^MNIST could not be loaded: set `data_dir` to a folder that holds Keras' mnist.npz. "
                 r"Received: data_dir='/nowhere' \(URL fetch failure .* no network\)$",
             ):
                 bundled.load("mnist", "/nowhere")
@@ -102,7 +102,7 @@ class LoadTest(parameterized.TestCase):
         contents = pathlib.Path(path).read_bytes()
         for length in (0, 100, len(contents) // 2, len(contents) - 1):
             pathlib.Path(path).write_bytes(contents[:length])
-            with self.assertRaisesRegex(ValueError, "^MNIST could not be had: .*$"):
+            with self.assertRaisesRegex(ValueError, "^MNIST could not be loaded: .*$"):
                 bundled.load("mnist", folder)
 
     @parameterized.parameters(

@@ -1,4 +1,4 @@
-"""Weight-standardised convolutions and skip gains against NumPy, and the derivative that engines rely on."""
+"""Weight-standardized convolutions and skip gains against NumPy, and the derivative that engines rely on."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def build(channels_in=5, filters=6, size=3, dtype="float64", **kwargs):
 
 
 def numpy_kernel(layer):
-    """The standardised kernel by NumPy's own mean and variance."""
+    """The standardized kernel by NumPy's own mean and variance."""
     kernel = np.asarray(layer.kernel, np.float64)
     mean = kernel.mean(axis=(0, 1, 2))
     variance = kernel.var(axis=(0, 1, 2), ddof=1 if layer.unbiased_variance else 0) * np.prod(kernel.shape[:-1])

@@ -1,6 +1,6 @@
 """One call of a convolution after the backward pass, and the ways to compute its kernel's gradient.
 
-`full` sums over the batch with the library's own kernel. Per-example gradients come from this kernel (`forming`), or from
+`full` sums over the batch with the library's own kernel. Per-example gradients come from it too (`forming`), or from
 matrix products of `windows` and output gradients. Their norms can also come from inner products between positions.
 
 Covered by tests/gradients/layer_rules/rules_test.py and bound_test.py.

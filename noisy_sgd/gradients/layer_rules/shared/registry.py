@@ -3,8 +3,8 @@
 A rule has two functions. `forward` is the layer's `call` with its trained weights behind `tf.stop_gradient`; it also
 says at which tensors the backward pass must give gradients (`taps`, mostly the output before its activation) and what
 to keep until then (`saved`, mostly the input). `gradients` turns these into contributions (see `contributions`):
-squared norms at once, clipped sums when the clip factors are known. `microbatch` is a `layer_rules.Microbatch`. A rule for your
-own layer, y = x * gain:
+squared norms at once, clipped sums when the clip factors are known. `microbatch` is a `layer_rules.Microbatch`. A rule
+for your own layer, y = x * gain:
 
     def forward(tape, layer, inputs):
         outputs = inputs * layer_rules.constant(layer.gain)

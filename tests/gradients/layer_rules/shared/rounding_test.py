@@ -102,7 +102,7 @@ class LayersTest(parameterized.TestCase):
 
     @parameterized.parameters(((24, 24, 1), 1), ((3, 3, 16), 16))
     def test_an_input_that_is_the_kernel_itself(self, shape, channels):
-        # The gradient at the standardised kernel lies along it, and nearly nothing of it is left.
+        # The gradient at the standardized kernel lies along it, and nearly nothing of it is left.
         layer, exact = built(lambda d: WSConv(1, 3, strides=3, use_bias=False, dtype=d), shape, frozen_gain=True)
         kernel = np.asarray(exact.standardized_kernel())[..., 0]
         generator = np.random.default_rng(0)
