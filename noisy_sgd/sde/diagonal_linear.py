@@ -83,7 +83,7 @@ def relative_step(weights, features, targets, step_size, noise_scale, indices, n
 
 
 def update(weights, relative):
-    """Eq. (18) as the product it is: w+ (1 - a), w- (1 + a).
+    """Eq. (18) as a product: w+ (1 - a), w- (1 + a).
 
     Args:
         weights: [runs, 2, d].
@@ -145,7 +145,8 @@ def equation(features, targets, step_size, noise_scale=0.0, shared_noise=True):
 def effective_alpha(alpha, features, step_size, noise_scale, loss_integral, batch_size=1):
     """Eq. (21), with eq. (10) as its case without noise: alpha exp(-2 gamma (diag(H) / B + sigma^2) int L).
 
-    The batch size divides the sampling's share only, so at fixed added noise smaller batches still shrink alpha more.
+    The batch size divides only the sampling's share, so that at fixed added noise smaller batches still shrink alpha
+    more.
 
     Args:
         alpha: scale of the initial weights, scalar or [d], positive.
@@ -269,7 +270,7 @@ def strong_convexity(first, second, alpha):
     Raises:
         ValueError: where alpha is not positive.
     """
-    # |beta_i| is convex along the segment and the Hessian decreases in it: the ends decide.
+    # |beta_i| is convex along the segment and the Hessian decreases in |beta_i|: the minimum is at an end.
     furthest = np.maximum(np.abs(first), np.abs(second))
     return np.min(mirror_map.hessian_diagonal(furthest, alpha), axis=-1)
 

@@ -9,7 +9,7 @@ for multiplicative and 1 for additive noise; where the noise is additive, Roessl
 
 With a time step equal to the learning rate, Euler-Maruyama on the paper's equations *is* the discrete algorithm with
 Gaussian surrogate sampling. The other equations have noise that does not commute (a common factor sqrt(L) of the
-state), so that no method above order 1/2 is to be had from increments alone.
+state), so that no method from increments alone has an order above 1/2.
 """
 
 import dataclasses

@@ -112,7 +112,7 @@ class LoadTest(parameterized.TestCase):
         ({"x_test": np.zeros((2, 20, 28), np.uint8)}, "images of one size"),
         ({"y_train": np.zeros(3, np.uint8)}, r"y_train must have one label per image, 4 in all, not the shape \[3\]"),
         ({"y_train": np.eye(4, dtype=np.uint8)}, r"y_train must have one label .* \[4, 4\]"),
-        ({"y_train": np.array([0, 9, 10, 1], np.uint8)}, "whole numbers from 0 to 9, and its label 2 is 10"),
+        ({"y_train": np.array([0, 9, 10, 1], np.uint8)}, "whole numbers from 0 to 9, but its label 2 is 10"),
         ({"y_test": np.array([0, -1], np.int64)}, "y_test must hold .* label 1 is -1"),
         ({"y_test": np.array([0, 0.5])}, "y_test must hold .* label 1 is 0.5"),
         ({"y_test": np.array([0, np.nan])}, "y_test must hold .* label 1 is nan"),

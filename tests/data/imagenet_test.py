@@ -253,7 +253,7 @@ class LoadTest(parameterized.TestCase):
         self.assertEqual(imagenet.load(data_dir).num_train_examples, TRAIN)
 
     def test_nothing_named(self):
-        self.assert_refused(None, "^`data_dir` must name the folder that holds imagenet2012; .*prepared by: python -c")
+        self.assert_refused(None, "^`data_dir` must name the folder that holds imagenet2012; .*prepare it by: python")
 
     def test_an_interrupted_preparation_is_none(self):
         source = os.path.join(prepared(), "imagenet2012", "5.1.0")

@@ -113,7 +113,7 @@ class MinimizerTest(parameterized.TestCase):
 
     @parameterized.parameters(
         (np.zeros((0, 3)), np.zeros(0), 0.1, None, "at least one row"),
-        (np.ones((2, 3)), np.zeros(3), 0.1, None, "`targets` must have one entry a row"),
+        (np.ones((2, 3)), np.zeros(3), 0.1, None, "`targets` must have one entry per row"),
         (np.eye(2), np.ones(2), -0.1, None, "`alpha` must be positive"),
         (np.eye(2), np.ones(2), [0.1, 0.1, 0.1], None, "`alpha` must be a scalar or have shape"),
         (np.eye(2), np.ones(2), 0.1, np.zeros(3), "`tilt` must be a finite vector of shape"),
