@@ -114,8 +114,8 @@ def load(
     """Loads an image set with its public split.
 
     Args:
-        name: "digits" (1,797 images of 8x8; the last 360, by other writers than most of the first 1,437, are for test) or
-            "mnist" (60,000 and 10,000 of 28x28).
+        name: "digits" (1,797 images of 8x8; the last 360 are for test, by other writers than most of the first 1,437)
+            or "mnist" (60,000 images of 28x28 for training, 10,000 for test).
         data_dir: folder that may hold `mnist.npz`. Defaults to None: Keras' own cache or download.
         train_size: how many training images to keep, the first of a permutation drawn from `subset_seed`; the test
             images stay. Defaults to None, all of them.

@@ -77,7 +77,7 @@ class RecordImageSet:
         return _reader(self.train, self.image_size)
 
     def test_batches(self, size: int) -> tf.data.Dataset:
-        """The test images in order, in batches of one shape, read anew in each iteration.
+        """The test images in order, in batches of one shape, read again in each iteration.
 
         Args:
             size: of a batch; all test images are one batch where they are fewer.

@@ -13,7 +13,7 @@ from noisy_sgd.data import bundled
 
 
 def replace(images: bundled.ImageSet, fraction: float, seed: int = 0) -> bundled.ImageSet:
-    """The same set with a fraction of its training labels drawn anew.
+    """The same set with a fraction of its training labels replaced at random.
 
     Args:
         images: the image set.

@@ -80,16 +80,16 @@ def _of_event(event: dp_accounting.DpEvent, orders: np.ndarray) -> np.ndarray:
 def _of_sampled_gaussian(probability: float, noise_multiplier: float, orders: np.ndarray) -> np.ndarray:
     whole = orders == np.round(orders)
     event = dp_accounting.PoissonSampledDpEvent(probability, dp_accounting.GaussianDpEvent(noise_multiplier))
-    found = np.empty(len(orders))
-    found[whole] = _by_dp_accounting(event, orders[whole])
+    values = np.empty(len(orders))
+    values[whole] = _by_dp_accounting(event, orders[whole])
     if noise_multiplier >= _LEAST_INTEGRATED:
-        found[~whole] = [sampled_gaussian(probability, noise_multiplier, order) for order in orders[~whole]]
+        values[~whole] = [sampled_gaussian(probability, noise_multiplier, order) for order in orders[~whole]]
     else:
         # The logarithm of A is convex in the order, and 0 at order 1: values between known orders are below the chord.
         known = np.concatenate([[1.0], orders[whole]])
-        logarithms = np.concatenate([[0.0], (orders[whole] - 1) * found[whole]])
-        found[~whole] = np.interp(orders[~whole], known, logarithms) / (orders[~whole] - 1)
-    return found
+        logarithms = np.concatenate([[0.0], (orders[whole] - 1) * values[whole]])
+        values[~whole] = np.interp(orders[~whole], known, logarithms) / (orders[~whole] - 1)
+    return values
 
 
 def _by_dp_accounting(event: dp_accounting.DpEvent, orders: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ _NOT_CLAIMED = (
     "preprocessing computed from these data, such as their mean or their vocabulary",
     "the number of examples, which is treated as public",
     "whatever is read from the data without noise: training loss and accuracy, gradient norms, the fraction clipped; "
-    "how long a step takes, which tells how many examples a Poisson batch had; and checkpoints, which hold the noise "
+    "how long a step takes, which reveals how many examples a Poisson batch had; and checkpoints, which hold the noise "
     "key",
     "other runs on the same data, such as those of other seeds: all that they release together costs more",
     "several examples of the same person: together they are protected less",
@@ -227,9 +227,9 @@ def _assumptions(amplification: bool, attempts: tuple[tuple[int, int], ...] | No
     again = "the run ends after at most the steps above, and none of them is run again with other noise"
     if attempts is None:
         return (secret, again)
-    own = "whatever was run again had a noise key of its own"
+    own = "every step that was run again had a new noise key"
     if amplification:
-        own += ", and a key of its own that decides who is in which batch"
+        own += ", and a new key that decides who is in which batch"
     return (secret, f"{again} than is counted", own)
 
 

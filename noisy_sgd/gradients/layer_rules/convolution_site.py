@@ -143,8 +143,8 @@ class Site:
     def rows(self):
         """Windows as matrices: for each offset along the first axis [units, T, rest of the kernel * channels]."""
         x, where = windows.fold(self.x, self.geometry) if self.folded else (self.x, self.geometry)
-        found = windows.rows(x, where, self.microbatch.device)
-        return [tf.reshape(one, [-1, self.positions, math.prod(one.shape[-2:])]) for one in found]
+        by_offset = windows.rows(x, where, self.microbatch.device)
+        return [tf.reshape(one, [-1, self.positions, math.prod(one.shape[-2:])]) for one in by_offset]
 
     @property
     def folded(self):

@@ -57,9 +57,9 @@ def _by_id(ids, rows):
     number = tf.cast(tf.cumsum(starts, axis=1), tf.int32) + positions * tf.range(units)[:, None]
     number = tf.reshape(number, [-1])
     summed = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, width]), number, units * positions)
-    found = tf.math.unsorted_segment_max(tf.reshape(ids, [-1]), number, units * positions)
-    found = tf.maximum(found, tf.constant(-1, ids.dtype))
-    return tf.reshape(found, [units, positions]), tf.reshape(summed, [units, positions, width])
+    distinct = tf.math.unsorted_segment_max(tf.reshape(ids, [-1]), number, units * positions)
+    distinct = tf.maximum(distinct, tf.constant(-1, ids.dtype))
+    return tf.reshape(distinct, [units, positions]), tf.reshape(summed, [units, positions, width])
 
 
 registry.register(keras.layers.Embedding, registry.Rule(forward=forward, gradients=gradients))

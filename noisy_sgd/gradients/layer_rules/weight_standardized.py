@@ -218,13 +218,13 @@ def along_normalized(layer, calls, microbatch, standardization, scale):
             of_bias = microbatch.sum_views(tf.reduce_sum(flat, axis=1)) * bias
             return (product(call.saved["outputs"]) - of_bias) / scale
 
-        def anew():
+        def from_inputs():
             inputs = microbatch.cast(call.saved["inputs"])
             return product(convolution.convolve(layer, inputs, standardization.normalized))
 
         # Outputs in a compute dtype of fewer bits are too coarse for norms.
         rounded = call.saved["outputs"].dtype != microbatch.dtype
-        return anew() if rounded else tf.cond(exact, from_outputs, anew)
+        return from_inputs() if rounded else tf.cond(exact, from_outputs, from_inputs)
 
     return tf.add_n([one(call) for call in calls])
 

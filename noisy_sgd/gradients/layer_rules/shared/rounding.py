@@ -293,7 +293,7 @@ def _in_parts(values):
 
 
 def not_vanished(squares: tf.Tensor, microbatch: contributions.Microbatch) -> tf.Tensor:
-    """Raises squares that may have underflowed to a safe minimum, since the other factor may be large."""
+    """The squares, but at least a safe minimum: a smaller one may have underflowed beside a large other factor."""
     smallest = float(np.finfo(microbatch.dtype.as_numpy_dtype).tiny) * SMALLEST[microbatch.device]
     return tf.maximum(squares, tf.constant(smallest, microbatch.dtype))
 
