@@ -1,7 +1,7 @@
-"""What arguments may be: each check refuses a wrong value in one sentence and returns the right one as a plain value.
+"""Argument checks: each check refuses a wrong value in one sentence and returns a right value as a plain Python value.
 
-Every message has one form: the argument, the constraint, what was received. What only one package can say of its
-arguments, such as the shapes of a batch, is checked there.
+Every message has the same form: the argument, the constraint, the received value. Checks that only one package needs,
+such as the shapes of a batch, are in that package.
 
     checks.count("num_steps", np.int64(3), least=0)    # 3
     checks.real("delta", 1.5, above=0, below=1)        # ValueError: `delta` must be ... Received: delta=1.5
@@ -29,7 +29,7 @@ def require(holds: bool, name: str, constraint: str, value: Any) -> None:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number of Python, NumPy or TensorFlow as Python's; None for anything else, for a float and a bool too."""
+    """A whole number of Python, NumPy or TensorFlow as Python's; None for anything else, also for a float or a bool."""
     # NumPy's bool is an index in some of its versions.
     if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":
         return None
@@ -40,7 +40,7 @@ def whole(value: Any) -> int | None:
 
 
 def is_real(value: Any) -> bool:
-    """Whether it is one number of Python or NumPy, infinity and NaN among them; a bool is none."""
+    """Whether the value is one number of Python or NumPy, including infinity and NaN; a bool is not a number."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
@@ -63,7 +63,7 @@ def count(name: str, value: int, least: int = 1, *, constraint: str | None = Non
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """Refuses a number below `least`, and NaN; its type is left to whoever computes with it."""
+    """Refuses a number below `least`, and NaN; the type is not checked."""
     require(bool(value >= least), name, f"must be at least {least}", value)
 
 
@@ -71,9 +71,9 @@ def real(name: str, value: float, above: float = -math.inf, below: float = math.
     """A finite number with above < value < below and value >= least."""
     plain = float(value) if is_real(value) else math.nan
     bounds = [f"{word} {bound:g}" for word, bound in (("at least", least), ("above", above), ("below", below))]
-    said = " and ".join(text for text in bounds if not text.endswith("inf"))
+    limits = " and ".join(text for text in bounds if not text.endswith("inf"))
     holds = math.isfinite(plain) and above < plain < below and plain >= least
-    require(holds, name, f"must be a finite number{' ' + said if said else ''}", value)
+    require(holds, name, f"must be a finite number{' ' + limits if limits else ''}", value)
     return plain
 
 
@@ -85,7 +85,7 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
 
 
 def seed(name: str, value: int) -> int:
-    """An integer of any sign, Python's or NumPy's; of bytes, maybe a secret, the message tells the number only."""
+    """An integer of any sign, Python's or NumPy's; of bytes, which may be a secret, the message shows only how many."""
     number = whole(value)
     if number is None and isinstance(value, bytes):
         raise ValueError(f"`{name}` must be an integer. Received: {name}={len(value)} bytes")
@@ -99,7 +99,7 @@ def batch(batch_size: int, num_examples: int) -> tuple[int, int]:
     batch_size, num_examples = count("batch_size", batch_size), count("num_examples", num_examples)
     if batch_size > num_examples:
         raise ValueError(
-            "`batch_size` must be at most `num_examples`: a batch holds an example once at most. "
+            "`batch_size` must be at most `num_examples`: a batch holds an example at most once. "
             f"Received: batch_size={batch_size}, num_examples={num_examples}"
         )
     return batch_size, num_examples

@@ -1,8 +1,8 @@
 """Files that are replaced as a whole, directories that appear as a whole, and the lock of a directory.
 
-A file is written beside its place, under another name, flushed to the disk and renamed: whenever the process is killed,
-it holds what it held before, or all that it was to hold. A path is local, or one that tf.io.gfile knows, such as
-"gs://bucket/run".
+A file is written under another name in the same directory, flushed to the disk and renamed. If the process is killed,
+the file holds either all of its old contents or all of its new contents. A path is local, or one of tf.io.gfile, such
+as "gs://bucket/run".
 
     files.write("runs/first/run.json", '{"status": "running"}')
     with files.lock("runs/first"):    # ValueError where another process has it
@@ -29,7 +29,7 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
 
     Args:
         path: local, or one that tf.io.gfile knows.
-        data: everything that the file is to hold; text becomes UTF-8.
+        data: the new contents; text is encoded as UTF-8.
 
     Raises:
         OSError: naming the file, if it cannot be written; of tf.io.gfile, TensorFlow's errors.
@@ -40,11 +40,11 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
 def write_private(path: str | os.PathLike, data: bytes) -> None:
     """Replaces a file as a whole, readable by its owner only; its directory is made if it does not exist.
 
-    What a killed writer of the same file left is removed, so a file has one writer at a time.
+    Leftovers of a killed writer of the same file are removed, so only one process may write a file at a time.
 
     Args:
         path: local, or one that tf.io.gfile knows.
-        data: everything that the file is to hold.
+        data: the new contents.
 
     Raises:
         ValueError: if it cannot be written.
@@ -74,16 +74,16 @@ def fill(path: str | os.PathLike, temporary: str | os.PathLike, writer: Callable
 
 @contextlib.contextmanager
 def new_directory(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A local directory that appears in one rename, with all that the block writes to the one it is given.
+    """A local directory that appears in one rename, with all files that the block writes to the yielded directory.
 
-    An empty directory gives way to it; one that another process has begun meanwhile does not.
+    It replaces an empty directory, but not one that another process has filled meanwhile.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if the directory cannot be made.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
-    # The umask may take more away.
+    # The umask may remove further permissions.
     fresh.mkdir(mode=0o755)
     try:
         yield fresh
@@ -95,15 +95,15 @@ def new_directory(directory: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def lock(directory: str | os.PathLike) -> Iterator[None]:
-    """Keeps a second writer out of a local directory until the block, or the process, ends however it ends.
+    """Keeps a second writer out of a local directory until the block or the process ends, in any way.
 
-    Filesystems without locks, and those of tf.io.gfile, are not guarded.
+    Filesystems without locks, and those of tf.io.gfile, are not locked.
 
     Args:
         directory: to lock; made if it does not exist. The lock is held on its file `.lock`.
 
     Raises:
-        ValueError: if another process has it, or the directory or its file cannot be made.
+        ValueError: if another process holds the lock, or the directory or its file cannot be made.
     """
     with naming(directory, "written"):
         _kind(directory).make_directory(os.fspath(directory))
@@ -120,7 +120,7 @@ def lock(directory: str | os.PathLike) -> Iterator[None]:
                 f"{os.fspath(directory)} is in use by another process; wait for it to end, or choose another directory"
             ) from error
         except OSError as error:
-            # A filesystem that knows no locks is no reason to refuse a run.
+            # A filesystem without locks is no reason to refuse a run.
             if error.errno not in _WITHOUT_LOCKS:
                 raise
         yield
@@ -129,13 +129,13 @@ def lock(directory: str | os.PathLike) -> Iterator[None]:
 
 
 def read(path: str | os.PathLike) -> bytes:
-    """Everything that a file holds.
+    """The contents of a file.
 
     Args:
         path: local, or one that tf.io.gfile knows.
 
     Returns:
-        Its bytes.
+        The file's bytes.
 
     Raises:
         ValueError: if it cannot be read.
@@ -166,15 +166,15 @@ def remove(path: str | os.PathLike) -> None:
 
 
 def remove_leftovers(directory: str | os.PathLike, name: str) -> None:
-    """Removes what killed writers of the files of that name, a regular expression, left behind."""
-    for found in names(directory):
-        if re.fullmatch(_TEMPORARY.format(name), found):
-            remove(os.path.join(directory, found))
+    """Removes leftovers of killed writers of the files whose name matches a regular expression."""
+    for candidate in names(directory):
+        if re.fullmatch(_TEMPORARY.format(name), candidate):
+            remove(os.path.join(directory, candidate))
 
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike, action: str) -> Iterator[None]:
-    """Turns whatever a filesystem raises into one sentence that names the path.
+    """Turns every error of a filesystem into one sentence that names the path.
 
     Raises:
         ValueError: "<path> cannot be <action>: <reason>".
@@ -182,7 +182,7 @@ def naming(path: str | os.PathLike, action: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # TensorFlow's errors are no OSErrors, and have no type in common with anything else.
+        # TensorFlow's errors are not OSErrors, and share no type with other errors.
         if not isinstance(error, OSError) and not type(error).__module__.startswith("tensorflow."):
             raise
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
@@ -225,7 +225,7 @@ def _kind(path: str | os.PathLike) -> "type[_Local] | type[_Remote]":
 
 
 class _Local:
-    """Files of this machine: what is renamed is on the disk, and has its permissions from the start."""
+    """Files of this machine: a renamed file is on the disk, and has its permissions from the start."""
 
     @staticmethod
     def names(directory: str) -> list[str]:
@@ -245,7 +245,7 @@ class _Local:
 
     @staticmethod
     def write(path: str, data: bytes, mode: int) -> None:
-        # The umask may take more away.
+        # The umask may remove further permissions.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
@@ -292,7 +292,7 @@ class _Remote:
 
 
 def _gfile():
-    """TensorFlow's files; imported where they are needed, since it takes seconds."""
+    """TensorFlow's files; imported only when needed, since the import takes seconds."""
     import tensorflow as tf
 
     return tf.io.gfile

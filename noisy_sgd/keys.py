@@ -1,8 +1,8 @@
-"""One key a purpose, and NumPy's generators of a key: whatever is random is a function of (seed, purpose, step).
+"""One key per purpose, and NumPy's generators of a key: all randomness is a function of (seed, purpose, step).
 
-Inclusion of examples, augmentation, initialisation, dropout and noise must be independent of each other: a generator
-that serves two of them with one key makes them dependent, and for inclusion and noise that voids privacy amplification.
-Every consumer therefore derives its own 128 bits from the seed by SHA-256.
+Inclusion of examples, augmentation, initialization, dropout and noise must be independent of each other. One key for
+two purposes would make them dependent, and for inclusion and noise that would void privacy amplification. So every
+purpose has its own 128 bits, derived from the seed by SHA-256.
 
     keys.derive(7, "noise")    # two signed 64-bit integers, what `tf.random.stateless_normal(seed=...)` takes
 """
@@ -45,7 +45,7 @@ def generator(seed: int, purpose: str) -> "np.random.Generator":
     """NumPy's generator of an integer seed of any sign.
 
     Args:
-        seed: NumPy takes what is not negative as it is; of a negative one it gets the key of the purpose.
+        seed: NumPy uses a seed of at least 0 directly; a negative seed is replaced by the key of the purpose.
         purpose: one of `PURPOSES`.
 
     Returns:
@@ -57,19 +57,19 @@ def generator(seed: int, purpose: str) -> "np.random.Generator":
 
 
 def stream(key: tuple[int, int], *numbers: int) -> "np.random.Generator":
-    """NumPy's default generator of a key and of numbers, such as that of a block of draws, none of them negative."""
+    """NumPy's default generator of a key and numbers of at least 0, such as the number of a block of draws."""
     import numpy as np  # As above.
 
     return np.random.default_rng([*_words(key), *numbers])
 
 
 def counter_stream(key: tuple[int, int], draw: int = 0) -> "np.random.Generator":
-    """NumPy's Philox generator of a key, at a place of its own for every draw.
+    """NumPy's Philox generator of a key, with a separate counter range for every draw.
 
     Args:
         key: from `derive`.
-        draw: which draw, in [0, 2**64). The counter's high words hold it, the low ones count what the draw takes, so
-            draws of one key never overlap.
+        draw: which draw, in [0, 2**64). The counter's high words hold it, and the low words count the random numbers of
+            the draw, so that draws of one key never overlap.
 
     Returns:
         A new generator.
@@ -80,14 +80,14 @@ def counter_stream(key: tuple[int, int], draw: int = 0) -> "np.random.Generator"
 
 
 def number(key: tuple[int, int], name: str) -> int:
-    """32 bits of a key and a name, for whoever takes a small integer as a seed, as Keras' initializers do."""
+    """32 bits of a key and a name, for code that takes a small integer as a seed, such as Keras' initializers."""
     import numpy as np  # As above.
 
     return int(np.random.SeedSequence([*_words(key), *name.encode()]).generate_state(1)[0])
 
 
 def arbitrary(index: int) -> "np.random.Generator":
-    """NumPy's generator for arbitrary values that are the same every time, as trials and timings need them."""
+    """NumPy's generator for arbitrary values that are the same every time, for trials and timings."""
     import numpy as np  # As above.
 
     return np.random.default_rng(index)
@@ -99,5 +99,5 @@ def secret() -> bytes:
 
 
 def _words(key: tuple[int, int]) -> list[int]:
-    """The halves as NumPy takes them, not negative."""
+    """The two halves as numbers of at least 0, which NumPy needs."""
     return [half % 2**64 for half in key]

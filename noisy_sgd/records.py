@@ -1,9 +1,9 @@
 """A run directory: what a run was, what it measured, and whether it finished.
 
     run.json        resolved configuration, package versions, privacy statement, status; replaced as a whole
-    metrics.jsonl   one JSON object a line, flushed as it is written; no clock times, so runs compare byte for byte
+    metrics.jsonl   one JSON object per line, flushed when written; no clock times, so that runs compare byte for byte
     ledger.jsonl    which steps a DP-SGD run may have released, over all its attempts
-    private/        metrics.jsonl of what a DP-SGD run computes from its training data without noise: not for release
+    private/        metrics.jsonl of all that a DP-SGD run computes from training data without noise: not for release
     tensorboard/    TensorBoard's events
     model.keras     the trained network, and model_ema.keras with the weights' average: for use elsewhere
 
@@ -49,22 +49,22 @@ class Record:
 
     @property
     def accuracy(self) -> str:
-        """The metric that a training run stands by: accuracy of the weights' average, where there is one."""
+        """The metric that a training run reports: accuracy of the averaged weights, if the run averages them."""
         return "val_ema_accuracy" if self.config["algorithm"].get("ema_decay") else "val_accuracy"
 
 
 class Run:
-    """The writing end of a run directory; made by `create` or `reopen`."""
+    """A run directory to write to; `create` and `reopen` return one."""
 
     def __init__(self, directory: pathlib.Path, description: dict[str, Any]):
         self.directory = directory
         self._description = description
 
     def append(self, metrics: Mapping[str, Any], *, private: bool = False) -> None:
-        """Adds one line to metrics.jsonl, or to the one in private/; what is not finite is written as null.
+        """Adds one line to metrics.jsonl, or to the one in private/; a number that is not finite is written as null.
 
         Raises:
-            ValueError: if it cannot be written.
+            ValueError: if the line cannot be written.
         """
         path = self._metrics(private)
         try:
@@ -77,11 +77,11 @@ class Run:
     def text(self, *, private: bool = False) -> str:
         """All of metrics.jsonl, or of the one in private/; empty before the first line."""
         path = self._metrics(private)
-        # What is damaged differs from what a checkpoint holds, and is replaced.
+        # A damaged text differs from the checkpoint's copy, and is then replaced.
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def rewrite(self, text: str, *, private: bool = False) -> None:
-        """Takes metrics.jsonl, or the one in private/, back to an earlier `text`."""
+        """Resets metrics.jsonl, or the one in private/, to an earlier `text`."""
         if text != self.text(private=private):
             path = self._metrics(private)
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -104,34 +104,34 @@ class Run:
 
 
 def create(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: Any) -> Run:
-    """Makes a run directory, or starts an unfinished run of the same configuration again, from no metrics.
+    """Makes a run directory, or restarts an unfinished run of the same configuration without metrics.
 
-    The directory appears with its run.json in one rename, so no other process ever sees it without. To start a run
-    again, hold the directory's lock: another process may be writing to it.
+    The directory appears with its run.json in one rename, so no other process sees it without run.json. To restart a
+    run, hold the directory's lock: another process may be writing to it.
 
     Args:
-        directory: where; it need not exist.
-        config: the resolved configuration, JSON values only; a directory that holds another one is refused.
+        directory: the path; it need not exist.
+        config: the resolved configuration, JSON values only; a directory with another configuration is refused.
         privacy: the privacy statement, JSON values.
 
     Returns:
         The `Run` to write to.
 
     Raises:
-        ValueError: if the directory cannot be written, holds other files, another run (the first difference is named),
-            or this run, finished.
+        ValueError: if the directory cannot be written, or holds other files, another run (the message names the first
+            difference), or this run already finished.
     """
     run = reopen(directory, config, privacy=privacy)
     if run.text() or run.text(private=True):
         run.rewrite("")
         run.rewrite("", private=True)
-    # An earlier attempt may have had other packages.
+    # An earlier attempt may have used other package versions.
     run._describe(versions=versions(), privacy=plain(privacy))
     return run
 
 
-def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any) -> Run:
-    """A run directory in the place of none or an empty one."""
+def _new(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any) -> Run:
+    """Makes a run directory where there is none or an empty one."""
     description = {
         "config": plain(config),
         "versions": versions(),
@@ -148,7 +148,7 @@ def _made(directory: pathlib.Path, config: Mapping[str, Any], privacy: Any) -> R
 
 
 def reopen(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: Any) -> Run:
-    """An unfinished run of the same configuration as it stands; what is not there yet is made, as by `create`.
+    """Opens an unfinished run of the same configuration with its metrics, or makes the directory as `create` does.
 
     Raises:
         ValueError: as `create`.
@@ -156,14 +156,16 @@ def reopen(directory: str | os.PathLike, config: Mapping[str, Any], *, privacy: 
     directory = pathlib.Path(directory)
     check(directory, config)
     if is_finished(directory, config):
-        raise ValueError(f"`run_dir` holds this run, finished (Received: run_dir={directory}); nothing is left to do")
+        raise ValueError(
+            f"`run_dir` holds this run, already finished (Received: run_dir={directory}); nothing is left to do"
+        )
     if not (directory / "run.json").exists():
-        return _made(directory, config, privacy)
+        return _new(directory, config, privacy)
     return Run(directory, _description(directory))
 
 
 def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
-    """Refuses a directory in which `create` could not start this run, and writes nothing.
+    """Refuses a directory in which `create` could not start this run; writes nothing.
 
     Raises:
         ValueError: as `create`.
@@ -192,7 +194,7 @@ def check(directory: str | os.PathLike, config: Mapping[str, Any]) -> None:
 
 
 def read(directory: str | os.PathLike) -> Record:
-    """Reads a run directory back; a last line of metrics.jsonl that was cut short is left out.
+    """Reads a run directory back; an incomplete last line of metrics.jsonl is left out.
 
     Raises:
         ValueError: if there is no readable run.json, or a line of metrics.jsonl is damaged.
@@ -202,7 +204,7 @@ def read(directory: str | os.PathLike) -> Record:
 
 
 def _description(directory: pathlib.Path) -> dict[str, Any]:
-    """What run.json says."""
+    """The contents of run.json."""
     try:
         description = json.loads((directory / "run.json").read_text(encoding="utf-8"))
         return {name: description[name] for name in _DESCRIBED}
@@ -213,7 +215,7 @@ def _description(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; none where it does not exist."""
+    """The complete lines of a metrics.jsonl; none where the file does not exist."""
     try:
         contents = path.read_bytes()
     except FileNotFoundError:
@@ -229,7 +231,7 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
             damaged = True
         if damaged:
             raise ValueError(
-                f"{path} is damaged: its line {number} is not a JSON object; put the file in order, or remove "
+                f"{path} is damaged: its line {number} is not a JSON object; repair that line, or remove "
                 f"{path.parent} to run again"
             )
     return lines
@@ -242,7 +244,7 @@ def find(directory: str | os.PathLike) -> list[Record]:
 
 
 def is_finished(directory: str | os.PathLike, config: Mapping[str, Any]) -> bool:
-    """Whether a directory holds this very run, finished."""
+    """Whether a directory holds this same run, finished."""
     if not (pathlib.Path(directory) / "run.json").exists():
         return False
     run = _description(pathlib.Path(directory))
@@ -268,17 +270,17 @@ def first_difference(there: Any, here: Any, name: str = "") -> str | None:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            installed[package] = "absent"
+    return installed
 
 
 def source_digest() -> str:
-    """SHA-256 of this package's own modules: another one may compute something else."""
+    """SHA-256 of this package's modules: a package with another digest may compute other results."""
     root = pathlib.Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -296,7 +298,7 @@ def _as_json(description: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """JSON values: NumPy numbers become Python's, tuples lists, and what is not finite null."""
+    """JSON values: NumPy numbers become Python's, tuples become lists, and numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

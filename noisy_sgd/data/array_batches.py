@@ -23,7 +23,7 @@ def whole(scheme, arrays, *, first_step: int = 0, num_steps: int | None = None) 
         arrays: any nest of arrays [N, ...] or dense tensors. Floating-point numbers become Keras' `floatx`, as in
             Keras' own batches.
         first_step: Defaults to 0.
-        num_steps: how many steps. Defaults to None, without end.
+        num_steps: how many steps. Defaults to None, no end.
 
     Returns:
         A dataset of the nest, each entry [size(step), ...].
@@ -50,7 +50,7 @@ def padded(
         arrays: as in `whole`.
         microbatch_size: m, examples of a microbatch.
         first_step: Defaults to 0.
-        num_steps: how many steps. Defaults to None, without end.
+        num_steps: how many steps. Defaults to None, no end.
 
     Returns:
         A dataset of (the nest, each entry [m, ...]; mask bool [m], False for padding). Step t has
@@ -91,8 +91,8 @@ def _tensors(arrays, scheme):
     def tensor(array):
         if isinstance(array, tf.SparseTensor | tf.RaggedTensor):
             raise ValueError(
-                "`arrays` must be dense for batches to be drawn from them; tf.sparse.to_dense and to_tensor make them "
-                f"so. Received: an array of type {type(array).__name__}"
+                "`arrays` must be dense for batches to be drawn from them; convert them by tf.sparse.to_dense or "
+                f"to_tensor. Received: an array of type {type(array).__name__}"
             )
         array = array if tf.is_tensor(array) else np.asarray(array)
         whole = tf.convert_to_tensor(array)

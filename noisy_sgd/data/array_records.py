@@ -1,10 +1,12 @@
 """The records of ArrayRecord files by number, and one sentence about the file when one of them cannot be read.
 
-A run of days outlives some disk: what `fetch` raises arrives in the training loop as `tf.errors.UnknownError` inside
-pages of traceback, and `failure` gets the sentence back out.
+A disk may fail during a run of days. The training loop gets an error of `fetch` as a `tf.errors.UnknownError` with
+pages of traceback; `failure` extracts the sentence from it.
 
     records = array_records.Records(source=builder.as_data_source("train", ...), files=files)
     records.fetch(np.array([7, 1_281_166]))     # two serialized examples; what a tf.numpy_function calls
+
+Covered by tests/data/imagenet_test.py.
 """
 
 import collections
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-# More than are read ahead of the step that fails.
+# More calls than are read ahead of the failing step.
 _CALLS_KEPT = 256
 _LOST = "`data_dir` can no longer be read"
 
@@ -43,7 +45,7 @@ class Records:
     source: Any
     files: tuple[RecordFile, ...]
     rows: np.ndarray | None = None
-    # The numbers of the last calls: what was read and could not be decoded is one of them.
+    # The numbers of the last calls: an example that was read but could not be decoded is among them.
     recent: collections.deque = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=_CALLS_KEPT), repr=False, compare=False
     )
@@ -65,17 +67,17 @@ class Records:
         raise OSError(f"{_LOST}: {reason}; resume")
 
     def _read(self, numbers: list[int]) -> tuple[list[bytes] | None, str | None]:
-        """The records, or why they cannot be had."""
+        """The records, or the reason why they cannot be read."""
         try:
-            # Not `__getitems__`: a pool of threads for every call costs more than it saves.
+            # Not `__getitems__`: it starts a pool of threads per call, which costs more than it saves.
             records = [self.source[number] for number in numbers]
-        except Exception as error:  # array_record raises RuntimeError for whatever is wrong with a file.
+        except Exception as error:  # array_record raises RuntimeError for every fault of a file.
             return None, " ".join(str(error).split())
         # A file that became shorter while it was open yields empty records, and no error.
         return (records, None) if all(records) else (None, "a record is empty")
 
     def place(self, number: int) -> tuple[RecordFile, int]:
-        """The file of an example, and its place there, from 0 up."""
+        """The file of an example, and the example's position in it, from 0."""
         ends = np.cumsum([file.examples for file in self.files])
         index = int(np.searchsorted(ends, number, side="right"))
         return self.files[index], number - int(ends[index]) + self.files[index].examples
@@ -86,33 +88,33 @@ class Records:
             records, _ = self._read([number])
             if records is not None and not decodable(records[0]):
                 file, place = self.place(number)
-                return f"`data_dir` holds an image that is no whole JPEG: record {place} of {file.path}"
+                return f"`data_dir` holds an image that is not a complete JPEG: record {place} of {file.path}"
         return None
 
     def _lost(self, number: int, reason: str) -> str:
         """One sentence about the file of an example that cannot be read."""
         file, _ = self.place(number)
         if not file.path.is_file():
-            return f"{_LOST}: {file.path} is gone; put it back"
+            return f"{_LOST}: {file.path} no longer exists; put it back"
         size = file.path.stat().st_size
         if size != file.size:
-            return f"{_LOST}: {file.path} has {size} bytes and had {file.size}; put it back"
-        return f"{_LOST}: {file.path} cannot be read ({reason}); put it in order"
+            return f"{_LOST}: {file.path} has {size} bytes now and had {file.size}; put the original back"
+        return f"{_LOST}: {file.path} cannot be read ({reason}); repair or replace it"
 
 
 def failure(error: Exception) -> str | None:
-    """The sentence that says what failed, from the error that arrives where a dataset is iterated; None for others.
+    """The sentence in an error that iterating over a dataset raised; None if the error is about something else.
 
     Args:
-        error: any; of TensorFlow's, `UnknownError` for a file and `InvalidArgumentError` for an image that is no JPEG.
+        error: any error. TensorFlow raises `UnknownError` for a file, `InvalidArgumentError` for an invalid JPEG.
     """
     message = str(error)
     if is_no_jpeg(error):
-        return "`data_dir` holds an image that is no whole JPEG; prepare the set again"
-    found = re.search(f"{re.escape(_LOST)}: .*", message)
-    return found and found[0]
+        return "`data_dir` holds an image that is not a complete JPEG; prepare the data set again"
+    match = re.search(f"{re.escape(_LOST)}: .*", message)
+    return match and match[0]
 
 
 def is_no_jpeg(error: Exception) -> bool:
-    """Whether an error of TensorFlow's says that an image could not be decoded."""
+    """Whether a TensorFlow error says that an image could not be decoded."""
     return "Invalid JPEG" in str(error) or "jpeg::Uncompress failed" in str(error)

@@ -1,9 +1,9 @@
 """Random horizontal flips and pad-crops, each a function of (seed, step, example, view).
 
 Half of the images are flipped. Then `padding` mirrored pixels are added on every side (De et al. 2022), and a window of
-the image's own size is cut at one of its (2 padding + 1)^2 places, each as likely. What an example is turned into must
-not depend on where in a batch it stands: that depends on who else is in it, and one example more or less would change
-the gradients of the others, against the sensitivity that the privacy statement counts on.
+the image's own size is cut at one of (2 padding + 1)^2 positions with equal probability. The draws of an example must
+not depend on its position in the batch. The position depends on the other examples of the batch, so that adding or
+removing one example would change the gradients of others, and the sensitivity would not hold.
 
     augment = augmentation.make(seed=7, views=4)
     dataset = streaming.stream(digits, scheme, 64, num_steps=10, augment=augment)    # images [64, 4, 8, 8, 1]
@@ -25,13 +25,13 @@ def make(seed: int | bytes, views: int = 1, padding: int = 4, flips: bool = True
         views: K, augmented views of every image. View k is the same for every K > k. Defaults to 1.
         padding: pixels by which a window is moved at most, in either direction and axis; at most the image's own size.
             Defaults to 4.
-        flips: whether half of the images are flipped; not for what is another thing in a mirror, such as digits.
-            Defaults to True.
+        flips: whether half of the images are flipped; wrong for images whose meaning changes in a mirror, such as
+            digits. Defaults to True.
 
     Returns:
-        augment(images, indices, step) of TensorFlow's operations: from images [m, height, width, channels], indices of
-        their examples [m] and a scalar step to images of the same type and shape, or [m, K, height, width, channels]
-        where K > 1.
+        augment(images, indices, step), made of TensorFlow's operations. It takes images [m, height, width, channels],
+        the indices of their examples [m] and a scalar step, and returns images of the same type and shape, or [m, K,
+        height, width, channels] where K > 1.
 
     Raises:
         ValueError: for less than one view or a negative padding; by `augment`, for a padding larger than the image.

@@ -1,4 +1,4 @@
-"""Image sets that need no preparation: scikit-learn's digits, which come with it, and MNIST, which Keras downloads.
+"""Image sets that need no preparation: the digits that scikit-learn contains, and MNIST, which Keras downloads.
 
 digits = bundled.load("digits", train_size=500)
 digits.train_images.shape      # (500, 8, 8, 1), uint8, values in digits.pixel_range = (0.0, 16.0)
@@ -56,9 +56,9 @@ class ImageSet:
 
         It is made of TensorFlow's operations, for `tf.data.Dataset.map`. Make it once, outside the mapped function.
         """
-        import tensorflow as tf  # Takes seconds to import; who only wants the arrays does not need it.
+        import tensorflow as tf  # Takes seconds to import; using only the arrays does not need it.
 
-        # Outside the map: a constant made within it would be written into the graph, image by image.
+        # Outside the map: a constant made inside it would be written into the graph image by image.
         # On the CPU: the pipeline runs there, and the images may be more than the accelerator's memory holds.
         with tf.device("CPU:0"):
             images, labels = tf.constant(self.train_images), tf.constant(self.train_labels)
@@ -96,7 +96,7 @@ class ImageSet:
         return batches
 
     def fault(self, error: Exception) -> str | None:
-        """What an error of a failed step says about these images: of images in memory nothing."""
+        """What an error of a failed step says about these images; nothing, as they are in memory."""
         return None
 
     def fingerprint(self) -> str:
@@ -114,10 +114,10 @@ def load(
     """Loads an image set with its public split.
 
     Args:
-        name: "digits" (1,797 images of 8x8, the last 360 for test, by other writers than most of the first 1,437) or
-            "mnist" (60,000 and 10,000 of 28x28).
+        name: "digits" (1,797 images of 8x8; the last 360 are for test, by other writers than most of the first 1,437)
+            or "mnist" (60,000 images of 28x28 for training, 10,000 for test).
         data_dir: folder that may hold `mnist.npz`. Defaults to None: Keras' own cache or download.
-        train_size: keeps so many training images, the first of a permutation drawn from `subset_seed`; the test
+        train_size: how many training images to keep, the first of a permutation drawn from `subset_seed`; the test
             images stay. Defaults to None, all of them.
         subset_seed: which images are kept. A smaller `train_size` keeps a subset of what a larger one keeps. Defaults
             to 0.
@@ -126,7 +126,7 @@ def load(
         The image set.
 
     Raises:
-        ValueError: for an unknown name, a set that cannot be had, or a `train_size` that the set does not have.
+        ValueError: for an unknown name, a set that cannot be loaded, or a `train_size` above the size of the set.
     """
     images = _LOADERS[checks.choice("dataset", name, _LOADERS)](data_dir)
     return images if train_size is None else subset(images, train_size, subset_seed)
@@ -170,13 +170,13 @@ def _mnist(data_dir) -> ImageSet:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 train, test = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
         else:
-            import keras  # Takes seconds to import; a file at hand does not need it.
+            import keras  # Takes seconds to import; a local file does not need it.
 
             train, test = keras.datasets.mnist.load_data()
-    except Exception as error:  # Keras raises a bare Exception when a download fails, NumPy four kinds for a bad file.
+    except Exception as error:  # Keras raises a bare Exception when a download fails, NumPy four types for a bad file.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            "MNIST could not be had: point `data_dir` at a folder that holds Keras' mnist.npz. "
+            "MNIST could not be loaded: set `data_dir` to a folder that holds Keras' mnist.npz. "
             f"Received: data_dir={None if data_dir is None else str(data_dir)!r} ({reason})"
         ) from error
     try:
@@ -218,7 +218,7 @@ def _check_arrays(names: tuple[str, str], images: np.ndarray, labels: np.ndarray
     wrong = np.flatnonzero(~((labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))))
     if len(wrong):
         raise ValueError(
-            f"{label_name} must hold whole numbers from 0 to {num_classes - 1}, and its label {wrong[0]} is "
+            f"{label_name} must hold whole numbers from 0 to {num_classes - 1}, but its label {wrong[0]} is "
             f"{labels[wrong[0]]}"
         )
 

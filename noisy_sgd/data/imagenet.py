@@ -1,6 +1,6 @@
 """ImageNet from ArrayRecord files that TensorFlow Datasets prepared: any example by its number, never all in memory.
 
-`imagenet2012` is prepared once, from the two archives that image-net.org hands out:
+`imagenet2012` is prepared once, from the two archives of image-net.org:
 
     import tensorflow_datasets as tfds
     builder = tfds.builder("imagenet2012", data_dir="DATA", file_format="array_record")
@@ -12,7 +12,7 @@ Then a microbatch costs its own records only, and a logical batch of any size is
     read = images.train_reader()
     dataset = tf.data.Dataset.from_tensor_slices(indices).map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
-An image is what Sander et al. (2023) call their centre transform, Resize(256) and CenterCrop(224) in one go: the
+An image is what Sander et al. (2023) call their center transform: Resize(256) and CenterCrop(224) in one go: the
 central square of 7/8 of the shorter side, resized. It depends on nothing but the image itself.
 """
 
@@ -32,9 +32,9 @@ from noisy_sgd.data import array_records, bundled
 NAME = "imagenet2012"
 
 _FEATURES = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
-# What the fingerprint takes of either end of a file, in bytes.
+# How many bytes at either end of a file enter the fingerprint.
 _END = 2**16
-# Files that a process keeps open besides the records: libraries, logs, events, checkpoints.
+# Files that a process keeps open beside the records: libraries, logs, events, checkpoints.
 _OTHER_OPEN_FILES = 128
 
 
@@ -71,13 +71,13 @@ class RecordImageSet:
     def train_reader(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
         """A function from indices int64 [m] to images uint8 [m, size, size, 3] and labels int32 [m].
 
-        Decoding takes about 2.4 ms of one core an image of ordinary size: map it in parallel. A file that cannot be
+        Decoding an image of ordinary size takes about 2.4 ms of one core: map it in parallel. A file that cannot be
         read raises `tf.errors.UnknownError` where the dataset is iterated; `array_records.failure` has the sentence.
         """
         return _reader(self.train, self.image_size)
 
     def test_batches(self, size: int) -> tf.data.Dataset:
-        """The test images in order, in batches of one shape, read anew in each iteration.
+        """The test images in order, in batches of one shape, read again in each iteration.
 
         Args:
             size: of a batch; all test images are one batch where they are fewer.
@@ -97,15 +97,15 @@ class RecordImageSet:
         rows = np.where(mask, rows, 0)
         read = _reader(self.test, self.image_size)
         dataset = tf.data.Dataset.from_tensor_slices((rows.reshape(-1, size), mask.reshape(-1, size)))
-        # One batch is decoded on every core: more of them at a time would only be more memory.
+        # One batch is decoded on all cores: more batches at a time would only need more memory.
         return dataset.map(lambda rows, mask: (*read(rows), mask)).prefetch(1)
 
     def fault(self, error: Exception) -> str | None:
         """One sentence about the image that a failed step could not decode; None for other errors."""
         if not array_records.is_no_jpeg(error):
             return None
-        found = (records.damaged(self._decodable) for records in (self.train, self.test))
-        return next(filter(None, found), None)
+        sentences = (records.damaged(self._decodable) for records in (self.train, self.test))
+        return next(filter(None, sentences), None)
 
     def _decodable(self, serialized: bytes) -> bool:
         try:
@@ -115,11 +115,11 @@ class RecordImageSet:
         return True
 
     def fingerprint(self) -> str:
-        """SHA-256 of what tells the training data, in hexadecimal: the same for the same files in the same order.
+        """SHA-256 that identifies the training data, in hexadecimal: the same for the same files in the same order.
 
-        Of name, version, image size, which examples, and of every record file its name, its size, how many examples it
-        holds, and its first and last 64 KiB, which hold its index. All the contents, 140 GB, would take too long: an
-        image that another one of exactly its length replaces inside a file is not noticed.
+        It covers name, version, image size and the chosen examples. Of every record file it covers the name, the size,
+        the number of examples, and the first and last 64 KiB, which hold the file's index. All 140 GB of contents would
+        take too long: a replaced image of exactly the same length inside a file is not noticed.
         """
         digest = hashlib.sha256(f"noisy_sgd records\0{self.name}\0{self.image_size}".encode())
         for file in self.train.files:
@@ -145,7 +145,7 @@ def load(
     Args:
         data_dir: the `data_dir` it was prepared in; it holds imagenet2012/VERSION.
         image_size: height and width in pixels. Defaults to 224.
-        train_size: keeps so many training examples, the first of a permutation drawn from `subset_seed`. Defaults to
+        train_size: how many training examples to keep, the first of a permutation drawn from `subset_seed`. Defaults to
             None, all of them.
         subset_seed: which examples are kept, as in `bundled.load`. Defaults to 0.
 
@@ -153,7 +153,7 @@ def load(
         The image set, with the split "train" for training and "validation" for test.
 
     Raises:
-        ValueError: for a folder that does not hold the set as ArrayRecord files, all of them, or a size that cannot be.
+        ValueError: if the folder does not hold the set as a complete list of ArrayRecord files, or a size is invalid.
     """
     checks.at_least("image_size", image_size, 1)
     import tensorflow_datasets as tfds  # Takes a second to import; only this set needs it.
@@ -161,8 +161,8 @@ def load(
     version = _prepared(data_dir)
     try:
         builder = tfds.builder_from_directory(version)
-        formats = sorted(found.value for found in builder.info.available_file_formats())
-    except Exception as error:  # Whatever the parsers of its JSON files raise.
+        formats = sorted(file_format.value for file_format in builder.info.available_file_formats())
+    except Exception as error:  # The parsers of its JSON files raise many types.
         reason = " ".join(str(error).split())
         raise ValueError(
             f"`data_dir` holds a description of {NAME} that cannot be read: {version} ({reason})"
@@ -192,14 +192,14 @@ def _prepared(data_dir: str | pathlib.Path | None) -> str:
         raise ValueError(
             f"`data_dir` must name the folder that holds {NAME}; {_command('FOLDER')}. Received: data_dir=None"
         )
-    found = sorted(path.parent for path in pathlib.Path(data_dir, NAME).glob("*/dataset_info.json"))
+    folders = sorted(path.parent for path in pathlib.Path(data_dir, NAME).glob("*/dataset_info.json"))
     # The remains of preparations that were interrupted.
-    found = [path for path in found if not path.name.startswith("incomplete.")]
-    versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-    if not versions and found:
+    folders = [path for path in folders if not path.name.startswith("incomplete.")]
+    versions = [path for path in folders if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    if not versions and folders:
         raise ValueError(
-            f"`data_dir` must hold {NAME} in a folder called after its version, such as {NAME}/5.1.0, and holds "
-            f"{', '.join(f'{NAME}/{path.name}' for path in found)}; give the folder its name back. "
+            f"`data_dir` must hold {NAME} in a folder named after its version, such as {NAME}/5.1.0, but holds "
+            f"{', '.join(f'{NAME}/{path.name}' for path in folders)}; give the folder its original name. "
             f"Received: data_dir={str(data_dir)!r}"
         )
     if not versions:
@@ -212,7 +212,7 @@ def _prepared(data_dir: str | pathlib.Path | None) -> str:
 
 
 def _check_version(folder: pathlib.Path, data_dir) -> None:
-    """Refuses a folder that is called after another version than the one it holds."""
+    """Refuses a folder that is not named after the version it holds."""
     try:
         held = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["version"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -220,15 +220,15 @@ def _check_version(folder: pathlib.Path, data_dir) -> None:
         return
     if held != folder.name:
         raise ValueError(
-            f"`data_dir` must hold {NAME} in a folder called after its version, and holds version {held} in "
-            f"{folder}; call the folder {held}. Received: data_dir={str(data_dir)!r}"
+            f"`data_dir` must hold {NAME} in a folder named after its version, but holds version {held} in "
+            f"{folder}; rename the folder to {held}. Received: data_dir={str(data_dir)!r}"
         )
 
 
 def _command(data_dir: str | pathlib.Path) -> str:
-    """How to prepare the set; TensorFlow Datasets' own command line wants Apache Beam for nothing."""
+    """How to prepare the set, without TensorFlow Datasets' command line, which needs Apache Beam for no reason."""
     return (
-        "with ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in ARCHIVES it is prepared by: "
+        "put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in ARCHIVES and prepare it by: "
         f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{NAME}', data_dir='{data_dir}', "
         "file_format='array_record').download_and_prepare("
         "download_config=tfds.download.DownloadConfig(manual_dir='ARCHIVES'))\""
@@ -236,7 +236,7 @@ def _command(data_dir: str | pathlib.Path) -> str:
 
 
 def _records(tfds, builder, split: str, data_dir) -> array_records.Records:
-    """A split's records; every file of it has to be there."""
+    """A split's records; all of its files must exist."""
     if split not in builder.info.splits:
         raise ValueError(f"`data_dir` holds {NAME} without its {split} split. Received: data_dir={str(data_dir)!r}")
     paths = [pathlib.Path(path) for path in builder.info.splits[split].filepaths]
@@ -257,7 +257,7 @@ def _records(tfds, builder, split: str, data_dir) -> array_records.Records:
 
 
 def _check_open_files(count: int) -> None:
-    """Every record file stays open once it is read: better to know now than in the middle of a run."""
+    """Refuses more record files than the process may open: each stays open, and a run would fail in the middle."""
     import resource  # Not on Windows, where the other image sets work.
 
     needed, allowed = count + _OTHER_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -284,7 +284,7 @@ def _reader(records: array_records.Records, image_size: int) -> Callable[[tf.Ten
 
 
 def _decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
-    """JPEG bytes to uint8 [image_size, image_size, 3]: 7/8 of the shorter side, from the centre."""
+    """JPEG bytes to uint8 [image_size, image_size, 3]: 7/8 of the shorter side, from the center."""
     height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
     side = tf.maximum(tf.minimum(height, width) * 7 // 8, 1)
     window = [(height - side) // 2, (width - side) // 2, side, side]

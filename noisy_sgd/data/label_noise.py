@@ -1,4 +1,4 @@
-"""Wrong training labels: what a small clean set lacks, something that only over-fitting can fit.
+"""Wrong training labels, which only an over-fitting network fits; small clean image sets have none.
 
 A stated fraction of the training labels is replaced by classes drawn uniformly, the right one among them. The test
 labels stay.
@@ -13,7 +13,7 @@ from noisy_sgd.data import bundled
 
 
 def replace(images: bundled.ImageSet, fraction: float, seed: int = 0) -> bundled.ImageSet:
-    """The same set with a fraction of its training labels drawn anew.
+    """The same set with a fraction of its training labels replaced at random.
 
     Args:
         images: the image set.

@@ -1,7 +1,7 @@
 """Random bits by counter: Philox4x32-10 (Salmon et al. 2011) of many counters at once, in TensorFlow's operations.
 
-TensorFlow's own stateless operations give a stream of numbers a key, position after position. Where every example needs
-bits of its own, whatever its position in the batch, its number has to be part of the counter.
+TensorFlow's own stateless operations give one stream of numbers per key, position after position. An example's bits
+must not depend on its position in the batch. Here the example's number is part of the counter.
 
     words = philox.bits(keys.derive(7, "augmentation"), [indices, step, view])   # uint64 [4, ...], each below 2**32
 """
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 _ROUNDS = 10
 _WORD = 2**32 - 1
-# Multipliers of the counter's first and third word, and the key's increments a round.
+# Multipliers of the counter's first and third word, and the key's increments per round.
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 
@@ -19,7 +19,7 @@ def bits(key: tuple[int, int], counter) -> tf.Tensor:
     """Four words of 32 random bits for every counter.
 
     Args:
-        key: two integers, of which Philox takes the first, as two words.
+        key: two integers, of which Philox uses the first, as two words.
         counter: up to four integer tensors that broadcast against each other, each in [0, 2**32); missing ones are 0.
 
     Returns:

@@ -74,7 +74,7 @@ def noisy(seed, num_examples, dimension, label_noise=1.0, condition_number=1.0):
 
     Args:
         seed: integer; the problem is a function of it and of the other arguments.
-        num_examples: n; above d the problem is under-parametrised, below d it is over-parametrised.
+        num_examples: n; above d the problem is under-parameterized, below d it is over-parameterized.
         dimension: d.
         label_noise: standard deviation of the label noise. Defaults to 1.
         condition_number: largest over smallest variance s^2; the variances are spaced geometrically below 1. Defaults

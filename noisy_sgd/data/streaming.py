@@ -1,8 +1,8 @@
 """Streams the microbatches of a run's logical batches: one shape, padded, with a mask.
 
 A `noisy_sgd.sampling` scheme says which examples step t sees. The indices of a logical batch are padded to whole
-microbatches, and a mask says which of them count; only indices are ever as many as the logical batch, the images are
-read one microbatch at a time, by each worker its own.
+microbatches, and a mask says which of them count. Only the indices of a whole logical batch exist at once. Images are
+read one microbatch at a time, and each worker reads its own microbatches.
 
     scheme = sampling.Poisson(digits.num_train_examples, batch_size=256, seed=7)
     for images, labels, mask in streaming.stream(digits, scheme, 64, first_step=0, num_steps=10):
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-# Indices that one call into Python makes, enough that the call (0.2 ms) costs a step of a small model nothing.
+# Indices per call into Python: enough that the call (0.2 ms) is negligible for a step of a small model.
 _INDICES_A_CALL = 8192
 # Microbatches that are read at a time: while one is decoded, the next one's records come from the disk.
 _READS_AT_A_TIME = 2
@@ -32,7 +32,7 @@ def microbatches(indices: np.ndarray, microbatch_size: int, multiple_of: int = 1
     Args:
         indices: [batch], in order.
         microbatch_size: m, examples of a microbatch.
-        multiple_of: pads to a multiple of so many microbatches, the number of replicas. Defaults to 1.
+        multiple_of: pads to a multiple of this many microbatches, the number of replicas. Defaults to 1.
 
     Returns:
         Indices int64 [microbatches, m] and mask bool [microbatches, m]. An empty batch has `multiple_of` microbatches
@@ -62,17 +62,17 @@ def stream(
 ) -> tf.data.Dataset:
     """The microbatches of consecutive steps, one after the other.
 
-    The tail of a stream from step 0 is the stream from `first_step`. Every worker draws all indices, which costs it
-    nothing, and reads the images of its own microbatches alone; padding is zeros, and reads none.
+    The tail of a stream from step 0 is the stream from `first_step`. Every worker draws all indices, which is
+    cheap, and reads only the images of its own microbatches. Padding is zeros and reads no image.
 
     Args:
-        image_set: a `bundled.ImageSet`, or what else has its `name`, `image_shape`, `num_train_examples` and
+        image_set: a `bundled.ImageSet`, or another object with its `name`, `image_shape`, `num_train_examples` and
             `train_reader()`.
         scheme: a `noisy_sgd.sampling.Scheme` with a seed.
         microbatch_size: m, examples of a microbatch.
         first_step: Defaults to 0.
         num_steps: how many steps to stream.
-        multiple_of: pads every step to a multiple of so many microbatches, the number of replicas of all workers.
+        multiple_of: pads every step to a multiple of this many microbatches, the number of replicas of all workers.
             Defaults to 1.
         worker: (index, count). Of every `multiple_of` consecutive microbatches this worker gets its contiguous share,
             `multiple_of / count` of them. Defaults to (0, 1), all of them.
@@ -150,7 +150,7 @@ def _whole(size: int, microbatch_size: int, multiple_of: int) -> int:
 
 
 def _check(microbatch_size: int, multiple_of: int) -> None:
-    """Raises ValueError for sizes that cut nothing."""
+    """Raises ValueError for sizes below 1."""
     if microbatch_size < 1:
         raise ValueError(f"`microbatch_size` must be at least 1. Received: microbatch_size={microbatch_size}")
     if multiple_of < 1:

@@ -1,7 +1,7 @@
-"""What is added to a clipped sum, and what that costs.
+"""What is added to a clipped sum, and what it costs.
 
-`Mechanism` is the interface, and a `Recipe` makes one of an optimizer's arguments: `DPSGD(..., noise=MyRecipe())` takes
-it. `AdaptiveClipping` learns the clip; `IndependentNoise` is DP-SGD's usual noise.
+`Mechanism` is the interface. A `Recipe` makes a mechanism from an optimizer's arguments: `DPSGD(..., noise=MyRecipe())`
+takes it. `AdaptiveClipping` learns the clip; `IndependentNoise` is DP-SGD's usual noise.
 """
 
 from noisy_sgd import lazy

@@ -7,8 +7,8 @@ of (key, step). At bound C_k, of a batch of nominal size B,
     fraction       b_k = 1/2 + (1/B) ( sum_i (1/2 if ||g_i|| <= C_k else -1/2) + s Y_k )
     next bound     C_{k+1} = C_k exp(-rate (clip(b_k, 0, 1) - quantile))
 
-Z_k and Y_k are independent parts of one flat draw. One example moves the sum by C_k and the count by 1/2: a step is the
-pair of Gaussians with noise multipliers z and 2s, at once, which costs what one of (z^-2 + (2s)^-2)^(-1/2) does.
+Z_k and Y_k are independent parts of one flat draw. One example moves the sum by C_k and the count by 1/2: one step
+releases two Gaussians with noise multipliers z and 2s, which cost as much as one with (z^-2 + (2s)^-2)^(-1/2).
 
     optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256,
                                 adaptive_clipping=noisy_sgd.AdaptiveClipping(target_quantile=0.5))
@@ -27,7 +27,7 @@ from noisy_sgd.mechanisms import gaussian, mechanism, tf_privacy
 
 # One example is in the count as 1/2 or -1/2.
 _COUNT_SENSITIVITY = 0.5
-# In single precision a bound beyond these would sooner or later be zero or infinite, and norms so small are inaccurate.
+# In single precision a bound beyond these would in time become zero or infinite, and such small norms are inaccurate.
 _LEAST_CLIP, _LARGEST_CLIP = 1e-12, 1e12
 
 _TfPrivacyQuery = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveClipSumQuery
@@ -36,14 +36,14 @@ _TfPrivacyQuery = tf_privacy.quantile_adaptive_clip_sum_query.QuantileAdaptiveCl
 @keras.saving.register_keras_serializable(package="noisy_sgd")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptiveClipping(mechanism.Recipe):
-    """Adaptive clipping for `noisy_sgd.DPSGD(adaptive_clipping=...)`, whose `l2_norm_clip` is where the bound starts.
+    """Adaptive clipping for `noisy_sgd.DPSGD(adaptive_clipping=...)`, whose `l2_norm_clip` is the first bound.
 
     Args:
         target_quantile: the fraction of gradients to leave unclipped, in [0, 1]. Defaults to 0.5, the median.
         learning_rate: the bound moves by a factor of at most exp(learning_rate) per step; at least 0. Defaults to 0.2.
         count_stddev: standard deviation of the noise on the count of unclipped gradients; positive where DPSGD has
             noise. It costs privacy: a noise multiplier of 2 * count_stddev beside DPSGD's own. Defaults to
-            batch_size / 20, which costs next to nothing for batches of hundreds.
+            batch_size / 20, which costs almost nothing for batches of hundreds.
 
     Raises:
         ValueError: for an argument out of range.
@@ -90,7 +90,7 @@ class AdaptiveClipping(mechanism.Recipe):
         )
 
     def get_config(self) -> dict[str, float | None]:
-        """The arguments that rebuild it."""
+        """The arguments that rebuild this object."""
         return dataclasses.asdict(self)
 
 
@@ -98,7 +98,7 @@ def count_unclipped(norms: tf.Tensor, l2_norm_clip, present=None) -> tf.Tensor:
     """The sum of 1/2 for every norm within the bound and -1/2 for every other one, float32; 0 for padding.
 
     Args:
-        norms: [B]; one that is not finite is not within the bound.
+        norms: [B]; a norm that is not finite is not within the bound.
         l2_norm_clip: C, a number or a scalar.
         present: [B], False for padding. Defaults to no padding.
     """
@@ -158,11 +158,11 @@ class QuantileAdaptiveClipSumQuery(mechanism.Mechanism, _TfPrivacyQuery):
         return {"l2_norm_clip": self._initial_l2_norm_clip}
 
     def clip_bound(self, state: mechanism.State) -> tf.Tensor:
-        """What the count has taught so far; never less than a least bound."""
+        """The bound learned so far, at least the smallest allowed one."""
         return tf.convert_to_tensor(state["l2_norm_clip"])
 
     def stddev(self, state: mechanism.State) -> tf.Tensor:
-        """The noise follows the bound."""
+        """The noise is in proportion to the current bound."""
         return self._noise_multiplier * self.clip_bound(state)
 
     def statistic(self, norms: tf.Tensor, present: tf.Tensor | None, state: mechanism.State) -> tf.Tensor:
@@ -181,14 +181,14 @@ class QuantileAdaptiveClipSumQuery(mechanism.Mechanism, _TfPrivacyQuery):
         return sums, statistic + self._count_stddev * draw.share * normal
 
     def next_state(self, statistic: tf.Tensor, state: mechanism.State) -> mechanism.State:
-        """The bound that the noised count makes of this step's."""
+        """The next bound, from this step's bound and the noised count."""
         fraction = tf.clip_by_value(statistic / self._num_records + _COUNT_SENSITIVITY, 0.0, 1.0)
         factor = tf.exp(-self._learning_rate * (fraction - self._target_quantile))
         return {"l2_norm_clip": tf.clip_by_value(state["l2_norm_clip"] * factor, _LEAST_CLIP, _LARGEST_CLIP)}
 
     @property
     def event(self) -> dp_accounting.DpEvent:
-        """What one step costs: the noises on the sum and on the count, both of one batch; non-private without noise."""
+        """What one step costs: the noise on the sum and on the count of one batch; non-private without noise."""
         if not self._noise_multiplier or not self._count_stddev:
             return dp_accounting.NonPrivateDpEvent()
         multipliers = (self._noise_multiplier, self._count_stddev / _COUNT_SENSITIVITY)
@@ -224,7 +224,7 @@ class QuantileAdaptiveClipSumQuery(mechanism.Mechanism, _TfPrivacyQuery):
         return GlobalState(l2_norm_clip=tf.constant(self._initial_l2_norm_clip, tf.float32))
 
     def derive_sample_params(self, global_state: GlobalState):
-        """What tensorflow-privacy's `preprocess_record` clips and compares with."""
+        """The bounds by which tensorflow-privacy's `preprocess_record` clips and counts."""
         state, clip = super().initial_global_state(), global_state.l2_norm_clip
         state = state._replace(
             sum_state=state.sum_state._replace(l2_norm_clip=clip),

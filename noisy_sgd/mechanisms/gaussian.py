@@ -1,8 +1,9 @@
 """Gaussian noise on a sum of gradients, as tensorflow-privacy queries whose draws are functions of (key, step).
 
-tensorflow-privacy's own Gaussian query draws from a stateful generator: under tf.distribute every replica would draw,
-and the noise would not be the stated one. Here all noise of a step is one flat stateless draw Z_k, the same wherever it
-is drawn, split over the tensors; each of R replicas adds its share Z_k / R, so that the all-reduced sum holds it once:
+tensorflow-privacy's own Gaussian query draws from a stateful generator. Under tf.distribute every replica would draw
+its own noise, and the sum would not have the stated noise. Here all noise of a step is one flat stateless draw Z_k,
+split over the tensors. Every replica draws the same Z_k, and each of R replicas adds its share Z_k / R, so that the
+all-reduced sum contains Z_k once:
 
     sum_i clip_C(g_i) + sigma C Z_k    (DP-SGD, eq. (2) times B)        sum_i g_i + s Z_k    (Noisy-SGD, eq. (11) times
     B)
@@ -19,7 +20,7 @@ import tensorflow as tf
 from noisy_sgd.mechanisms import mechanism, tf_privacy
 
 GEOMETRIES = ("isotropic", "multiplicative", "mirrored")
-# Noise of no more than this may be drawn while the sums are computed, which is faster on idle cores.
+# Noise of at most this size may be drawn while the sums are computed, which is faster on idle cores.
 DRAWN_EARLY_BYTES = 16 * 2**20
 
 
@@ -29,7 +30,7 @@ def flat_normal(shapes, dtype, key, step, generation=0) -> list[tf.Tensor]:
     Args:
         shapes: static shapes.
         dtype: float32 or float64.
-        key: [2] int64. TensorFlow scrambles the 128 bits of a seed one to one, so that keys and steps never collide.
+        key: [2] int64. TensorFlow maps the 128 bits of a seed one to one, so that keys and steps never collide.
         step: scalar integer.
         generation: scalar integer. Defaults to 0.
 
@@ -47,8 +48,8 @@ def draw(geometry: str, values, key, step, generation=0) -> list[tf.Tensor]:
     """Noise of unit scale, one tensor per value.
 
     Args:
-        geometry: "isotropic": Z. "multiplicative": Z * w, an own draw for every weight. "mirrored" (eq. (18)): +Z * w
-            for the plus and -Z * w for the minus weights of variables [..., 2, d], with one Z [..., d] for both.
+        geometry: "isotropic": Z. "multiplicative": Z * w, with a separate draw for every weight. "mirrored" (eq. (18)):
+            +Z * w for the plus and -Z * w for the minus weights of variables [..., 2, d], with one Z [..., d] for both.
         values: the gradients' shapes and dtypes for "isotropic"; the weights w for the others.
         key: [2] int64.
         step: scalar integer.
@@ -134,7 +135,7 @@ class IndependentNoise(mechanism.Recipe):
 
 
 class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
-    """Noisy-SGD's mechanism: noise of a stated size on a sum that nothing bounds, and so no privacy.
+    """Noisy-SGD's mechanism: noise of a stated size on an unbounded sum, and so no privacy.
 
     Args:
         stddev: standard deviation of the noise on the sum; a number, or tensors that broadcast against the records.
@@ -162,7 +163,7 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
 
 def _add_noise(geometry, sums, like, stddev, key, drawn: mechanism.Draw):
     flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(sums)]
-    # Drawn sooner, it would wait in memory beside all that the sums are computed from.
+    # Drawn earlier, the noise would take memory beside all inputs of the sums.
     large = sum(value.shape.num_elements() * value.dtype.size for value in flat) > DRAWN_EARLY_BYTES
     with tf.control_dependencies([tf.group(*flat)] if large else []):
         noise = draw(geometry, tf.nest.flatten(like), key, drawn.step, drawn.generation)

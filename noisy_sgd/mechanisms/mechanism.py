@@ -1,18 +1,19 @@
-"""What is added to a clipped sum, and what that costs: the one interface of all mechanisms.
+"""What is added to a clipped sum, and what it costs: the one interface of all mechanisms.
 
-A private optimizer asks its mechanism for the bound, hands it the clipped sum with the statistic that the mechanism
-asked for, and keeps its state; the accounting asks it for its price. So what is accounted for is what is added.
+A private optimizer asks its mechanism for the bound, gives it the clipped sum and the statistic that the mechanism asks
+for, and keeps the mechanism's state. The accounting asks the same mechanism for the cost, so that the noise that is
+added is the noise that is accounted for.
 
     mechanism = recipe.make(l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256, key=key)
-    state = mechanism.initial_state()                              # what changes from step to step
+    state = mechanism.initial_state()                              # the scalars that change from step to step
     bound = mechanism.clip_bound(state)                            # examples are clipped to this
     statistic = mechanism.statistic(norms, present, state)         # None where the mechanism asks for none
     sums, statistic = mechanism.add_noise(sums, statistic, state, Draw(step=0))
     state = mechanism.next_state(statistic, state)
     mechanism.event_of_run(participation)                          # the dp_accounting.DpEvent of a run
 
-A mechanism of your own derives from `Mechanism`, and from a recipe that makes it of an optimizer's arguments, so that
-`noisy_sgd.DPSGD(..., noise=MyRecipe())` takes it.
+To write your own mechanism, derive a class from `Mechanism`, and one from `Recipe` that makes the mechanism from an
+optimizer's arguments. `noisy_sgd.DPSGD(..., noise=MyRecipe())` takes it.
 
 Covered by the tests of the mechanisms and tests/visitors_test.py.
 """
@@ -25,7 +26,7 @@ import tensorflow as tf
 
 
 class Draw(NamedTuple):
-    """What a draw depends on beside the key: the step and its generation; and the fraction of it to add here.
+    """What a draw depends on beside the key, which is step and generation, and the fraction of the draw to add here.
 
     Attributes:
         step: scalar integer.
@@ -42,10 +43,10 @@ State = dict[str, float | tf.Tensor]
 
 
 class Mechanism(abc.ABC):
-    """Noise on a sum of clipped gradients, with its price.
+    """Noise on a sum of clipped gradients, with its cost.
 
-    Every method but `event_of_run` is traced: it takes and returns tensors, and draws only what is a function of the
-    key and a `Draw`.
+    Every method but `event_of_run` is traced: it takes and returns tensors, and its noise is a function of the
+    key and a `Draw` alone.
     """
 
     @property
@@ -54,7 +55,7 @@ class Mechanism(abc.ABC):
         """What one step does to the examples of its batch; `NonPrivateDpEvent` without noise."""
 
     def event_of_run(self, participation) -> dp_accounting.DpEvent:
-        """What a run does in which examples take part so; by default its steps' noise is independent.
+        """The event of a run with this participation; by default the noise of its steps is independent.
 
         Args:
             participation: a `noisy_sgd.sampling.Participation`.
@@ -74,7 +75,7 @@ class Mechanism(abc.ABC):
         """Standard deviation of one step's noise on each coordinate of the sum."""
 
     def statistic(self, norms: tf.Tensor, present: tf.Tensor | None, state: State) -> tf.Tensor | None:
-        """The sum over the examples of what the mechanism learns from beside the gradients. Defaults to None, nothing.
+        """The statistic that the mechanism learns from, summed over the examples. Defaults to None, no statistic.
 
         Args:
             norms: [B], of each example's gradient before clipping.
@@ -82,7 +83,7 @@ class Mechanism(abc.ABC):
             state: of this step.
 
         Returns:
-            A float32 scalar; a sum over examples, so that it may be summed over microbatches and replicas.
+            A float32 scalar, a sum over examples, which can be summed over microbatches and replicas.
         """
         return None
 
@@ -110,7 +111,7 @@ class Mechanism(abc.ABC):
 
     @property
     def not_private(self) -> str | None:
-        """Why nothing is guaranteed, however few the steps, as a clause; None where something is."""
+        """Why there is no guarantee for any number of steps, as a clause; None where there is one."""
         no_noise = isinstance(self.event, dp_accounting.NonPrivateDpEvent)
         return "no noise is added (epsilon = infinity)" if no_noise else None
 
@@ -132,7 +133,7 @@ class Mechanism(abc.ABC):
 
 
 class Recipe(abc.ABC):
-    """How a mechanism is made of an optimizer's arguments: what `noise=` and `adaptive_clipping=` take.
+    """Makes a mechanism from an optimizer's arguments: `noise=` and `adaptive_clipping=` take a recipe.
 
     It is saved with the optimizer: give it `get_config`, and register it with
     `keras.saving.register_keras_serializable`.
@@ -150,10 +151,10 @@ class Recipe(abc.ABC):
         """
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild it. Defaults to none."""
+        """The arguments that rebuild this recipe. Defaults to none."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict) -> "Recipe":
-        """It, from `get_config`."""
+        """The recipe of a `get_config`."""
         return cls(**config)

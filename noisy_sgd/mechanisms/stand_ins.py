@@ -28,11 +28,11 @@ class DPQuery(abc.ABC):
     """A mechanism as a set of pure functions of states."""
 
     def initial_global_state(self):
-        """What persists between samples; empty by default."""
+        """The state that persists between samples; empty by default."""
         return ()
 
     def derive_sample_params(self, global_state):
-        """What `preprocess_record` needs of the global state; empty by default."""
+        """The parameters of `preprocess_record`, from the global state; empty by default."""
         return ()
 
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class DPQuery(abc.ABC):
 
     @abc.abstractmethod
     def merge_sample_states(self, sample_state_1, sample_state_2):
-        """The sample state of the records of both."""
+        """The sample state of the records of both states."""
 
     @abc.abstractmethod
     def get_noised_result(self, sample_state, global_state):
@@ -139,7 +139,7 @@ class FractionState(NamedTuple):
 
 
 class QuantileEstimatorState(NamedTuple):
-    """The estimate, what it aims at and how fast; float32 scalars."""
+    """The estimate, the target quantile and the learning rate; float32 scalars."""
 
     current_estimate: Any
     target_quantile: Any
@@ -148,7 +148,7 @@ class QuantileEstimatorState(NamedTuple):
 
 
 class QuantileEstimatorParams(NamedTuple):
-    """What a norm is compared with, and the clip norm of the count."""
+    """The threshold for a norm, and the clip norm of the count."""
 
     current_estimate: Any
     below_estimate_params: Any
@@ -228,7 +228,7 @@ class QuantileAdaptiveClipSumQuery(SumAggregationDPQuery):
         )
 
     def derive_sample_params(self, global_state):
-        """The clip norm, the estimate that norms are compared with, and the clip norm of the count."""
+        """The clip norm, the threshold for norms, and the clip norm of the count."""
         estimator = global_state.quantile_estimator_state
         count_params = self._count_query.derive_sample_params(estimator.below_estimate_state.numerator_state)
         return AdaptiveClipParams(

@@ -1,13 +1,15 @@
-"""The one importer of tensorflow-privacy, or of what stands in for it.
+"""The only importer of tensorflow-privacy, or of its stand-ins.
 
-tensorflow-privacy cannot be installed on Python 3.12 and newer; there the classes of `stand_ins` take its place. Which
-ones are used depends on the Python alone, so that a broken installation on an older one is an error.
+tensorflow-privacy cannot be installed on Python 3.12 and newer; there the classes of `stand_ins` take its place. The
+Python version alone decides, so that a broken installation on an older Python is an error.
 
 `import tensorflow_privacy` pulls in parts of TensorFlow that no longer exist. Its own switch, set before the first
 import, makes the package empty; its modules then import by full path.
 
     from noisy_sgd.mechanisms import tf_privacy
     class Query(tf_privacy.gaussian_query.GaussianSumQuery): ...
+
+Covered by tests/mechanisms/stand_ins_test.py.
 """
 
 import sys

@@ -3,8 +3,8 @@
     models.nf_resnet("nf_resnet_small", 10)
     models.wide_resnet(16, 4, 10)
 
-These two names are the functions; the modules they come from bear the same names and are reached by `from
-noisy_sgd.models.nf_resnet import ...`.
+These two names are functions. Their modules have the same names: import from them by `from noisy_sgd.models.nf_resnet
+import ...`.
 """
 
 from noisy_sgd.models.nf_resnet import nf_resnet

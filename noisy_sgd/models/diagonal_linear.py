@@ -17,7 +17,7 @@ from noisy_sgd.models import least_squares
 
 
 def quarter_squared_error(targets, predictions):
-    """1/4 (prediction - target)^2 per example, summed over runs: the normalisation under which eq. (19) is the SDE of
+    """1/4 (prediction - target)^2 per example, summed over runs: the normalization under which eq. (19) is the SDE of
     eq. (18).
 
     Args:
@@ -37,7 +37,7 @@ class DiagonalLinearNetwork(keras.Model):
     Args:
         dimension: d.
         num_runs: R. Defaults to 1.
-        alpha: scale of the initial weights; a number, or a list with one a run. Defaults to 0.1.
+        alpha: scale of the initial weights; a number, or a list with one number per run. Defaults to 0.1.
         **kwargs: of `keras.Model`; `dtype` defaults to "float64".
 
     Raises:
@@ -49,7 +49,7 @@ class DiagonalLinearNetwork(keras.Model):
         checks.at_least("num_runs", num_runs, 1)
         scales = np.asarray(alpha, dtype=np.float64)
         holds = scales.shape in ((), (num_runs,)) and (np.isfinite(scales) & (scales > 0)).all()
-        checks.require(holds, "alpha", "must be positive, a number or a list with one a run", alpha)
+        checks.require(holds, "alpha", "must be positive, a number or a list with one number per run", alpha)
         kwargs.setdefault("dtype", "float64")
         super().__init__(**kwargs)
         self.dimension, self.num_runs, self.alpha = dimension, num_runs, scales.tolist()

@@ -1,4 +1,4 @@
-"""Group normalisation (Wu and He, 2018) by sums over channels: about twice as fast on a CPU as Keras' own.
+"""Group normalization (Wu and He, 2018) by sums over channels: about twice as fast on a CPU as Keras' own.
 
     y = a x + b,   a = gamma / sqrt(variance + epsilon),   b = beta - mean a,   mean and variance over pixels and a
     group's channels
@@ -26,7 +26,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
         **kwargs: as `keras.layers.GroupNormalization`.
 
     Raises:
-        ValueError: for another axis than the last.
+        ValueError: for an axis other than the last.
     """
 
     def __init__(self, groups=16, *, epsilon=1e-5, **kwargs):

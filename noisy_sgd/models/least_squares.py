@@ -1,7 +1,7 @@
 """Linear least squares as a Keras model, many independent runs at once (section 3.2).
 
 prediction = <theta, x> for each of R parameter vectors theta, kept as one variable [R, d] in float64. The losses of
-the runs add, so that one gradient holds every run's own:
+the runs add, so that one gradient holds the gradients of all runs:
 
     model = least_squares.LinearLeastSquares(dimension=10, num_runs=100)
     predictions = model(features)                       # [n, d] -> [n, 100]
@@ -27,7 +27,7 @@ def half_squared_error(targets, predictions):
 
 
 def residuals(targets, predictions):
-    """Prediction less target, [B, runs], for targets [B] or [B, runs]."""
+    """Prediction minus target, [B, runs], for targets [B] or [B, runs]."""
     targets = keras.ops.cast(targets, predictions.dtype)
     return predictions - (targets if len(targets.shape) == 2 else targets[:, None])
 

@@ -1,10 +1,10 @@
-"""Normaliser-free pre-activation ResNets (Brock et al., 2021): the paper's ImageNet network, and small ones.
+"""Normalizer-free pre-activation ResNets (Brock et al., 2021): the paper's ImageNet network, and small ones.
 
     x_{l+1} = shortcut + alpha * skip gain * f(relu(x_l) * beta_l),   beta_l = 1 / sqrt(expected variance of x_l)
 
-f is the bottleneck conv 1x1 (a quarter of the width), relu, conv 3x3, relu, conv 1x1 of weight-standardised
-convolutions, which keep the variance, so that it grows by alpha^2 a block: no batch is needed to know it, and no
-example's gradient depends on another example.
+f is the bottleneck conv 1x1 (a quarter of the width), relu, conv 3x3, relu, conv 1x1 of weight-standardized
+convolutions. These keep the variance, so that each block adds alpha^2 to it. The variance is known without a batch, and
+no example's gradient depends on another example.
 
     model = nf_resnet("nf_resnet50", 1000)                      # 25,557,032 parameters and 16 skip gains
     model = nf_resnet("nf_resnet_tiny", 10, pixel_range=(0.0, 16.0))
@@ -20,7 +20,7 @@ from noisy_sgd.models import initialization, normalizer_free, pixels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
-    """Sizes of a network: stages of `depths` blocks with `widths` channels, the first of them with stride `strides`."""
+    """Stages of `depths` blocks with `widths` channels; the first block of each stage has stride `strides`."""
 
     input_shape: tuple[int, int, int]
     stem: str
@@ -50,7 +50,7 @@ VARIANTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convention:
-    """Where published implementations of the same network differ.
+    """The choices in which published implementations of the same network differ.
 
     Attributes:
         gamma: constant factor of the kernels after a ReLU.
@@ -70,7 +70,7 @@ class Convention:
 
 
 CONVENTIONS = {
-    # De et al. (2022): gamma belongs to the activation, which is the same as in every convolution behind one.
+    # De et al. (2022): gamma belongs to the activation. It is the same factor in every convolution after an activation.
     "deepmind": Convention(
         gamma=normalizer_free.RELU_GAMMA,
         stem_has_gamma=False,
@@ -80,8 +80,8 @@ CONVENTIONS = {
         epsilon_form="max",
         unbiased_variance=False,
     ),
-    # timm standardises by batch_norm on the kernel: var + eps, so var * fan_in + eps * fan_in; at eps = 1e-6 the sum
-    # below is as good.
+    # timm standardizes by batch_norm on the kernel: var + eps, so var * fan_in + eps * fan_in. At eps = 1e-6 the sum
+    # below differs too little to matter.
     "timm": Convention(
         gamma=normalizer_free.RELU_GAMMA,
         stem_has_gamma=True,
@@ -91,7 +91,7 @@ CONVENTIONS = {
         epsilon_form="add",
         unbiased_variance=False,
     ),
-    # Sander et al. (2023), and with them the paper: timm's network with a convolution that stores gamma but never
+    # Sander et al. (2023), and the paper after them: timm's network with a convolution that stores gamma but never
     # applies it.
     "tan": Convention(
         gamma=1.0,
@@ -108,8 +108,8 @@ CONVENTIONS = {
 def input_scales(depths: tuple[int, ...], alpha: float = 0.2) -> list[list[float]]:
     """beta of every block, stage by stage: 1 / sqrt(expected variance of the block's input).
 
-    The variance is 1 after the stem. The first block of a stage has a convolution for a shortcut, which starts the
-    variance from 1 again; every block adds alpha^2, the first one too.
+    The variance is 1 after the stem. The first block of a stage has a convolution as its shortcut, which resets
+    the variance to 1. Every block, also the first one, adds alpha^2.
 
     Args:
         depths: number of blocks of each stage.
@@ -144,18 +144,19 @@ def nf_resnet(
     dtype=None,
     model_class: type[keras.Model] = keras.Model,
 ) -> keras.Model:
-    """Builds a normaliser-free ResNet that returns logits.
+    """Builds a normalizer-free ResNet that returns logits.
 
     Args:
-        variant: one of `VARIANTS`: "nf_resnet50" (224x224 colour), "nf_resnet_small" (32x32 or 28x28),
-            "nf_resnet_tiny" (8x8 grey).
+        variant: one of `VARIANTS`: "nf_resnet50" (224x224 color), "nf_resnet_small" (32x32 or 28x28),
+            "nf_resnet_tiny" (8x8 gray).
         num_classes: number of logits.
         input_shape: height, width and channels. Defaults to the variant's.
         pixel_range: lowest and highest pixel value, mapped to [-1, 1]; None takes the inputs as they are. Defaults to
             (0, 255).
-        convention: one of `CONVENTIONS`: "deepmind", with which the expected variance is the real one; "timm", whose
-            averaging shortcuts lose some of it; "tan", what the paper used, which loses most. Defaults to "deepmind".
-        gamma: the kernels' constant factor instead of the convention's; `normalizer_free.RELU_GAMMA` or 1.0, say.
+        convention: one of `CONVENTIONS`: "deepmind" keeps the expected variance exactly; "timm" loses some of it in
+            its averaging shortcuts; "tan", which the paper used, loses most. Defaults to "deepmind".
+        gamma: the kernels' constant factor instead of the convention's; for example `normalizer_free.RELU_GAMMA` or
+            1.0.
         skip_init: initial skip gain, 0 or 1. Defaults to 1.0.
         alpha: factor of the residual branches. Defaults to 0.2.
         seed: makes the initial weights a pure function of it. Defaults to None, random ones.
@@ -196,7 +197,7 @@ def nf_resnet(
         return keras.layers.ReLU(dtype=dtype, name=name)(x)
 
     def block(x, name, width, stride, beta):
-        # beta * conv(x) = conv(beta * x): the kernel's constant factor takes it, and the images are passed over once
+        # beta * conv(x) = conv(beta * x): beta goes into the kernel's constant factor, which saves one pass over the
         # less.
         out = relu(x, f"{name}_relu1")
         shortcut = x

@@ -1,14 +1,14 @@
-"""Layers of normaliser-free networks (Brock et al., 2021): no example's gradient depends on another example.
+"""Layers of normalizer-free networks (Brock et al., 2021): no example's gradient depends on another example.
 
-A weight-standardised convolution keeps the variance of its input because each output channel's kernel has mean 0 and
+A weight-standardized convolution keeps the variance of its input because each output channel's kernel has mean 0 and
 norm `gamma`:
 
     W_hat = gamma * gain * (W - mean(W)) / sqrt(max(var(W) * fan_in, epsilon))
 
 mean and var over the fan-in of an output channel, gain [channels] trained. gamma undoes what the ReLU before the
 convolution takes away (1 / sqrt(variance of a rectified normal)). A residual block adds alpha * skip gain * branch to
-its shortcut; the variance grows by alpha^2 a block, is known in advance, and is divided out where the next block
-reads it (`nf_resnet.input_scales`).
+its shortcut; each block adds alpha^2 to the variance. It is known in advance, and the next block divides by its root
+(`nf_resnet.input_scales`).
 
     y = WeightStandardizedConv2D(64, 3, padding="same", gamma=RELU_GAMMA)(keras.ops.relu(x))
 """
@@ -30,20 +30,21 @@ EPSILON_FORMS = ("max", "add")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Standardization:
-    """A standardised kernel before its gain, with what its derivative needs. All of it in the precision of the weights.
+    """A standardized kernel before its gain, with what its derivative needs. All of it in the precision of the weights.
 
     W_hat = gamma * gain * normalized. For u = gamma * gain * dL/dW_hat, and sums over the fan-in of each output
     channel,
 
         dL/dW = inverse_norm * (u - sum(u) / fan_in - curvature * normalized * sum(u * normalized))
 
-    so that a squared norm of dL/dW needs of an example's dL/dW_hat only its squared norm, its sum and its product
-    with `normalized`.
+    so that the squared norm of an example's dL/dW follows from three numbers of its dL/dW_hat: the squared norm, the
+    sum, and the product with `normalized`.
 
     Attributes:
         normalized: (W - mean) * inverse_norm, of the kernel's shape [height, width, in, out].
         inverse_norm: [out].
-        curvature: [out]; fan_in over the divisor of the variance (1 where it is biased), 0 where `epsilon` rules.
+        curvature: [out]; fan_in over the divisor of the variance (1 where it is biased), 0 where `epsilon` is the
+            larger.
     """
 
     normalized: Any
@@ -53,9 +54,9 @@ class Standardization:
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
 class WeightStandardizedConv2D(keras.layers.Conv2D):
-    """A 2-D convolution with scaled weight standardisation, trained gain and bias.
+    """A 2-D convolution with scaled weight standardization, trained gain and bias.
 
-    The kernel is standardised in the precision of the weights and cast to the compute dtype afterwards.
+    The kernel is standardized in the precision of the weights and cast to the compute dtype afterwards.
 
     Args:
         filters: number of output channels.
@@ -94,14 +95,14 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
         self.gain_initializer = keras.initializers.get(gain_initializer)
 
     def add_weight(self, *args, **kwargs):
-        # Autocast off: a mean and a variance taken in bfloat16 would be off by a percent.
+        # Autocast is off: a mean and a variance computed in bfloat16 would be wrong by a percent.
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
     def build(self, input_shape):
         super().build(input_shape)
         if self.fan_in < 2:
             raise ValueError(
-                "A weight-standardised convolution needs at least two weights an output channel; use "
+                "A weight-standardized convolution needs at least two weights per output channel; use "
                 f"keras.layers.Conv2D here. Received: kernel shape={tuple(self.kernel.shape)}"
             )
         self.gain = self.add_weight(name="gain", shape=(self.filters,), initializer=self.gain_initializer)
@@ -112,7 +113,7 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
         return math.prod(self.kernel.shape[:-1])
 
     def standardization(self) -> Standardization:
-        """The normalised kernel and the factors of its derivative."""
+        """The normalized kernel and the factors of its derivative."""
         kernel = ops.convert_to_tensor(self.kernel)
         divisor = self.fan_in - 1 if self.unbiased_variance else self.fan_in
         centered = kernel - ops.mean(kernel, axis=(0, 1, 2))
@@ -142,7 +143,7 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
         return self.activation(outputs)
 
     def save_own_variables(self, store):
-        # Keras' convolution saves its kernel and its bias by name, and would forget the gain.
+        # Keras' convolution saves only its kernel and its bias, by name, not the gain.
         super().save_own_variables(store)
         if self.built:
             store["gain"] = self.gain

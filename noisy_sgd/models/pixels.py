@@ -14,7 +14,7 @@ import keras
 def pixel_input(input_shape: tuple[int, int, int], pixel_range: tuple[float, float] | None, dtype=None):
     """Makes the symbolic input of an image model and its rescaling.
 
-    Both are in the variables' precision: bfloat16 would round pixels before anything has read them.
+    Both are in the variables' precision: bfloat16 would round the pixels before any layer reads them.
 
     Args:
         input_shape: height, width and channels.
@@ -25,7 +25,7 @@ def pixel_input(input_shape: tuple[int, int, int], pixel_range: tuple[float, flo
         The `keras.Input` and the tensor that the first layer reads.
 
     Raises:
-        ValueError: for a shape that is not that of an image, or an empty range.
+        ValueError: if the shape is not that of an image, or the range is empty.
     """
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):

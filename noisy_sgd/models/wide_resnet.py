@@ -1,13 +1,13 @@
-"""Wide residual networks for private training (De et al., 2022): group normalisation, weight standardisation.
+"""Wide residual networks for private training (De et al., 2022): group normalization, weight standardization.
 
     x -> x + conv3x3(norm(relu(conv3x3(norm(relu(x))))))
 
 The order is ReLU, norm, convolution, as in De et al.: the norm comes last before the convolution, and there is one
-more ReLU and norm before the global average. The first block of each stage has relu, norm and a 1x1 convolution for
+more ReLU and norm before the global average. The first block of each stage has relu, norm and a 1x1 convolution as
 its shortcut. A network of depth 6 n + 4 has n blocks in each of three stages, of 16, 32 and 64 times `width`
 channels.
 
-    model = wide_resnet(16, 4, 10)      # WRN-16-4 for 32x32 colour images
+    model = wide_resnet(16, 4, 10)      # WRN-16-4 for 32x32 color images
 """
 
 import keras
@@ -34,11 +34,11 @@ def wide_resnet(
     """Builds a wide residual network that returns logits.
 
     Args:
-        depth: 6 n + 4 for n blocks a stage: 10, 16, 28, 40.
+        depth: 6 n + 4 for n blocks per stage: 10, 16, 28, 40.
         width: multiplies the stages' 16, 32 and 64 channels.
         num_classes: number of logits.
-        groups: groups of the group normalisation; must divide 16. Defaults to 16.
-        weight_standardization: False takes `keras.layers.Conv2D` for the convolutions. Defaults to True.
+        groups: groups of the group normalization; must divide 16. Defaults to 16.
+        weight_standardization: False uses `keras.layers.Conv2D` instead. Defaults to True.
         input_shape: height, width and channels. Defaults to (32, 32, 3).
         pixel_range: lowest and highest pixel value, mapped to [-1, 1]; None takes the inputs as they are. Defaults to
             (0, 255).

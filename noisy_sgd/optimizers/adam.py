@@ -1,8 +1,8 @@
 """Adam and AdamW on clipped and noised gradients: DPAdam and DPAdamW.
 
-Adam divides by the root of a moving average of squared gradients, and the noise is in these squares: of a coordinate
-whose gradient is small the average is the noise's variance Phi = (sigma C / B)^2, which is known. With
-`noise_correction=True` it is subtracted (DP-AdamBC, Tang et al. 2024, arXiv 2312.14334):
+Adam divides by the root of a moving average of squared gradients, and these squares contain the noise. Where
+a coordinate's gradient is small, the average is the noise's variance Phi = (sigma C / B)^2, which is known. With
+`noise_correction=True` Phi is subtracted (DP-AdamBC, Tang et al. 2024, arXiv 2312.14334):
 
     m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2        m^ = m / (1 - b1^t)        v^ = v / (1 - b2^t)
 
@@ -19,7 +19,7 @@ from noisy_sgd.optimizers import privatized
 
 
 class _NoiseCorrected(privatized.PrivateUpdate):
-    """In front of Keras' Adam: subtracts the noise's variance from the second moment where that is asked for."""
+    """A mixin before Keras' Adam: with `noise_correction`, subtracts the noise's variance from the second moment."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class _NoiseCorrected(privatized.PrivateUpdate):
             raise ValueError(f"`noise_correction` must be True or False. Received: {noise_correction=}")
         if noise_correction and kwargs.get("adaptive_clipping") is not None:
             raise ValueError(
-                "`noise_correction` must be False where `adaptive_clipping` changes the bound: the noise's variance is "
-                "then another in every step. Received: noise_correction=True"
+                "`noise_correction` must be False where `adaptive_clipping` changes the bound: the noise's variance "
+                "then differs from step to step. Received: noise_correction=True"
             )
         if noise_correction and amsgrad:
             raise ValueError(
@@ -74,7 +74,7 @@ class DPAdam(_NoiseCorrected, keras.optimizers.Adam):
     """Adam on the noised mean of clipped gradients.
 
     See `noisy_sgd.PrivateUpdate` for the noise, its key, and what is refused. Epsilon is that of DP-SGD with the same
-    clip, noise and batches: what Adam does with a private gradient costs nothing.
+    clip, noise and batches: Adam's update of a private gradient costs nothing more.
 
     Args:
         learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.

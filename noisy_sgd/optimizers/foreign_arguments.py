@@ -1,4 +1,4 @@
-"""Answers the argument names of other DP-SGD libraries with ours: Opacus, tensorflow-privacy, jax_privacy and Optax.
+"""Refuses argument names of other DP-SGD libraries and names ours: Opacus, tensorflow-privacy, jax_privacy and Optax.
 
 foreign_arguments.refuse({"max_grad_norm": 1.0})    # ValueError: ... use `l2_norm_clip` of noisy_sgd.DPSGD ...
 """
@@ -47,7 +47,7 @@ def refuse(arguments: dict) -> None:
         arguments: keyword arguments by name.
 
     Raises:
-        ValueError: naming the first one, and what stands for it.
+        ValueError: naming the first one, and our argument for it.
     """
     for name, value in arguments.items():
         if name in OURS:

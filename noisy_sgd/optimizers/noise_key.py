@@ -1,13 +1,13 @@
 """The key of an optimizer's noise, and the count of what was released with it.
 
 Noise is a function of (key, generation, step). Two releases with the same three would cancel in their difference, so a
-private optimizer counts: a step that is not above all steps released before opens a new generation, whose noise is
-independent. The count lives where neither Keras nor TensorFlow saves or restores, so that a restored `iterations` does
-not bring it back.
+private optimizer counts: a step that is not above all released steps starts a new generation, whose noise is
+independent. Neither Keras nor TensorFlow saves or restores the count, so that a restored `iterations` does not reset
+it.
 
     key = NoiseKey(None)                                  # a secret from the operating system
-    generation = key.generation(step, release=True)       # 0, until a step comes again
-    key.assign(None)                                      # another secret; the count begins anew
+    generation = key.generation(step, release=True)       # 0, until a step is repeated
+    key.assign(None)                                      # another secret; the count starts again
 """
 
 import tensorflow as tf
@@ -20,9 +20,9 @@ _SECRET_BYTES = 16
 class NoiseKey:
     """Holds the 128-bit noise key, and counts releases, outside everything that Keras or TensorFlow saves.
 
-    The key is a variable, so that no traced graph contains it. Under a strategy of several workers all hold the chief's
-    key, whatever each of them was given: noise of two keys would be no share of one draw. A copy of a secret key is
-    another secret.
+    The key is a variable, so that no traced graph contains it. Under a strategy of several workers, all hold the
+    chief's key, whatever seed each of them was given: shares of noise must come from one draw. A copy of a secret key
+    is another secret.
 
     Args:
         seed: an integer; bytes, a secret; or None for a secret from the operating system.
@@ -36,7 +36,7 @@ class NoiseKey:
     def __init__(self, seed: int | bytes | None):
         self.seed, key = _seed_and_key(seed)
         self.variable = _of_the_chief(key)
-        # The generation, and the first step that was not released in it. Every replica counts the same for itself.
+        # The generation, and the first step that was not released in it. Every replica keeps the same count.
         self._counts = tf.Variable(
             [0, 0],
             dtype=tf.int64,
@@ -47,9 +47,9 @@ class NoiseKey:
         )
 
     def assign(self, seed: int | bytes | None) -> None:
-        """Takes the key of another seed or secret; under several workers, called by all of them.
+        """Takes the key of another seed or secret; with several workers, all of them call it.
 
-        The count begins anew: the same integer or the same bytes again replay their noise.
+        The count starts again: the same integer or the same bytes replay the same noise.
         """
         self.seed, key = _seed_and_key(seed)
         with getattr(self.variable, "distribute_strategy", tf.distribute.get_strategy()).scope():
@@ -61,7 +61,7 @@ class NoiseKey:
 
         Args:
             step: scalar integer.
-            release: whether noise of this step is about to be released; False only looks.
+            release: whether noise of this step is about to be released; False does not count it.
 
         Returns:
             Scalar int64.
@@ -81,7 +81,7 @@ class NoiseKey:
 
 
 def _of_the_chief(key: tuple[int, int]) -> tf.Variable:
-    # A variable's first value is the chief's on every worker; what is assigned later stays each worker's own.
+    # A variable's first value is the chief's on every worker; a later assignment stays on its worker.
     return tf.Variable(key, dtype=tf.int64, trainable=False, name="noise_key")
 
 

@@ -1,9 +1,9 @@
-"""What every optimizer with noise shares: its key, a step's draw, and the refusal of what would break the noise.
+"""What all optimizers with noise share: the key, the draw of a step, and the refusal of arguments that break the noise.
 
-`Noised` goes in front of a Keras optimizer: `class NoisySGD(Noised, keras.optimizers.SGD)`. It decides when noise is
-drawn and with which key; what is added is the mechanism's.
+`Noised` is the first base class before a Keras optimizer: `class NoisySGD(Noised, keras.optimizers.SGD)`. It decides
+when noise is drawn and with which key. The mechanism decides what is added.
 
-Covered by tests/optimizers/sgd_test.py and noise_key_test.py.
+Covered by tests/optimizers/noisy_sgd_test.py and noise_key_test.py.
 """
 
 import keras
@@ -25,7 +25,7 @@ REFUSED = {
 
 
 class Noised:
-    """In front of a Keras optimizer: refuses arguments that break the noise, and holds the key.
+    """A mixin before a Keras optimizer: refuses arguments that break the noise, and holds the key.
 
     Args:
         *args: of the Keras optimizer.
@@ -33,12 +33,13 @@ class Noised:
         **kwargs: of the Keras optimizer.
 
     Raises:
-        ValueError: for an argument of Keras' that would break the noise (clipnorm, clipvalue, global_clipnorm,
-            gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency), or a name of another library's.
+        ValueError: for a Keras argument that would break the noise (clipnorm, clipvalue, global_clipnorm,
+            gradient_accumulation_steps, loss_scale_factor, ema_overwrite_frequency), or an argument name of another
+            library.
     """
 
     def __new__(cls, *args, **kwargs):
-        """Before Python asks for the arguments that are missing under their own names."""
+        """Refuses foreign names before Python reports the arguments that are missing under our names."""
         foreign_arguments.refuse(kwargs)
         return super().__new__(cls)
 

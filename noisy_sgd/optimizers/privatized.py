@@ -9,6 +9,8 @@ paper; Abadi et al. 2016). A private version of an optimizer is one line:
         pass
 
     optimizer = DPLion(1e-3, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256, weight_decay=0.01)
+
+Covered by tests/optimizers/dp_sgd_test.py, adam_test.py and tests/visitors_test.py.
 """
 
 import math
@@ -25,16 +27,16 @@ from noisy_sgd.optimizers import noised, read_only
 
 
 class PrivateUpdate(noised.Noised):
-    """In front of a Keras optimizer: makes it private. Give this class first: `class DPLion(PrivateUpdate, Lion)`.
+    """A mixin that makes a Keras optimizer private. It comes first: `class DPLion(PrivateUpdate, Lion)`.
 
     The noise on the mean gradient has standard deviation noise_multiplier * l2_norm_clip / batch_size. Clip, noise and
-    batch size are read-only, so that nothing changes behind the accountant. It refuses bare gradients: train a
+    batch size are read-only, so that nothing changes without the accountant. It refuses bare gradients: train a
     `noisy_sgd.PrivateModel`, or pass the `ClippedSum` of `noisy_sgd.clipped_gradient_sum` to `apply`.
 
-    No two releases share their noise: it is a function of (key, generation, step), and a step that comes again, because
-    a checkpoint was restored or `iterations` assigned, opens a new generation, which no restoring brings back. Loading
-    saved variables draws another key. What remains is a process that is copied as a whole, with its memory (`fork`, a
-    snapshot of a virtual machine): both copies hold the key and the count, so only one of them may go on.
+    No two releases share their noise: it is a function of (key, generation, step), and a repeated step, because
+    a checkpoint was restored or `iterations` assigned, starts a new generation, which no restored state undoes. Loading
+    saved variables draws another key. One case is not covered: a process that is copied with its memory (`fork`, a
+    snapshot of a virtual machine). Both copies hold the key and the count, so only one of them may continue.
 
     Args:
         learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
@@ -48,7 +50,7 @@ class PrivateUpdate(noised.Noised):
         clipping: how norms become clip factors: "flat", "automatic", "normalized", "per_layer", or a list of bounds,
             one per layer (see `noisy_sgd.clipped_gradient_sum`); all have the sensitivity C. Defaults to "flat".
         adaptive_clipping: a `noisy_sgd.AdaptiveClipping` (with clipping="flat"): the bound starts at `l2_norm_clip` and
-            is learned; `current_l2_norm_clip` holds now. Defaults to None, one bound for all steps.
+            is learned; `current_l2_norm_clip` is its current value. Defaults to None, one bound for all steps.
         noise: a `noisy_sgd.mechanisms.Recipe` of other noise. Defaults to None, independent Gaussian noise.
         **kwargs: the Keras optimizer's own.
 
@@ -215,8 +217,8 @@ class PrivateUpdate(noised.Noised):
         Args:
             grads: this replica's part of the clipped sum, one tensor per weight.
             weights: not used.
-            release: False shows the noise that the next release will add, and must not be released beside it. Defaults
-                to True.
+            release: False shows the noise that the next release will add; such noise must not be released. Defaults to
+                True.
 
         Returns:
             One tensor per weight.
@@ -227,8 +229,8 @@ class PrivateUpdate(noised.Noised):
     def rekey(self, seed: int | bytes | None) -> None:
         """Takes other noise, for another run of the same compiled step.
 
-        Under a strategy of several workers all of them call it, and take the chief's. The same integer or bytes again
-        replay their noise from the current step on: only for the same data.
+        Under a strategy of several workers, all of them call it and take the chief's key. The same integer or bytes
+        replay the same noise from the current step on: use that only for the same data.
 
         Args:
             seed: an integer; bytes of `keys.secret`, which then are in no configuration and no saved model, as if the
@@ -240,7 +242,7 @@ class PrivateUpdate(noised.Noised):
         self._take_noise_of(seed)
 
     def load_own_variables(self, store):
-        """Takes saved variables; a secret noise key becomes another, lest steps taken again meet their noise again."""
+        """Loads saved variables and replaces a secret noise key, so that repeated steps never get the same noise."""
         super().load_own_variables(store)
         if self.seed is None:
             self.rekey(None)
@@ -280,7 +282,7 @@ class PrivateUpdate(noised.Noised):
         return draw._replace(generation=self._noise_key.generation(draw.step, release=release))
 
     def _checks_of_bound(self, l2_sensitivity):
-        """Refuses another bound: now, or by the operations returned where the bounds are known only to a graph."""
+        """Refuses another bound at once, or by the returned operations where only the graph knows the bounds."""
         current = self.current_l2_norm_clip
         if any(tf.is_tensor(bound) and not hasattr(bound, "numpy") for bound in (l2_sensitivity, current)):
             return [tf.debugging.assert_near(l2_sensitivity, current, rtol=1e-6, atol=0.0, message=_ANOTHER_BOUND)]
@@ -320,11 +322,11 @@ def _recipe(adaptive_clipping, noise, clipping) -> mechanisms.Recipe:
         return gaussian.IndependentNoise() if noise is None else noise
     if noise is not None:
         raise ValueError(
-            f"`noise` must be None where `adaptive_clipping` learns the bound with noise of its own. Received: {noise=}"
+            f"`noise` must be None where `adaptive_clipping` learns the bound: it has its own noise. Received: {noise=}"
         )
     if clipping != "flat":
         raise ValueError(
-            '`clipping` must be "flat" where `adaptive_clipping` learns the bound: the others have no one threshold. '
+            '`clipping` must be "flat" where `adaptive_clipping` learns the bound: others have no single threshold. '
             f"Received: clipping={clipping!r}"
         )
     return adaptive_clipping
@@ -335,7 +337,7 @@ def _check_noise(l2_norm_clip, noise_multiplier) -> tuple[float, float]:
     multiplier = checks.real("noise_multiplier", noise_multiplier, least=0)
     if multiplier and math.isinf(bound):
         raise ValueError(
-            "`l2_norm_clip` must be finite where there is noise: no noise hides an unbounded gradient. "
+            "`l2_norm_clip` must be finite where there is noise: no noise can hide an unbounded gradient. "
             f"Received: l2_norm_clip={l2_norm_clip}, noise_multiplier={noise_multiplier}"
         )
     return bound, multiplier

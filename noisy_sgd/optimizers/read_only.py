@@ -1,4 +1,4 @@
-"""A property that says, where somebody sets it, why that is refused and what to do.
+"""A property that cannot be set, and whose error says why and what to do instead.
 
 class DPSGD:
     @read_only.attribute
@@ -17,7 +17,7 @@ def attribute(getter: Callable) -> property:
     def refuse(self, value):
         kind = type(self).__name__
         raise AttributeError(
-            f"`{name}` of a {kind} must stay what it is, or steps would differ from what is accounted for: make a new "
+            f"`{name}` of a {kind} must not change, or the steps would differ from the accounting: make a new "
             f"{kind} and `compile` the model with it. Received: {name}={value!r}"
         )
 

@@ -9,6 +9,8 @@ model.compile(optimizer, loss)          # any Keras model, on one device or unde
 optimizer = noisy_sgd.DPSGD(learning_rate=4.0, l2_norm_clip=1.0, noise_multiplier=3.0, batch_size=4096)
 model = noisy_sgd.PrivateModel(inputs, outputs)
 model.compile(optimizer, loss, microbatch_size=64)
+
+Covered by tests/optimizers/noisy_sgd_test.py and dp_sgd_test.py.
 """
 
 import keras
@@ -25,14 +27,15 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
     """SGD plus Gaussian noise on the mean gradient (eq. (11)).
 
     The noise of step k is a function of (seed, k): the same on every replica of a tf.distribute strategy, each of which
-    adds its share, so that the summed gradient holds it once; a resumed optimizer continues it. Momentum, Nesterov and
-    weight decay act as in Keras' SGD, on the noised gradient.
+    adds its share, so that the summed gradient contains the noise once. A resumed optimizer continues the sequence.
+    Momentum, Nesterov and weight decay act as in Keras' SGD, on the noised gradient.
 
     Args:
         learning_rate: a float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments.
         noise_std: standard deviation of the noise added to each coordinate of the mean gradient (sigma / B); >= 0. An
-            array broadcasts against every weight. A variable once built: `optimizer.noise_std.assign(...)`.
-        seed: integer, the noise's.
+            array broadcasts against every weight. A variable once the optimizer is built:
+            `optimizer.noise_std.assign(...)`.
+        seed: integer, the seed of the noise.
         momentum: float in [0, 1]. Defaults to 0.0.
         nesterov: whether to use Nesterov momentum. Defaults to False.
         geometry: "isotropic" noise Z; "multiplicative" noise Z * w; or "mirrored" noise (eq. (18)), one draw Z per
@@ -97,10 +100,10 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
     def rekey(self, seed: int) -> None:
         """Takes another seed's noise, for another run of the same compiled step.
 
-        Under a strategy of several workers all of them call it, and take the chief's.
+        Under a strategy of several workers, all of them call it and take the chief's key.
 
         Raises:
-            ValueError: for what is not an integer.
+            ValueError: if the seed is not an integer.
         """
         self._take_noise_of(checks.seed("seed", seed))
 

@@ -1,15 +1,16 @@
-"""From what was done to epsilon: the one place where events become a number.
+"""Computes epsilon from an event: the one place where events become a number.
 
-An event is dp_accounting's description of what was released: Gaussians in units of their own sensitivity, sampled by
-Poisson or not, composed as they come. Schemes and mechanisms make the event of a run; `noisy_sgd.privacy.Plan` asks for
-its epsilon.
+An event is dp_accounting's description of what was released: Gaussians in units of their own sensitivity,
+Poisson-sampled or not, composed in any way. Schemes and mechanisms make the event of a run; `noisy_sgd.privacy.Plan`
+asks for its epsilon.
 
-Neighbors: under "add_or_remove" one example's clipped gradient is there or not, and the sum moves by at most the clip
-norm C. The other examples keep their numbers, on which their places in a shuffled order and their augmentation depend:
-shuffled, the example's own place stays and contributes nothing, for otherwise the later batches would shift. Under
-"replace_one" one gradient becomes another and the sum moves by at most 2C: without sampling the noise multiplier halves
-exactly. No accountant takes Poisson sampling with "replace_one"; there a replacement is a removal and an addition, and
-(2 epsilon, (1 + e^epsilon) delta) is claimed of an add-or-remove (epsilon, delta).
+Neighbors: under "add_or_remove" one example's clipped gradient is present or absent, and the sum changes by at most the
+clip norm C. The other examples keep their numbers, which decide their positions in a shuffled order and their
+augmentation. In a shuffled order the position of the absent example stays and contributes nothing; otherwise the later
+batches would shift. Under "replace_one" one gradient becomes another and the sum changes by at most 2C: without
+sampling the noise multiplier is halved exactly. No accountant supports Poisson sampling with "replace_one". There a
+replacement counts as a removal and an addition: from an add-or-remove (epsilon, delta) follows (2 epsilon, (1 +
+e^epsilon) delta).
 
     step = dp_accounting.PoissonSampledDpEvent(16384 / 1281167, dp_accounting.GaussianDpEvent(2.5))
     epsilon_of_event(dp_accounting.SelfComposedDpEvent(step, 72000), 8e-7, "rdp")    # 7.954
@@ -29,20 +30,21 @@ from noisy_sgd.privacy import renyi
 ACCOUNTANTS = ("pld", "rdp")
 NEIGHBORS = ("add_or_remove", "replace_one")
 
-# PLD rounds privacy losses up to a grid. In proportion to epsilon the grid keeps its length, so time and memory stay
-# bounded where epsilon is large, and the result moves by less than 1e-5 of itself; 1e-4 is dp_accounting's default.
+# PLD rounds privacy losses up to a grid. The spacing is in proportion to epsilon, so that the grid keeps its length:
+# time and memory stay bounded for a large epsilon, and the result changes by less than a share of 1e-5. dp_accounting's
+# default spacing is 1e-4.
 _FINEST_INTERVAL = 1e-4
 _RELATIVE_INTERVAL = 1e-5
-# Where e^epsilon nears the largest double, PLD turns erratic and slow: RDP's bound stands in. Next to no noise is none.
+# Near e^epsilon = largest double, PLD is erratic and slow, and RDP's bound is used. Almost no noise counts as none.
 _LARGEST_PLD_EPSILON = 500.0
 _LEAST_NOISE_MULTIPLIER = 1e-6
-# RDP of a sampled step is the log of nearly 1: rounding takes it below its value, even below 0, by less than this (at
-# most 2.6e-12 found).
+# RDP of a sampled step is the logarithm of almost 1. Rounding may make it too small, even negative, by less than this
+# (at most 2.6e-12 was seen).
 _RDP_ROUNDING = 5e-12
 
 
 def joint_noise_multiplier(*noise_multipliers: float) -> float:
-    """The noise multiplier of the one Gaussian that costs what several on the same batch cost together.
+    """The noise multiplier of one Gaussian that costs as much as several Gaussians on the same batch together.
 
     Scaled to unit noise, one example moves them by a vector of norm sqrt(sum_j z_j^-2), which is 1 / z:
 
@@ -61,10 +63,10 @@ def joint_noise_multiplier(*noise_multipliers: float) -> float:
 def epsilon_of_event(
     event: dp_accounting.DpEvent, delta: float, accountant: str = "pld", neighbors: str = "add_or_remove"
 ) -> float:
-    """Epsilon of whatever was done: the one place where events become a number.
+    """Epsilon of an event: the one place where events become a number.
 
     Args:
-        event: Gaussians in units of one clip norm, Poisson-sampled or not, composed as they come.
+        event: Gaussians in units of one clip norm, Poisson-sampled or not, composed in any way.
         delta: in (0, 1), well below one over the number of examples.
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
@@ -89,7 +91,7 @@ def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, nei
     gaussians = list(_gaussians(event))
     if not gaussians:
         return 0.0
-    # What is not a number is no noise either.
+    # NaN counts as no noise.
     if not all(noise >= _LEAST_NOISE_MULTIPLIER for noise, _ in gaussians):
         return math.inf
     convert = _epsilon_of_one
@@ -98,17 +100,17 @@ def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, nei
             convert = _epsilon_of_two
         else:
             event = _with_doubled_sensitivity(event)
-    # dp_accounting's ratios of tail masses overflow to the infinities that they stand for.
+    # dp_accounting's ratios of tail masses may overflow to infinity, which is the right value.
     with np.errstate(over="ignore", divide="ignore"):
         by_rdp = convert(_by_rdp(event), delta)
         if accountant == "rdp" or by_rdp > _LARGEST_PLD_EPSILON:
             return by_rdp
-        # Both are upper bounds. RDP's is the smaller only at losses far below PLD's grid and deltas near its tail.
+        # Both are upper bounds. RDP's is the smaller one only for losses far below PLD's grid and deltas near its tail.
         return min(by_rdp, convert(_by_pld(event, by_rdp), delta))
 
 
 def _simplified(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
-    """The same event with Gaussians on one batch as the one that costs the same, and with tuples of parts."""
+    """The same event, with several Gaussians on one batch as one of the same cost, and with parts as tuples."""
     match event:
         case dp_accounting.PoissonSampledDpEvent():
             return dp_accounting.PoissonSampledDpEvent(event.sampling_probability, _simplified(event.event))
@@ -123,7 +125,7 @@ def _simplified(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
 
 
 def _gaussians(event: dp_accounting.DpEvent) -> Iterator[tuple[float, bool]]:
-    """The noise multiplier of every Gaussian within an event, and whether it acts on a sample; unclipped is 0."""
+    """Each Gaussian's noise multiplier, and whether it acts on a sample; 0 where nothing is clipped."""
     match event:
         case dp_accounting.NoOpDpEvent():
             return
@@ -143,7 +145,7 @@ def _gaussians(event: dp_accounting.DpEvent) -> Iterator[tuple[float, bool]]:
 
 
 def _with_doubled_sensitivity(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
-    """The same unsampled noise against twice the change: every noise multiplier halved."""
+    """The event for twice the sensitivity, without sampling: every noise multiplier is halved."""
     match event:
         case dp_accounting.GaussianDpEvent():
             return dp_accounting.GaussianDpEvent(event.noise_multiplier / 2)
@@ -179,7 +181,7 @@ def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], flo
     return lambda delta: float(composed.get_epsilon(delta))
 
 
-# A capacity asks for the same run at several deltas in a row.
+# For a capacity, the same run is priced at several deltas in a row.
 @functools.lru_cache(maxsize=4)
 def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> pld.PLDAccountant:
     """The privacy loss distribution of a run on a grid."""
@@ -197,7 +199,7 @@ def _epsilon_of_two(epsilon_at: Callable[[float], float], delta: float) -> float
     def single(candidate: float) -> float:
         return epsilon_at(math.exp(math.log(delta) - np.logaddexp(0.0, candidate)))
 
-    # An e with single(e) <= e holds, and then so does single(e) itself, which is smaller: descend while that pays.
+    # If single(e) <= e, then e is a valid bound, and so is the smaller single(e): descend while the bound improves.
     candidate = max(single(0.0), 1e-9)
     while single(candidate) > candidate:
         candidate *= 1.25

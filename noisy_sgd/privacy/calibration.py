@@ -1,9 +1,9 @@
 """How much noise, or how many steps, a privacy budget buys: the inverses of a plan's epsilon.
 
-RDP, which is cheap, brackets the answer; only then is the chosen accountant asked, at a handful of points. Whatever is
-returned has itself been accounted for and lies within the budget.
+RDP, which is cheap, brackets the answer. Then the chosen accountant is asked at a few points. Every returned value has
+been accounted for and is within the budget.
 
-    noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7, sampling="poisson")    # the least noise with epsilon <= 8
+    noise_multiplier_for(8.0, 16384, 1281167, 72000, 8e-7, sampling="poisson")    # the smallest noise with epsilon <= 8
     steps_for(8.0, 2.5, 16384, 1281167, 8e-7, sampling="poisson")                 # the most steps with epsilon <= 8
     most_steps(8.0, plan)                                                         # the same for any plan
 """
@@ -28,13 +28,13 @@ def noise_multiplier_for(
     accountant: str = "pld",
     neighbors: str = "add_or_remove",
 ) -> float:
-    """The least noise multiplier that keeps `privacy.epsilon` at or below `epsilon`, rounded up in its fifth digit.
+    """The smallest noise multiplier that keeps `privacy.epsilon` at or below `epsilon`, rounded up in its fifth digit.
 
     Args:
         epsilon: the budget, above 0.
         batch_size: as in `privacy.epsilon`, like all that follow.
         num_examples: N.
-        num_steps: number of noisy steps; 0 needs no noise.
+        num_steps: number of noisy steps; 0 steps need no noise.
         delta: in (0, 1).
         sampling: "poisson" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
         accountant: "pld" or "rdp". Defaults to "pld".
@@ -63,7 +63,7 @@ def noise_multiplier_for(
 
 
 def least_noise(epsilon: float, plan_of: Callable[[float], plans.Plan]) -> float:
-    """The least noise multiplier with which a plan's epsilon is within a budget, rounded up in its fifth digit.
+    """The smallest noise multiplier with which a plan's epsilon is within a budget, rounded up in its fifth digit.
 
     Args:
         epsilon: the budget, above 0.
@@ -82,7 +82,7 @@ def least_noise(epsilon: float, plan_of: Callable[[float], plans.Plan]) -> float
         enough *= 2
     while spent(enough / 2, "rdp") <= epsilon:
         enough /= 2
-    # Whole numbers of units, five digits of them below `enough`, are decimals that print as they are.
+    # Multiples of the unit, five digits below `enough`, are decimals that print exactly.
     digits = 4 - math.floor(math.log10(enough))
 
     def multiplier(units: int) -> float:
@@ -114,13 +114,13 @@ def steps_for(
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
-        sampling: "poisson" or "shuffled", which counts whole epochs: one started is spent.
+        sampling: "poisson", or "shuffled", which counts whole epochs: a started epoch is spent.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
-        capacity: where Poisson batches are cut off. Defaults to None, nowhere.
+        capacity: the size at which Poisson batches are cut off. Defaults to None, no limit.
 
     Returns:
-        A number of steps within the budget; 0 where not even one fits, never more than `LARGEST_NUM_STEPS`.
+        A number of steps within the budget; 0 where not even one step fits; at most `LARGEST_NUM_STEPS`.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -144,7 +144,7 @@ def most_steps(epsilon: float, plan: plans.Plan) -> int:
 
     Args:
         epsilon: the budget, above 0.
-        plan: the run, whatever its number of steps.
+        plan: the run; its number of steps is not used.
     """
     epsilon = checks.real("epsilon", epsilon, above=0)
     stride = plan.sampling.stride
@@ -157,21 +157,22 @@ def most_steps(epsilon: float, plan: plans.Plan) -> int:
         too_many = fits + 1
         while too_many <= limit and spent(too_many, name) <= epsilon:
             fits, too_many = too_many, too_many + max(1, too_many // 4)
-        # Counting down from what is too many, in negative numbers: the first count within the budget is the largest.
+        # Search downward, in negative numbers, from a count that is too large: the first one within the budget is the
+        # largest.
         fits = -_first_within(lambda n, name=name: spent(-n, name), epsilon, -min(too_many, limit + 1), -fits)
     return fits * stride
 
 
 def _first_within(spent: Callable[[int], float], budget: float, outside: int, within: int) -> int:
-    """The smallest number in (outside, within] that spends at most the budget; spending falls, the ends are trusted."""
+    """The smallest number in (outside, within] that spends at most the budget. Spending must decrease."""
     spent_outside, spent_within = math.inf, 0.0
     turn = 0
     while within - outside > 1:
         if spent_outside == math.inf:
-            # The answer is expected near `within`, and far from it accounting may be slow: stride away, ever faster.
+            # The answer is expected near `within`, and accounting may be slow far from it: move off in growing strides.
             guess = within - max(1, abs(within) * 2**turn // 32)
         elif spent_within > 0 and turn % 3:
-            # Spending is nearly a power of the noise, and of the steps.
+            # Spending is almost a power of the noise, and of the number of steps.
             share = math.log(spent_outside / budget) / math.log(spent_outside / spent_within)
             guess = math.ceil(outside * (within / outside) ** share)
         else:

@@ -1,21 +1,21 @@
 """What a run may have released, over all its attempts, and what that costs.
 
-The ledger is written ahead: before steps are run, the current attempt is made to cover them. A run that is killed and
-replays itself exactly, with the same noise on the same gradients, releases nothing new: it stays in its attempt, and
-the text stays what it was. Whatever else a run resumes with would put other noise, or the same noise, on other
-gradients: that is a new attempt with new keys, and what the earlier ones may have released stays counted.
+The ledger is written ahead: the current attempt covers steps before they are run. A run that is killed and replayed
+exactly, with the same noise on the same gradients, releases nothing new. It stays in its attempt, and the ledger's text
+does not change. A run that resumes in any other way would release other noise, or add the same noise to other
+gradients. It starts a new attempt with new keys, and all that earlier attempts may have released stays counted.
 
     record = Ledger().covering(100)         # before steps 0 to 99
     record = record.restarted(60)           # from the checkpoint of step 60, with new keys
     record = record.covering(280)           # 100 + 220 steps are counted
     spent(record, plan)                    # a `noisy_sgd.privacy.Plan`
 
-How attempts add up is the sampling scheme's to say:
+The sampling scheme decides how attempts add up:
 
 - Poisson: every step of every attempt is one more sampled release. A new attempt must draw new batches as well as new
   noise: two releases on the same batch cost more than two on independent ones.
 - Shuffled: an example takes part at most once in each epoch that an attempt touches, so the epochs of all attempts add
-  up. An epoch is ceil(N / B) steps, and one that two attempts touch counts twice.
+  up. An epoch is ceil(N / B) steps. An epoch that two attempts touch counts twice.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Ledger:
     """The attempts of a run, each (first step, end step): steps first to end - 1 may have been released.
 
     Args:
-        attempts: at least one, the current one last. Defaults to one that has released nothing.
+        attempts: at least one, the current one last. Defaults to one attempt that has released nothing.
     """
 
     attempts: tuple[tuple[int, int], ...] = ((0, 0),)
@@ -54,7 +54,7 @@ class Ledger:
 
     @property
     def attempt(self) -> int:
-        """The number of the current attempt, from 1: a checkpoint of another one cannot be replayed exactly."""
+        """The number of the current attempt, from 1: a checkpoint of another attempt cannot be replayed exactly."""
         return len(self.attempts)
 
     def covering(self, end: int) -> "Ledger":
@@ -69,7 +69,7 @@ class Ledger:
         An attempt that has released nothing is replaced.
 
         Raises:
-            ValueError: for a step that no attempt has reached: then this is not the ledger of that checkpoint.
+            ValueError: for a step that no attempt has reached: this is not the ledger of that checkpoint.
         """
         first_step = checks.count("first_step", first_step, least=0)
         reached = max(end for _, end in self.attempts)
@@ -98,8 +98,8 @@ def from_text(text: str) -> Ledger:
     """
     try:
         rows = [[json.loads(line)[name] for name in _FIELDS] for line in text.splitlines()]
-        made = Ledger(tuple((first, end) for _, first, end in rows))
-        whole = made.to_text() == text
+        ledger = Ledger(tuple((first, end) for _, first, end in rows))
+        whole = ledger.to_text() == text
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -107,34 +107,34 @@ def from_text(text: str) -> Ledger:
             f"`text` must be a ledger, one JSON object with {', '.join(_FIELDS)} per line. "
             f"Received: text={text[:200]!r}"
         )
-    return made
+    return ledger
 
 
 def furthest(copies: Sequence[Ledger]) -> Ledger:
-    """Of several copies of one ledger, which need not all have been written last, the one that knows most.
+    """The copy that covers most, of several copies of one ledger, some of which may be out of date.
 
     Args:
         copies: at least one.
 
     Raises:
-        ValueError: for ledgers that are not states of one and the same, at different times.
+        ValueError: if the copies are not states of one ledger at different times.
     """
     last = max(copies, key=lambda copy: (sum(end - first for first, end in copy.attempts), copy.attempt))
     strange = [copy for copy in copies if not _led_to(copy, last)]
     if strange:
         raise ValueError(
-            "`copies` must be one ledger at different times, but each of two tells of steps that the other does not. "
+            "`copies` must be one ledger at different times, but each of two has steps that the other does not have. "
             f"Received: attempts={strange[0].attempts} and {last.attempts}"
         )
     return last
 
 
 def counted_steps(ledger: Ledger, scheme: sampling.Scheme) -> int:
-    """How many steps an unbroken run would have that costs the same.
+    """The number of steps of an unbroken run that costs the same.
 
     Args:
         ledger: what may have been released.
-        scheme: how the batches are drawn, with keys of their own in every attempt.
+        scheme: how the batches are drawn, with new keys in every attempt.
 
     Returns:
         A number of steps for a plan, and to compare with `calibration.most_steps`.
@@ -143,7 +143,7 @@ def counted_steps(ledger: Ledger, scheme: sampling.Scheme) -> int:
 
 
 def last_end(ledger: Ledger, num_steps: int, scheme: sampling.Scheme) -> int:
-    """How far the current attempt may go, so that at most `num_steps` steps are counted.
+    """The last step that the current attempt may reach, so that at most `num_steps` steps are counted.
 
     Args:
         ledger: what may have been released.
@@ -167,7 +167,7 @@ def spent(ledger: Ledger, plan: plans.Plan) -> float:
 
     Args:
         ledger: what may have been released.
-        plan: the run, whatever its number of steps.
+        plan: the run; its number of steps is not used.
 
     Returns:
         Epsilon, never too low.
@@ -176,7 +176,7 @@ def spent(ledger: Ledger, plan: plans.Plan) -> float:
 
 
 def _led_to(earlier: Ledger, later: Ledger) -> bool:
-    """Whether all that the one says may have been released is what the other says too."""
+    """Whether everything that one ledger counts as released is counted by the other, too."""
     *before, (first, end) = [steps for steps in earlier.attempts if steps[0] < steps[1]] or [(0, 0)]
     number = len(before)
     if first == end:

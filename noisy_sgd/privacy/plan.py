@@ -1,8 +1,8 @@
-"""What a run does and what that costs: a mechanism, a sampling scheme, a number of steps, and how to account for them.
+"""What a run does and what it costs: a mechanism, a sampling scheme, a number of steps, and how to account for them.
 
-The scheme states how one example takes part in a run; the mechanism says what a run costs in which examples take part
-so; the plan joins the two and answers epsilon. Calibration, ledger, statement, `noisy_sgd.PrivacyBudget` and recorded
-runs all take a plan, so that what is accounted for is what mechanism and sampling did: both are asked.
+The scheme states how one example takes part in a run. The mechanism prices a run with this participation. The plan
+joins the two and computes epsilon. Calibration, ledger, statement, `noisy_sgd.PrivacyBudget` and recorded runs all take
+a plan, so that the accounting asks the same mechanism and the same sampling scheme that the run uses.
 
     optimizer = noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256)
     scheme = noisy_sgd.sampling.named("poisson")(num_examples=60_000, batch_size=256)
@@ -14,6 +14,8 @@ Without an optimizer, `epsilon` answers for Gaussian noise:
 
     epsilon(2.5, 16384, 1281167, 72000, delta=8e-7, sampling="poisson", accountant="rdp")    # 7.954
     epsilon(1.0, 64, 1797, 280, delta=1e-5, sampling="shuffled")         # ten epochs started: the Gaussian ten times
+
+Covered by tests/privacy/accounting_test.py and tests/privacy/statement_test.py.
 """
 
 import dataclasses
@@ -37,8 +39,8 @@ class Plan:
         neighbors: "add_or_remove" or "replace_one" of one example. Defaults to "add_or_remove".
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
-        batches_known: whether the adversary knows who is in which batch, as with a recorded seed; nothing is then
-            amplified. Defaults to False.
+        batches_known: whether the adversary knows who is in which batch, as with a recorded seed; there is then no
+            amplification. Defaults to False.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -70,12 +72,12 @@ class Plan:
 
     @property
     def participation(self) -> sampling.Participation:
-        """How one example takes part in the run, as far as the adversary is concerned."""
+        """How one example takes part in the run, as the adversary sees it."""
         return self.sampling.participation(self.num_steps, batches_known=self.batches_known)
 
     @property
     def event_of_run(self) -> dp_accounting.DpEvent:
-        """The run as dp_accounting describes it, noise in units of one clip norm."""
+        """The run as a dp_accounting event, with noise in units of one clip norm."""
         if isinstance(self.event, dp_accounting.DpEvent):
             return self.participation.composed(self.event)
         return self.event.event_of_run(self.participation)
@@ -162,8 +164,8 @@ def epsilon(
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one" of one example. Defaults to "add_or_remove".
-        capacity: where Poisson batches are cut off at so many examples, M; a part of delta pays for that (see
-            `noisy_sgd.sampling.CappedPoisson`). Defaults to None, batches of any size.
+        capacity: M, the number of examples at which Poisson batches are cut off; a part of delta pays for that (see
+            `noisy_sgd.sampling.CappedPoisson`). Defaults to None, no limit.
 
     Returns:
         Epsilon, at least 0; infinity where there is no guarantee.

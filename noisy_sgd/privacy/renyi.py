@@ -6,8 +6,8 @@ al. 2019, arXiv 1908.10530)
     1 / (a - 1) log A,    A = E (1 - q + q exp((2z - 1) / (2 s^2)))^a,    z ~ N(0, s^2)
 
 At integer orders dp_accounting computes it from a finite sum. At the others it sums a series with alternating signs;
-from version 0.5 on it drops the signs, which gives a bound several percent above the value, or none. There this module
-integrates instead: the trapezoidal rule on an analytic integrand errs by less than e^-38 of the value.
+from version 0.5 on it drops the signs, which gives a bound several percent above the value, or none. At such orders
+this module integrates instead: the trapezoidal rule on an analytic integrand errs by less than e^-38 of the value.
 
     orders, divergences = renyi.divergences(event)
     sampled_gaussian(256 / 60_000, 1.1, order=2.5)    # 2.936e-05
@@ -24,7 +24,7 @@ from scipy import special
 _KEEPS_SIGNS = tuple(map(int, importlib.metadata.version("dp-accounting").split(".")[:2])) < (0, 5)
 # Each of the three errors (left tail, right tail, spacing) is below e^-_EXPONENT of the integral.
 _EXPONENT = 40.0
-# Below this the integrand has a kink so sharp that the grid would have too many points.
+# Below this noise multiplier the integrand has a sharp kink, and the grid would need too many points.
 _LEAST_INTEGRATED = 0.05
 
 
@@ -32,7 +32,7 @@ def divergences(event: dp_accounting.DpEvent) -> tuple[np.ndarray, np.ndarray]:
     """Orders, and the Renyi divergence of an event at each of them, add-or-remove.
 
     Args:
-        event: Gaussians, Poisson-sampled or not, composed as they come.
+        event: Gaussians, Poisson-sampled or not, composed in any way.
 
     Returns:
         dp_accounting's default orders, and the divergences; infinite where there is no bound.
@@ -56,7 +56,7 @@ def sampled_gaussian(probability: float, noise_multiplier: float, order: float) 
     variance = noise_multiplier**2
     height = min(math.pi * variance, math.sqrt(2 * _EXPONENT) * noise_multiplier)
     spacing = 2 * math.pi * height / (height**2 / (2 * variance) + _EXPONENT)
-    # A is at least 1, and at least q^a times what the right tail is a part of.
+    # A is at least 1, and at least q^a times the integral that the right tail belongs to.
     tail = noise_multiplier * math.sqrt(2 * (_EXPONENT - order * math.log(probability)))
     z = np.arange(-tail, order + tail + spacing, spacing)
     losses = np.logaddexp(math.log1p(-probability), math.log(probability) + (2 * z - 1) / (2 * variance))
@@ -80,16 +80,16 @@ def _of_event(event: dp_accounting.DpEvent, orders: np.ndarray) -> np.ndarray:
 def _of_sampled_gaussian(probability: float, noise_multiplier: float, orders: np.ndarray) -> np.ndarray:
     whole = orders == np.round(orders)
     event = dp_accounting.PoissonSampledDpEvent(probability, dp_accounting.GaussianDpEvent(noise_multiplier))
-    found = np.empty(len(orders))
-    found[whole] = _by_dp_accounting(event, orders[whole])
+    values = np.empty(len(orders))
+    values[whole] = _by_dp_accounting(event, orders[whole])
     if noise_multiplier >= _LEAST_INTEGRATED:
-        found[~whole] = [sampled_gaussian(probability, noise_multiplier, order) for order in orders[~whole]]
+        values[~whole] = [sampled_gaussian(probability, noise_multiplier, order) for order in orders[~whole]]
     else:
-        # The logarithm of A is convex in the order, and 0 at order 1: what lies between is below the chord.
+        # The logarithm of A is convex in the order, and 0 at order 1: values between known orders are below the chord.
         known = np.concatenate([[1.0], orders[whole]])
-        logarithms = np.concatenate([[0.0], (orders[whole] - 1) * found[whole]])
-        found[~whole] = np.interp(orders[~whole], known, logarithms) / (orders[~whole] - 1)
-    return found
+        logarithms = np.concatenate([[0.0], (orders[whole] - 1) * values[whole]])
+        values[~whole] = np.interp(orders[~whole], known, logarithms) / (orders[~whole] - 1)
+    return values
 
 
 def _by_dp_accounting(event: dp_accounting.DpEvent, orders: np.ndarray) -> np.ndarray:

@@ -1,12 +1,12 @@
 """What a run may and may not claim about privacy, in words before it trains and as a record afterwards.
 
 The statement is a pure function of how the run is set up. It names the guarantee with everything it depends on, then
-what is not claimed, because a bare epsilon is read as more than it says. Only DP-SGD has a guarantee; that of
+what is not claimed, because readers take a bare epsilon for more than it says. Only DP-SGD has a guarantee; that of
 Noisy-SGD (eq. 11 of arXiv 2402.08344) would need a bound on one example's gradient, which nothing provides.
 
-    made = statement("dp_sgd", plan)       # a `noisy_sgd.privacy.Plan` of optimizer.mechanism
-    print(made.text)
-    json.dumps(made.as_dict(), allow_nan=False)
+    claims = statement("dp_sgd", plan)     # a `noisy_sgd.privacy.Plan` of optimizer.mechanism
+    print(claims.text)
+    json.dumps(claims.as_dict(), allow_nan=False)
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _NOT_CLAIMED = (
     "preprocessing computed from these data, such as their mean or their vocabulary",
     "the number of examples, which is treated as public",
     "whatever is read from the data without noise: training loss and accuracy, gradient norms, the fraction clipped; "
-    "how long a step takes, which tells how many examples a Poisson batch had; and checkpoints, which hold the noise "
+    "how long a step takes, which reveals how many examples a Poisson batch had; and checkpoints, which hold the noise "
     "key",
     "other runs on the same data, such as those of other seeds: all that they release together costs more",
     "several examples of the same person: together they are protected less",
@@ -33,13 +33,13 @@ _NOT_CLAIMED = (
     "truly random",
 )
 _UNBOUNDED = "one example can move the weights without bound (unbounded sensitivity, epsilon = infinity)"
-# Above this, an adversary's odds may grow by more than e^20: the number is correct and protects nobody.
+# Above this, an adversary's odds may grow by more than e^20: the number is correct but protects nobody.
 _LARGEST_MEANINGFUL_EPSILON = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrivacyStatement:
-    """One run's claim; without a guarantee `reason` says why and `epsilon` is infinity, with one `reason` is None."""
+    """One run's claim. With a guarantee `reason` is None; without one `reason` says why and `epsilon` is infinity."""
 
     algorithm: str
     guaranteed: bool
@@ -119,13 +119,13 @@ def statement(
     Args:
         algorithm: "sgd", "noisy_sgd" or "dp_sgd".
         plan: what the run does and how it is accounted for, with the optimizer's mechanism as its event; its number of
-            steps is that which the run is going to take, or took. A warning is added where its delta is not below
+            steps is the number that the run will take, or took. A warning is added where its delta is not below
             1 / num_examples.
         clipping: how a gradient is brought within C, "flat", "automatic", "normalized" or "per_layer" (see
             `noisy_sgd.clipped_gradient_sum`): all bound it by C, so that none changes epsilon. Defaults to "flat".
         explicit_noise_seed: whether the noise key comes from a seed that somebody chose or recorded. Defaults to False.
-        attempts: `Ledger.attempts` of a run that was resumed: epsilon is that of all they cover, and of the current one
-            going on to the plan's last step. Defaults to None, one unbroken run.
+        attempts: `Ledger.attempts` of a run that was resumed: epsilon is that of all steps they cover, with the current
+            attempt continued to the plan's last step. Defaults to None, one unbroken run.
 
     Returns:
         The statement.
@@ -178,7 +178,7 @@ def statement(
 
 
 def _with_secret_batches(plan: plans.Plan) -> plans.Plan:
-    """The same run with Poisson-sampled batches that nobody knows."""
+    """The same run with secret Poisson-sampled batches."""
     scheme = plan.sampling
     if not scheme.amplifies:
         scheme = sampling.Poisson(scheme.num_examples, scheme.batch_size)
@@ -186,7 +186,7 @@ def _with_secret_batches(plan: plans.Plan) -> plans.Plan:
 
 
 def _description(plan: plans.Plan, counted: plans.Plan, clipping: str, spent: float | None) -> tuple[str, ...]:
-    """What is claimed, sentence by sentence; nothing where no bound is kept. `spent` is None without a guarantee."""
+    """What is claimed, sentence by sentence; nothing where no bound holds. `spent` is None without a guarantee."""
     mechanism, scheme = plan.event, plan.sampling
     if mechanism.facts()["l2_norm_clip"] == math.inf:
         return ()
@@ -227,9 +227,9 @@ def _assumptions(amplification: bool, attempts: tuple[tuple[int, int], ...] | No
     again = "the run ends after at most the steps above, and none of them is run again with other noise"
     if attempts is None:
         return (secret, again)
-    own = "whatever was run again had a noise key of its own"
+    own = "every step that was run again had a new noise key"
     if amplification:
-        own += ", and a key of its own that decides who is in which batch"
+        own += ", and a new key that decides who is in which batch"
     return (secret, f"{again} than is counted", own)
 
 
@@ -251,16 +251,16 @@ def _not_claimed(mechanism, reason: str | None, spent: float, with_secret_batche
 
 
 def _warnings(setting: dict, spent: float) -> tuple[str, ...]:
-    """What is formally right and still deserves a second look."""
-    found = []
+    """What is formally correct but needs attention."""
+    warnings = []
     if setting["delta"] >= 1 / setting["num_examples"]:
-        found.append(
+        warnings.append(
             f"delta = {setting['delta']:g} is not below 1 / num_examples = {1 / setting['num_examples']:g}: "
             "publishing one whole example at random would satisfy it"
         )
     if _LARGEST_MEANINGFUL_EPSILON < spent < math.inf:
-        found.append(f"epsilon = {_rounded_up(spent)} is too large to protect anybody")
-    return tuple(found)
+        warnings.append(f"epsilon = {_rounded_up(spent)} is too large to protect anybody")
+    return tuple(warnings)
 
 
 def _rounded_up(epsilon: float) -> str:

@@ -1,8 +1,8 @@
-"""What it costs that a run may differ, with a small probability, from the one that is accounted for.
+"""The cost of a run that differs, with a small probability, from the run that is accounted for.
 
 Where Poisson batches are cut off at a capacity, the run differs from one without a limit with a probability of at most
-tau (`noisy_sgd.sampling.poisson`). Whatever the run without a limit satisfies with (epsilon, delta), the one that was
-cut off satisfies with
+tau (`noisy_sgd.sampling.poisson`). If the run without a limit satisfies (epsilon, delta), the run with the
+capacity satisfies
 
     (epsilon, delta + (1 + e^epsilon) tau)
 
@@ -33,11 +33,11 @@ def delta_added(epsilon: float, overflow: float) -> float:
 
 
 def epsilon_within(epsilon_at: Callable[[float], float], delta: float, overflow: float) -> float:
-    """The least epsilon found that holds with all of delta, what the cut-off adds to it included.
+    """The smallest epsilon found for a total delta, which includes what the capacity adds.
 
     Args:
         epsilon_at: delta -> epsilon of the run without a limit.
-        delta: what may be spent in all.
+        delta: the total that may be spent.
         overflow: tau, as in `delta_added`.
 
     Returns:
@@ -45,8 +45,8 @@ def epsilon_within(epsilon_at: Callable[[float], float], delta: float, overflow:
     """
     if overflow == 0:
         return epsilon_at(delta)
-    # From below, each try a little above what the one before turned out to need: so the first that is enough is near
-    # the least.
+    # Each try from below is a little above what the try before needed, so that the first one that is enough is near
+    # the smallest.
     epsilon = 0.0
     for _ in range(100):
         left = delta - delta_added(epsilon, overflow)

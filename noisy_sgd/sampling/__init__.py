@@ -1,6 +1,6 @@
-"""Who takes part in each step, and how often one example does: one class per sampling scheme.
+"""Who takes part in each step, and how often one example takes part: one class per sampling scheme.
 
-A scheme draws batches as a pure function of (key, step), and says for the accounting how one example takes part in a
+A scheme draws batches as a pure function of (key, step). For the accounting it states how one example takes part in a
 run (its `Participation`). The mechanism prices the run from that, and `noisy_sgd.privacy.Plan` joins the two.
 
     scheme = sampling.named("poisson")(num_examples=60_000, batch_size=256, seed=7)
@@ -34,6 +34,6 @@ def named(name: str) -> type[Scheme]:
     """The class of a scheme by its name, as in `sampling="poisson"`.
 
     Raises:
-        ValueError: for a name that is not known.
+        ValueError: if no scheme has the name.
     """
     return SCHEMES[checks.choice("sampling", name, tuple(SCHEMES))]

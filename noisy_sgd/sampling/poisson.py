@@ -1,14 +1,14 @@
 """Poisson sampling: each example is in each step's batch independently, with probability q = B / N.
 
-The adversary who does not know who is in which batch sees an example in few of the steps: the steps are amplified by
-sampling. Batches are of any size, B on average, and none may be left out for being empty.
+To an adversary who does not know the batches, an example is in few of the steps: sampling amplifies the privacy of the
+steps. Batches have any size, B on average, and no empty batch may be skipped.
 
 Where a compiled program holds only M examples, `CappedPoisson` keeps M of a larger draw. A batch has Binomial(N, q)
 examples, so that the run differs from one without a limit with a probability of at most
 
     tau = sum over steps of P(Binomial(N, q) > M)
 
-and what the run without a limit satisfies with (epsilon, delta), the capped one satisfies with
+If the run without a limit satisfies (epsilon, delta), the capped run satisfies
 (epsilon, delta + (1 + e^epsilon) tau): once tau for the data set, and e^epsilon times tau for its neighbor.
 
     scheme = poisson.Poisson(num_examples=60_000, batch_size=256, seed=7)
@@ -22,7 +22,7 @@ from scipy import stats
 from noisy_sgd import checks
 from noisy_sgd.sampling import scheme
 
-# SciPy's tail of the binomial is good to 1e-10 of itself and better, and rounds to 0 what no double holds.
+# SciPy's tail of the binomial has a relative error of at most 1e-10, and underflows to 0.
 _ROUNDED_UP = 1 + 1e-9
 _LEAST_PROBABILITY = 5e-324
 
@@ -48,11 +48,11 @@ class Poisson(scheme.Scheme):
         return len(self.indices(step))
 
     def indices(self, step: int) -> np.ndarray:
-        """Indices of the examples of a step's batch, rising, int64 [size(step)]."""
+        """Indices of the examples of a step's batch, in increasing order, int64 [size(step)]."""
         return self._included(step)[0]
 
     def participation(self, num_steps: int, *, batches_known: bool = False) -> scheme.Participation:
-        """In every step with probability q; for certain, at worst, where the batches are known."""
+        """In every step with probability q; possibly in every step where the batches are known."""
         times = checks.count("num_steps", num_steps, least=0)
         if batches_known:
             return scheme.Participation(times=times)
@@ -89,14 +89,14 @@ class CappedPoisson(Poisson):
         self.capacity = checks.count("capacity", capacity)
 
     def indices(self, step: int) -> np.ndarray:
-        """Indices of the examples of a step's batch, rising, int64 [size(step)]."""
+        """Indices of the examples of a step's batch, in increasing order, int64 [size(step)]."""
         included, uniform = self._included(step)
         if len(included) > self.capacity:
             included = np.sort(included[np.argsort(uniform[included])[: self.capacity]])
         return included
 
     def participation(self, num_steps: int, *, batches_known: bool = False) -> scheme.Participation:
-        """As in Poisson sampling, but for runs of which a draw overflows."""
+        """As in Poisson sampling, except for runs in which a draw overflows."""
         uncapped = super().participation(num_steps, batches_known=batches_known)
         if batches_known:
             return uncapped
@@ -118,7 +118,7 @@ def overflow_probability(batch_size: int, num_examples: int, capacity: int) -> f
         capacity: M, how many examples fit.
 
     Returns:
-        A probability, 0 only where everything fits.
+        A probability, 0 only where every batch fits.
 
     Raises:
         ValueError: for an argument out of its range.

@@ -1,7 +1,7 @@
-"""What every sampling scheme answers: which examples a step sees, and how one example takes part in a run.
+"""What every sampling scheme states: which examples a step sees, and how one example takes part in a run.
 
-A scheme of your own derives from `Scheme`. It draws `indices(step)`, a pure function of (key, step), so that a run can
-stop and resume anywhere, and states its `participation`, from which mechanisms price a run.
+To write your own scheme, derive a class from `Scheme`. It draws `indices(step)`, a pure function of (key, step), so
+that a run can stop and resume anywhere. It states its `participation`, from which mechanisms price a run.
 
     class Everyone(Scheme):
         name = "everyone"
@@ -27,12 +27,12 @@ class Participation:
     """How one example takes part in the steps of a run.
 
     Attributes:
-        times: the most steps in which it can take part.
-        probability: with which it takes part in each of them, independently of the others and secretly. Defaults to
-            None: it takes part for certain, as far as the adversary is concerned.
-        separation: the fewest steps from one participation to the next. Defaults to 1.
-        overflow: a bound on the probability that the run differs from this, as where batches are cut off. Defaults to
-            0.
+        times: the largest number of steps in which the example can take part.
+        probability: the probability with which it takes part in each of them, independently and secretly. Defaults to
+            None: the adversary may assume that it takes part in all of them.
+        separation: the smallest number of steps from one participation to the next. Defaults to 1.
+        overflow: a bound on the probability that the run differs from this description, for example because a batch
+            is cut off. Defaults to 0.
     """
 
     times: int
@@ -61,18 +61,18 @@ class Scheme(abc.ABC):
     Args:
         num_examples: N, number of examples to draw from.
         batch_size: B, nominal size of a batch; at most N.
-        seed: integer, or a secret's bytes; the batches are a function of it alone. Defaults to None: the scheme then
-            answers what the accounting asks, and draws nothing.
+        seed: integer, or a secret's bytes; the batches are a function of it alone. Defaults to None, for accounting
+            alone: the scheme then draws no batches.
 
     Raises:
         ValueError: for a number out of its range, or a batch larger than the data.
     """
 
-    # The word for it in `sampling=...`.
+    # The scheme's name in `sampling=...`.
     name: ClassVar[str]
-    # What its key is derived for (`keys.PURPOSES`).
+    # The purpose of the scheme's key (one of `keys.PURPOSES`).
     purpose: ClassVar[str] = "inclusion"
-    # Whether who is in which batch hides an example, as long as it stays secret.
+    # Whether secret batches hide an example, so that sampling amplifies privacy.
     amplifies: ClassVar[bool] = False
 
     def __init__(self, num_examples: int, batch_size: int, seed: int | bytes | None = None):
@@ -104,11 +104,11 @@ class Scheme(abc.ABC):
 
     @property
     def stride(self) -> int:
-        """The cost of a run changes only every so many steps. Defaults to 1."""
+        """The number of steps after which the cost of a run changes. Defaults to 1."""
         return 1
 
     def counted_steps(self, first: int, end: int) -> int:
-        """How many steps a run from step 0 would have that costs what steps `first` to `end` - 1 cost."""
+        """The number of steps of a run from step 0 that costs as much as steps `first` to `end` - 1."""
         return end - first
 
     def last_end(self, first: int, num_steps: int) -> int:
@@ -132,7 +132,7 @@ class Scheme(abc.ABC):
         return "data sets of which one lacks one example, the others keeping their numbers (add_or_remove)"
 
     def _generator(self, draw: int) -> "np.random.Generator":
-        """A generator of its own for every draw."""
+        """A separate generator for every draw."""
         if self._key is None:
             raise ValueError(f"`seed` must be given for a {type(self).__name__} to draw batches. Received: seed=None")
         return keys.counter_stream(self._key, draw)

@@ -51,7 +51,7 @@ class Shuffled(scheme.Scheme):
         return self.steps_per_epoch
 
     def counted_steps(self, first: int, end: int) -> int:
-        """Whole epochs: one of which a part was taken counts."""
+        """Whole epochs: an epoch counts as soon as a step of it is taken."""
         if first == end:
             return 0
         return (-(-end // self.stride) - first // self.stride) * self.stride
@@ -68,7 +68,7 @@ class Shuffled(scheme.Scheme):
         )
 
     def neighbors_in_words(self, neighbors: str) -> str:
-        """The example's own place stays and contributes nothing: otherwise the later batches would shift."""
+        """The example's position stays and contributes nothing; otherwise the later batches would shift."""
         if neighbors == "replace_one":
             return super().neighbors_in_words(neighbors)
         return (
@@ -80,7 +80,8 @@ class Shuffled(scheme.Scheme):
         return epoch, batch * self.batch_size
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        # One assignment of a pair: a thread that reads while another writes sees a whole epoch, the old or the new one.
+        # One assignment of a pair: a thread that reads while another writes sees either the old or the new epoch,
+        # whole.
         cached, permutation = self._current
         if cached != epoch:
             permutation = self._generator(epoch).permutation(self.num_examples)

@@ -5,7 +5,7 @@ euler_maruyama      equations as values, and two integrators
 least_squares       eqs. 12, 14, 15 (corrected), 16 and Theorem 1
 diagonal_linear     eqs. 18, 19, 21 and Propositions 2 and 3
 moments             mean and covariance over time: of the equation, of its steps, of real sampling
-mirror_map          the hyperbolic entropy of eq. 8 and its constrained minimiser
+mirror_map          the hyperbolic entropy of eq. 8 and its constrained minimizer
 """
 
 from noisy_sgd.sde import brownian, diagonal_linear, euler_maruyama, least_squares, mirror_map, moments

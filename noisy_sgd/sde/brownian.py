@@ -1,6 +1,6 @@
 """Increments of Brownian motion on a regular grid, and the same path on a coarser grid.
 
-A strong order of convergence compares two discretisations *on one path*, so the coarse increments must be sums of the
+A strong order of convergence compares two discretizations *on one path*, so the coarse increments must be sums of the
 fine ones:
 
     fine = brownian.increments(keys.arbitrary(0), num_steps=1024, step_size=1e-3, shape=(200, 5))

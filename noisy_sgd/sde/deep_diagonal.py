@@ -12,8 +12,8 @@ v = 4 gamma L (diag(X^T X) / n + sigma^2), Ito's formula gives
     d (w+^(2-D) - w-^(2-D)) = D (D-2) dA + D^2 (D-1) (D-2) / 8 (w+^(D-2) - w-^(D-2)) v dt
     d (w+^(2-D) + w-^(2-D)) =              D^2 (D-1) (D-2) / 8 (w+^(D-2) + w-^(D-2)) v dt.
 
-The sum is 2 alpha^(2-D) under gradient flow. Under noise it grows, without a martingale, as w+ w- shrinks at depth 2:
-the alpha it stands for becomes smaller. Where beta is near 0,
+The sum is 2 alpha^(2-D) under gradient flow. Under noise it grows, without a martingale, just as w+ w- shrinks at depth
+2: the corresponding alpha becomes smaller. Where beta is near 0,
 
     d ln(alpha) = - D^2 (D-1) / 8 alpha^(2D-4) v dt.
 

@@ -1,6 +1,6 @@
 """Diagonal linear networks under SGD and Noisy-SGD: sections 3.3 and 4.2, appendix B.
 
-beta = w+^2 - w-^2 from w+ = w- = alpha, with loss L = 1/(4n) sum_i (<beta, x_i> - y_i)^2 (the normalisation under
+beta = w+^2 - w-^2 from w+ = w- = alpha, with loss L = 1/(4n) sum_i (<beta, x_i> - y_i)^2 (the normalization under
 which the paper's equations agree) and noise that vanishes with the loss, sigma_t = 2 sigma sqrt(L):
 
     discrete (18)   w+- <- w+- (1 -+ a),   a = gamma r_i x_i - gamma sigma_t Z
@@ -83,7 +83,7 @@ def relative_step(weights, features, targets, step_size, noise_scale, indices, n
 
 
 def update(weights, relative):
-    """Eq. (18) as the product it is: w+ (1 - a), w- (1 + a).
+    """Eq. (18) as a product: w+ (1 - a), w- (1 + a).
 
     Args:
         weights: [runs, 2, d].
@@ -145,7 +145,8 @@ def equation(features, targets, step_size, noise_scale=0.0, shared_noise=True):
 def effective_alpha(alpha, features, step_size, noise_scale, loss_integral, batch_size=1):
     """Eq. (21), with eq. (10) as its case without noise: alpha exp(-2 gamma (diag(H) / B + sigma^2) int L).
 
-    The batch size divides the sampling's share only, so at fixed added noise smaller batches still shrink alpha more.
+    The batch size divides only the sampling's share, so that at fixed added noise smaller batches still shrink alpha
+    more.
 
     Args:
         alpha: scale of the initial weights, scalar or [d], positive.
@@ -223,7 +224,7 @@ def discrete_tilt(weights, features):
 
 
 def effective_initialization(alpha, tilt):
-    """Proposition 2's beta-tilde_0 = 2 alpha^2 sinh(4 r): the limit minimises the Bregman divergence from there.
+    """Proposition 2's beta-tilde_0 = 2 alpha^2 sinh(4 r): the limit minimizes the Bregman divergence from there.
 
     Args:
         alpha: effective alpha, scalar or [d].
@@ -269,17 +270,17 @@ def strong_convexity(first, second, alpha):
     Raises:
         ValueError: where alpha is not positive.
     """
-    # |beta_i| is convex along the segment and the Hessian decreases in it: the ends decide.
+    # |beta_i| is convex along the segment and the Hessian decreases in |beta_i|: the minimum is at an end.
     furthest = np.maximum(np.abs(first), np.abs(second))
     return np.min(mirror_map.hessian_diagonal(furthest, alpha), axis=-1)
 
 
 def distance_bound(first, second, alpha, tilt):
     """Proposition 3's right-hand side: |tilt| / mu bounds |first - second| where the tilted and untilted problems have
-    these minimisers.
+    these minimizers.
 
     Args:
-        first: the tilted problem's minimiser, [..., d].
+        first: the tilted problem's minimizer, [..., d].
         second: the untilted problem's, [..., d].
         alpha: effective alpha, scalar or [d].
         tilt: r, [..., d].

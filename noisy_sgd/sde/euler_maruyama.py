@@ -3,13 +3,13 @@
 An `Equation` is dX = f(X) dt + G(X) dW in the sense of Ito. Euler-Maruyama, X + h f(X) + G(X) dW, has strong order 1/2
 for multiplicative and 1 for additive noise; where the noise is additive, Roessler's SRA1 has strong order 3/2:
 
-    equation = least_squares.under_parametrised(features, targets, step_size=0.1, residual_scale=1.0, noise_scale=0.5)
+    equation = least_squares.under_parameterized(features, targets, step_size=0.1, residual_scale=1.0, noise_scale=0.5)
     dw = brownian.increments(keys.arbitrary(0), 1000, 0.1, (200, equation.noise_dimension))
     path = euler_maruyama.integrate(equation, np.zeros((200, features.shape[1])), dw, 0.1, keep_path=True)
 
 With a time step equal to the learning rate, Euler-Maruyama on the paper's equations *is* the discrete algorithm with
 Gaussian surrogate sampling. The other equations have noise that does not commute (a common factor sqrt(L) of the
-state), so that no method above order 1/2 is to be had from increments alone.
+state), so that no method from increments alone has an order above 1/2.
 """
 
 import dataclasses

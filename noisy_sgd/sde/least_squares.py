@@ -2,13 +2,13 @@
 
 With H = X^T X / n, residual scale epsilon, noise scale sigma, step size gamma and batch size B:
 
-    under-parametrised (14)   d theta = -H (theta - theta_LS) dt + sqrt(gamma / B) epsilon X-bar^T dW + sigma dW'
-    over-parametrised  (16)   d theta = -H (theta - theta_LS) dt + sqrt(gamma) |r| X-bar^T dB + sqrt(gamma) |r| sigma
+    under-parameterized (14)   d theta = -H (theta - theta_LS) dt + sqrt(gamma / B) epsilon X-bar^T dW + sigma dW'
+    over-parameterized  (16)   d theta = -H (theta - theta_LS) dt + sqrt(gamma) |r| X-bar^T dB + sqrt(gamma) |r| sigma
     dB',  r = X-bar theta - Y-bar
 
 The Lyapunov equation H S + S H = (gamma epsilon^2 / B) H + sigma^2 I gives the limiting covariance of (14),
-(gamma epsilon^2 / 2B) I + (sigma^2 / 2) H^-1. The paper's eq. (15) prints sigma^2 / 4 there; `paper_eq15` keeps that
-for comparison. A step that adds N(0, s^2 I) to the gradient has sigma = sqrt(gamma) s.
+(gamma epsilon^2 / 2B) I + (sigma^2 / 2) H^-1. The paper's eq. (15) prints sigma^2 / 4 there; `paper_eq15` keeps this
+form for comparison. A step that adds N(0, s^2 I) to the gradient has sigma = sqrt(gamma) s.
 
     covariance = least_squares.stationary_covariance(features, step_size=0.1, residual_scale=1.0, noise_scale=0.5)
 """
@@ -53,7 +53,7 @@ def minimum_norm_solution(features, targets):
     return np.linalg.lstsq(features, targets, rcond=None)[0]
 
 
-def under_parametrised(
+def under_parameterized(
     features, targets, step_size, residual_scale, noise_scale=0.0, batch_size=1, modified_drift=False
 ):
     """Eq. (12), or with noise eq. (14), as an equation for theta [..., d] with n + d Brownian motions.
@@ -101,7 +101,7 @@ def under_parametrised(
     )
 
 
-def over_parametrised(features, targets, step_size, noise_scale=0.0):
+def over_parameterized(features, targets, step_size, noise_scale=0.0):
     """Eq. (16), or with noise its noisy form, as an equation for theta [..., d] with n + d Brownian motions.
 
     Args:
@@ -186,7 +186,7 @@ def paper_eq15(features, step_size, residual_scale, noise_scale, batch_size=1):
 
 
 def lyapunov_covariance(features, step_size, residual_scale, noise_scale, discrete=False, batch_size=1):
-    """The same covariance from SciPy's solvers, which know nothing of the closed form.
+    """The same covariance from SciPy's solvers, independent of the closed form.
 
     H S + S H = Q, or for the steps S = (I - gamma H) S (I - gamma H) + gamma Q, with Q = (gamma epsilon^2 / B) H +
     sigma^2 I.
@@ -266,14 +266,14 @@ def sampled_covariance(features, targets, step_size, noise_scale=0.0, batch_size
 def distance_bound(features, step_size, noise_scale, residual_integral):
     """Theorem 1's right-hand side, gamma d sigma^2 int_0^t |X-bar beta_s - Y-bar|^2 ds, beta being the noisy path.
 
-    The expectation, which the paper omits on this side, is the caller's: E|theta_t - beta_t|^2 is at most E of this.
+    The paper omits the expectation on this side. The caller takes it: E|theta_t - beta_t|^2 is at most E of this.
 
     Args:
         features: X [n, d].
         step_size: gamma, at most 2 / Tr(H) (appendix A's condition; the main text's 1 / Tr(H) is stricter than the
             proof needs).
         noise_scale: sigma.
-        residual_integral: the integral of the squared normalised residual, twice eq. (7)'s loss; any shape.
+        residual_integral: the integral of the squared normalized residual, twice eq. (7)'s loss; any shape.
 
     Returns:
         Array of the integral's shape.

@@ -1,16 +1,16 @@
-"""Up to which step size SGD and Noisy-SGD are stable at a sparse solution: linearised, in mean square.
+"""Up to which step size SGD and Noisy-SGD are stable at a sparse solution: linearized, in mean square.
 
 Near beta* a step of a network beta = w+^D - w-^D moves the error e = beta - beta* on the support of beta* by
 
     e <- e - M a,    a = gamma (mean of r_i x_i) - gamma sigma |r| / sqrt(n) Z,    M = D^2 / 2 diag|beta*|^(2 - 2/D),
 
-and leaves the other coordinates, whose weights are nearly 0, where they are. With H = X^T X / n, the covariance S of e
+and does not change the other coordinates, whose weights are almost 0. With H = X^T X / n, the covariance S of e
 follows the linear map
 
     S <- (I - gamma M H) S (I - gamma H M) + gamma^2 / B M (E[x x^T S x x^T] - H S H) M + gamma^2 sigma^2 tr(H S) M^2.
 
 It contracts for the step sizes of one interval (0, edge): if P - T*(P) > 0 for a positive P at one step size, then at
-every smaller one. Beyond the edge runs may still converge, almost surely, but their squared error has no mean.
+every smaller one. Beyond the edge, runs may still converge almost surely, but their squared error has no mean.
 
     linear_stability.edge(features, solution)                       # SGD's largest gamma
     linear_stability.edge(features, solution, noise_scale=0.5)      # less
@@ -29,7 +29,7 @@ def contraction(features, solution, step_size, noise_scale=0.0, depth=2, batch_s
 
     Args:
         features: X [n, d].
-        solution: beta* [d]; the map has the square of the number of its non-zeros rows, which some 30 bound.
+        solution: beta* [d]; the map has k^2 rows for k non-zeros, so k should be at most about 30.
         step_size: gamma.
         noise_scale: sigma. Defaults to 0: SGD.
         depth: D. Defaults to 2.

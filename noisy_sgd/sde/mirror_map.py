@@ -4,7 +4,7 @@
 
 Gradient flow from w+ = w- = alpha ends at argmin {phi_alpha(beta) : X beta = Y} (Woodworth et al. 2020): close to the
 smallest l2 norm for large alpha, to the smallest l1 norm for small alpha. Noise tilts the objective by a vector
-(Proposition 2), and moves the minimiser:
+(Proposition 2), and changes the minimizer:
 
     beta = mirror_map.minimizer(features, targets, alpha=0.1)
     moved = mirror_map.minimizer(features, targets, alpha=0.1, tilt=accumulated_noise)
@@ -18,7 +18,7 @@ from noisy_sgd.sde import validation
 _TOLERANCE = 1e-11
 _MAX_NEWTON_STEPS = 500
 # Newton's step is cut so that no argument of sinh moves further than this at once: beyond it the quadratic model is
-# void.
+# not valid.
 _MAX_MOVE = 4.0
 
 
@@ -112,13 +112,13 @@ def bregman_divergence(beta, reference, alpha):
 def minimizer(features, targets, alpha, tilt=None):
     """argmin { phi_alpha(beta) - <tilt, beta> : features beta = targets }, by damped Newton on the dual.
 
-    The minimiser is beta = 2 alpha^2 sinh(4 (X^T lambda + tilt)) for the lambda that maximises the concave function
-    <lambda, Y> - 1/2 sum_j alpha_j^2 cosh(4 (X^T lambda + tilt)_j). An orthonormal basis of the rows stands in for X,
-    which leaves the constraint as it is and admits repeated rows; the tilt's component in the span of the rows changes
-    nothing and is dropped.
+    The minimizer is beta = 2 alpha^2 sinh(4 (X^T lambda + tilt)) for the lambda that maximizes the concave function
+    <lambda, Y> - 1/2 sum_j alpha_j^2 cosh(4 (X^T lambda + tilt)_j). An orthonormal basis of the rows replaces X, which
+    keeps the constraint and allows repeated rows. The tilt's component in the span of the rows has no effect and is
+    dropped.
 
     Args:
-        features: X [n, d] as given (the paper's X-bar is X / sqrt(n); the minimiser does not depend on it).
+        features: X [n, d] as given (the paper's X-bar is X / sqrt(n); the minimizer does not depend on it).
         targets: Y [n], in the range of X.
         alpha: scalar or [d], positive.
         tilt: r of Proposition 2, [d]. Defaults to None: no tilt.
@@ -174,14 +174,14 @@ def _newton(rows, levels, square, tilt):
     if best_residual <= tolerance:
         return best
     raise ValueError(
-        "`alpha` and `tilt` must leave the dual within reach of float64: Newton stopped at a residual of "
+        "`alpha` and `tilt` must keep the dual within the range of float64: Newton stopped at a residual of "
         f"{best_residual:.3g}. Received: alpha**2 in [{square.min():.3g}, {square.max():.3g}], "
         f"largest tilt={np.abs(tilt).max():.3g}"
     )
 
 
 def _damping(rows, levels, square, argument, step):
-    """The longest of 1, 1/2, 1/4, ... that keeps half of the first-order gain, started where sinh is still tame."""
+    """The longest of 1, 1/2, 1/4, ... that keeps half of the first-order gain, started where sinh does not overflow."""
     move = 4.0 * (rows.T @ step)
     slope = step @ levels - np.sum(2.0 * square * np.sinh(argument) * (rows.T @ step))
     fraction = _MAX_MOVE / max(np.abs(move).max(), _MAX_MOVE)

@@ -1,6 +1,8 @@
 """What the theory refuses: empty designs, wrong shapes, numbers outside an equation's domain.
 
 features, targets = validation.design(features, targets)    # float64 arrays [n, d] and [n], or a ValueError
+
+Covered by tests/sde/least_squares_test.py and mirror_map_test.py.
 """
 
 import numpy as np
@@ -22,7 +24,7 @@ def design(features, targets=None):
     targets = np.asarray(targets, dtype=np.float64)
     if targets.shape != features.shape[:1]:
         raise ValueError(
-            f"`targets` must have one entry a row of `features`, shape {features.shape[:1]}. "
+            f"`targets` must have one entry per row of `features`, shape {features.shape[:1]}. "
             f"Received: shape={targets.shape}"
         )
     if not np.isfinite(targets).all():
@@ -31,13 +33,13 @@ def design(features, targets=None):
 
 
 def count(name, value):
-    """An integer of at least 1; NumPy's arithmetic may have left it a float."""
+    """An integer of at least 1; a float with an integer value counts, since NumPy's arithmetic may return one."""
     number = int(value) if isinstance(value, float | np.floating) and value.is_integer() else value
     return checks.count(name, number, constraint="must be an integer of at least 1")
 
 
 def per_coordinate(name, value, dimension):
-    """A positive scalar or [d] vector, spread over d coordinates."""
+    """A positive scalar or [d] vector, broadcast to d coordinates."""
     array = checks.positive(name, value)
     if array.shape not in ((), (dimension,)):
         raise ValueError(f"`{name}` must be a scalar or have shape ({dimension},). Received: shape={array.shape}")

@@ -48,7 +48,7 @@ def surrogate_covariance(
     problem = regression.noisy(seed, num_examples, dimension, condition_number=4.0)
     step = relative_step / problem.largest_eigenvalue
     laws = {"step_size": step, "residual_scale": residual_scale, "noise_scale": noise_scale}
-    equation = theory.under_parametrised(problem.features, problem.targets, **laws)
+    equation = theory.under_parameterized(problem.features, problem.targets, **laws)
     predicted = {
         "discrete": theory.stationary_covariance(problem.features, **laws, discrete=True),
         "continuous": theory.stationary_covariance(problem.features, **laws),
@@ -152,7 +152,7 @@ def theorem_1(
     """
     problem = regression.noisy(seed, num_examples, dimension)
     step = 1.0 / np.trace(theory.hessian(problem.features))
-    equation = theory.over_parametrised(problem.features, problem.targets, step, [[0.0], [noise_scale]])
+    equation = theory.over_parameterized(problem.features, problem.targets, step, [[0.0], [noise_scale]])
     shape = (num_runs, 1, equation.noise_dimension)
     increments = brownian.increments(keys.generator(seed, "noise"), num_steps, step, shape)
     pair, integral = np.zeros((num_runs, 2, dimension)), np.zeros(num_runs)

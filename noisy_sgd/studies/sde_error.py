@@ -107,7 +107,7 @@ def strong(
         raise ValueError(f"`model` must be 'least_squares' or 'diagonal_linear'. Received: model={model!r}")
     problem = regression.sparse(seed, 10, 25, 3)
     theory, start = (
-        (least_squares.over_parametrised, np.zeros(25))
+        (least_squares.over_parameterized, np.zeros(25))
         if model == "least_squares"
         else (diagonal_linear.equation, np.full((2, 25), 0.3))
     )

@@ -85,12 +85,12 @@ class LoadTest(parameterized.TestCase):
             self.assertLen(bundled.load("mnist", data_dir).train_images, 2)
         load_data.assert_called_once_with()
 
-    def test_mnist_that_cannot_be_had_is_one_sentence(self):
+    def test_mnist_that_cannot_be_loaded_is_one_sentence(self):
         failure = Exception("URL fetch failure on https://somewhere: None --\nno network")
         with mock.patch.object(keras.datasets.mnist, "load_data", side_effect=failure):
             with self.assertRaisesRegex(
                 ValueError,
-                r"^MNIST could not be had: point `data_dir` at a folder that holds Keras' mnist.npz. "
+                r"^MNIST could not be loaded: set `data_dir` to a folder that holds Keras' mnist.npz. "
                 r"Received: data_dir='/nowhere' \(URL fetch failure .* no network\)$",
             ):
                 bundled.load("mnist", "/nowhere")
@@ -102,7 +102,7 @@ class LoadTest(parameterized.TestCase):
         contents = pathlib.Path(path).read_bytes()
         for length in (0, 100, len(contents) // 2, len(contents) - 1):
             pathlib.Path(path).write_bytes(contents[:length])
-            with self.assertRaisesRegex(ValueError, "^MNIST could not be had: .*$"):
+            with self.assertRaisesRegex(ValueError, "^MNIST could not be loaded: .*$"):
                 bundled.load("mnist", folder)
 
     @parameterized.parameters(
@@ -112,7 +112,7 @@ class LoadTest(parameterized.TestCase):
         ({"x_test": np.zeros((2, 20, 28), np.uint8)}, "images of one size"),
         ({"y_train": np.zeros(3, np.uint8)}, r"y_train must have one label per image, 4 in all, not the shape \[3\]"),
         ({"y_train": np.eye(4, dtype=np.uint8)}, r"y_train must have one label .* \[4, 4\]"),
-        ({"y_train": np.array([0, 9, 10, 1], np.uint8)}, "whole numbers from 0 to 9, and its label 2 is 10"),
+        ({"y_train": np.array([0, 9, 10, 1], np.uint8)}, "whole numbers from 0 to 9, but its label 2 is 10"),
         ({"y_test": np.array([0, -1], np.int64)}, "y_test must hold .* label 1 is -1"),
         ({"y_test": np.array([0, 0.5])}, "y_test must hold .* label 1 is 0.5"),
         ({"y_test": np.array([0, np.nan])}, "y_test must hold .* label 1 is nan"),

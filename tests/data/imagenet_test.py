@@ -34,7 +34,7 @@ _jpegs = {}
 
 
 def photograph(number):
-    """A JPEG of one of scikit-learn's photographs, a window that depends on the number; every seventh is grey."""
+    """A JPEG of one of scikit-learn's photographs, a window that depends on the number; every seventh is gray."""
     image = Image.fromarray(datasets.load_sample_images().images[number % 2])
     width, height = SIZES[number % len(SIZES)]
     left, top = 11 * number % (image.width - width), 7 * number % (image.height - height)
@@ -95,7 +95,7 @@ def prepared():
 
 
 def expected(name, size):
-    """What Pillow makes of a JPEG: the square of 7/8 of the shorter side from the centre, resized."""
+    """What Pillow makes of a JPEG: the square of 7/8 of the shorter side from the center, resized."""
     image = Image.open(io.BytesIO(_jpegs[name])).convert("RGB")
     side = min(image.size) * 7 // 8
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -134,7 +134,7 @@ class ReadTest(parameterized.TestCase):
         np.testing.assert_array_equal(labels, [classes[name.split("_")[0]] for name in names])
         for name, image in zip(names, images.numpy(), strict=True):
             difference = np.abs(image.astype(int) - expected(name, size))
-            # Pillow rounds to whole levels between the two directions, and libjpeg may smooth its colours otherwise.
+            # Pillow rounds to whole levels between the two directions, and libjpeg may smooth its colors otherwise.
             self.assertLess(difference.mean(), 1.0, name)
             self.assertLessEqual(np.quantile(difference, 0.99), 6, name)
 
@@ -253,7 +253,7 @@ class LoadTest(parameterized.TestCase):
         self.assertEqual(imagenet.load(data_dir).num_train_examples, TRAIN)
 
     def test_nothing_named(self):
-        self.assert_refused(None, "^`data_dir` must name the folder that holds imagenet2012; .*prepared by: python -c")
+        self.assert_refused(None, "^`data_dir` must name the folder that holds imagenet2012; .*prepare it by: python")
 
     def test_an_interrupted_preparation_is_none(self):
         source = os.path.join(prepared(), "imagenet2012", "5.1.0")
@@ -261,12 +261,12 @@ class LoadTest(parameterized.TestCase):
         self.assert_refused(self.folder, "^`data_dir` holds no prepared imagenet2012; ")
 
     @parameterized.parameters(
-        ("5.0.0", "holds version 5.1.0 in .*5.0.0; call the folder 5.1.0"), ("v5", "holds .*/v5;")
+        ("5.0.0", "holds version 5.1.0 in .*5.0.0; rename the folder to 5.1.0"), ("v5", "holds .*/v5;")
     )
     def test_a_renamed_version(self, folder, message):
         source = os.path.join(prepared(), "imagenet2012", "5.1.0")
         shutil.copytree(source, os.path.join(self.folder, "imagenet2012", folder))
-        self.assert_refused(self.folder, f"^`data_dir` must hold imagenet2012 in a folder called after its .*{message}")
+        self.assert_refused(self.folder, f"^`data_dir` must hold imagenet2012 in a folder named after its .*{message}")
 
     def test_tfrecord_only(self):
         prepare(self.folder, os.path.join(_folder.name, "archives"), "tfrecord")
@@ -362,27 +362,27 @@ class LostFileTest(parameterized.TestCase):
     def test_a_file_that_is_gone(self, strategy):
         self.path.unlink()
         strategy = tf.distribute.MirroredStrategy(["CPU:0"]) if strategy == "mirrored" else None
-        pattern = f"`data_dir` can no longer be read: {self.path} is gone; put it back"
+        pattern = f"`data_dir` can no longer be read: {self.path} no longer exists; put it back"
         self.assert_lost(pattern, strategy=strategy)
 
     def test_a_file_cut_short_before_it_is_opened(self):
         size = self.path.stat().st_size
         os.truncate(self.path, size // 2)
-        self.assert_lost(f"`data_dir` .*: {self.path} has {size // 2} bytes and had {size}; put it back")
+        self.assert_lost(f"`data_dir` .*: {self.path} has {size // 2} bytes now and had {size}; put the original back")
 
     def test_a_file_cut_short_while_it_is_open(self):
         size = self.path.stat().st_size
-        pattern = f"`data_dir` .*: {self.path} has 70000 bytes and had {size}; put it back"
+        pattern = f"`data_dir` .*: {self.path} has 70000 bytes now and had {size}; put the original back"
         self.assert_lost(pattern, first=lambda: os.truncate(self.path, 70000))
 
     def test_a_file_of_zeros(self):
         self.path.write_bytes(bytes(self.path.stat().st_size))
-        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order")
+        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); repair or replace it")
 
     def test_a_file_cut_short_before_the_set_is_loaded(self):
         os.truncate(self.path, self.path.stat().st_size // 2)
         self.images = imagenet.load(self.data_dir, image_size=8)
-        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); put it in order")
+        self.assert_lost(rf"`data_dir` .*: {self.path} cannot be read \(.*\); repair or replace it")
 
     def test_what_is_put_back_can_be_loaded_and_read(self):
         contents = self.path.read_bytes()
@@ -401,12 +401,12 @@ class LostFileTest(parameterized.TestCase):
         with self.assertRaises(tf.errors.InvalidArgumentError) as raised:
             self.train()
         found = re.fullmatch(
-            "`data_dir` holds an image that is no whole JPEG: record ([0-9]+) of (.*)",
+            "`data_dir` holds an image that is not a complete JPEG: record ([0-9]+) of (.*)",
             self.images.fault(raised.exception),
         )
         file = next(file for file in self.images.train.files if str(file.path) == found[2])
         self.assertLess(int(found[1]), file.examples)
-        sentence = "`data_dir` holds an image that is no whole JPEG; prepare the set again"
+        sentence = "`data_dir` holds an image that is not a complete JPEG; prepare the data set again"
         self.assertEqual(array_records.failure(raised.exception), sentence)
 
     def test_other_errors_are_not_about_files(self):

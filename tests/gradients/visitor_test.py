@@ -34,8 +34,8 @@ def by_formula():
         outputs = inputs * layer_rules.constant(layer.gain)
         return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
 
-    def gradients(layer, calls, setting):
-        products = [setting.sum_views(call.tap_gradients[0] * call.saved) for call in calls]
+    def gradients(layer, calls, microbatch):
+        products = [microbatch.sum_views(call.tap_gradients[0] * call.saved) for call in calls]
         return [layer_rules.kept(layer.gain, tf.add_n(products))]
 
     return noisy_sgd.gradients.Rule(forward=forward, gradients=gradients)

@@ -1,4 +1,4 @@
-"""Our group normalisation is Keras' own, to rounding: outputs, gradients, weights, configuration."""
+"""Our group normalization is Keras' own, to rounding: outputs, gradients, weights, configuration."""
 
 import keras
 import numpy as np

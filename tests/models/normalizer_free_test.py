@@ -1,4 +1,4 @@
-"""Weight-standardised convolutions and skip gains against NumPy, and the derivative that engines rely on."""
+"""Weight-standardized convolutions and skip gains against NumPy, and the derivative that engines rely on."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def build(channels_in=5, filters=6, size=3, dtype="float64", **kwargs):
 
 
 def numpy_kernel(layer):
-    """The standardised kernel by NumPy's own mean and variance."""
+    """The standardized kernel by NumPy's own mean and variance."""
     kernel = np.asarray(layer.kernel, np.float64)
     mean = kernel.mean(axis=(0, 1, 2))
     variance = kernel.var(axis=(0, 1, 2), ddof=1 if layer.unbiased_variance else 0) * np.prod(kernel.shape[:-1])
@@ -77,7 +77,7 @@ class WeightStandardizedConv2DTest(parameterized.TestCase):
         dict(strides=(2, 1), padding="valid"),
         dict(dilation_rate=2, padding="same"),
     )
-    def test_convolves_with_the_standardised_kernel(self, **options):
+    def test_convolves_with_the_standardized_kernel(self, **options):
         layer = build(**options)
         x = np.random.default_rng(2).normal(size=(3, 8, 8, 5))
         dilations = options.get("dilation_rate", 1)
@@ -97,7 +97,7 @@ class WeightStandardizedConv2DTest(parameterized.TestCase):
         unbiased(x)
         self.assertLen(unbiased.trainable_weights, 2)
 
-    def test_standardises_in_float32_and_convolves_in_bfloat16(self):
+    def test_standardizes_in_float32_and_convolves_in_bfloat16(self):
         layer, exact = build(dtype="mixed_bfloat16"), build(dtype="float32")
         x = np.random.default_rng(2).normal(size=(3, 8, 8, 5)).astype(np.float32)
         outputs = layer(x)
@@ -133,7 +133,7 @@ class WeightStandardizedConv2DTest(parameterized.TestCase):
             normalizer_free.WeightStandardizedConv2D(2, 3, epsilon_form="sum")
         with self.assertRaisesRegex(ValueError, "`epsilon` must not be negative. Received: epsilon=-1"):
             normalizer_free.WeightStandardizedConv2D(2, 3, epsilon=-1)
-        with self.assertRaisesRegex(ValueError, "at least two weights an output channel"):
+        with self.assertRaisesRegex(ValueError, "at least two weights per output channel"):
             normalizer_free.WeightStandardizedConv2D(2, 1).build((None, 8, 8, 1))
 
 

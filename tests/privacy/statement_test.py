@@ -147,9 +147,9 @@ class GuaranteeTest(parameterized.TestCase):
         self.assertGreater(said.epsilon, made(sampling=sampling).epsilon)
         self.assertEqual(as_json(said)["attempts"], [[0, 180], [100, 280]])
         self.assertEqual(made(sampling=sampling, attempts=as_json(said)["attempts"]), said)
-        for words in ("steps 0 to 179, and again with other noise steps 100 to 279", "; 280 steps", "key of its own"):
+        for words in ("steps 0 to 179, and again with other noise steps 100 to 279", "; 280 steps", "new noise key"):
             self.assertIn(words, said.text)
-        self.assertEqual("key of its own that decides" in said.text, sampling == "poisson")
+        self.assertEqual("new key that decides" in said.text, sampling == "poisson")
         if sampling == "shuffled":
             # Steps 0 to 179 touch epochs 0 to 6, steps 100 to 279 epochs 3 to 9.
             self.assertIn("14 epochs started", said.text)

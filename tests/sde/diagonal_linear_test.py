@@ -147,8 +147,8 @@ class EffectiveAlphaTest(parameterized.TestCase):
         integral = step * losses.sum(axis=0)
         alphas = diagonal_linear.effective_alpha(0.3, features, gamma, sigma, integral)
         deviation = np.log(diagonal_linear.effective_alpha_from_weights(path[-1]) ** 2) - 2 * np.log(alphas)
-        normalised = deviation / np.sqrt(8 * gamma * sigma**2 * integral)[:, None]
-        self.assertAlmostEqual(normalised.std(), 1.0, delta=0.06)
+        normalized = deviation / np.sqrt(8 * gamma * sigma**2 * integral)[:, None]
+        self.assertAlmostEqual(normalized.std(), 1.0, delta=0.06)
 
 
 class PropositionTest(parameterized.TestCase):
@@ -163,7 +163,7 @@ class PropositionTest(parameterized.TestCase):
         a = diagonal_linear.relative_step(weights, features, targets, gamma, sigma, None, normals)
         np.testing.assert_allclose(stepped, diagonal_linear.update(weights, a), rtol=1e-12)
 
-    def test_gradient_flow_from_the_effective_weights_reaches_the_tilted_minimiser(self):
+    def test_gradient_flow_from_the_effective_weights_reaches_the_tilted_minimizer(self):
         features, targets = _problem()
         tilt = 0.2 * np.random.default_rng(3).standard_normal(20)
         weights = diagonal_linear.effective_weights(0.3, tilt)[None]

@@ -54,14 +54,14 @@ class OrderTest(parameterized.TestCase):
         # second derivative; for a linear drift the next term decides, and the order is 2.
         generator = np.random.default_rng(0)
         features, targets = generator.standard_normal((12, 3)), generator.standard_normal(12)
-        equation = least_squares.under_parametrised(features, targets, 0.1, 1.0, 0.5)
+        equation = least_squares.under_parameterized(features, targets, 0.1, 1.0, 0.5)
         minimum = least_squares.minimum_norm_solution(features, targets)
         self._check(order, _errors(equation, minimum, 1024, 1 / 1024, 100, additive_method), 1 / 1024)
 
     def test_equation_16(self):
         generator = np.random.default_rng(0)
         features, targets = generator.standard_normal((4, 8)), generator.standard_normal(4)
-        equation = least_squares.over_parametrised(features, targets, 0.1, 0.5)
+        equation = least_squares.over_parameterized(features, targets, 0.1, 0.5)
         self._check(0.5, _errors(equation, np.zeros(8), 1024, 1 / 2048, 200), 1 / 2048)
 
     def test_equation_19(self):

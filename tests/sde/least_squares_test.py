@@ -51,7 +51,7 @@ class CovarianceTest(parameterized.TestCase):
         # 4,000 runs, recorded every 20 steps (autocorrelation below 0.85^20): at least 6e4 effective samples, and an
         # error of about sqrt((d + 1) / samples) = 0.8 %.
         features, targets = _tall()
-        equation = least_squares.under_parametrised(features, targets, **_SETTING)
+        equation = least_squares.under_parameterized(features, targets, **_SETTING)
         covariance = least_squares.stationary_covariance(features, **_SETTING, discrete=True)
         generator = np.random.default_rng(3)
         solution = least_squares.minimum_norm_solution(features, targets)
@@ -125,7 +125,7 @@ class OverParametrisedTest(absltest.TestCase):
 
     def test_converges_to_the_minimum_norm_interpolator(self):
         step = 1.0 / self.trace
-        equation = least_squares.over_parametrised(self.features, self.targets, step)
+        equation = least_squares.over_parameterized(self.features, self.targets, step)
         dw = brownian.increments(np.random.default_rng(0), 3_000, step, (20, 17))
         final = euler_maruyama.integrate(equation, np.zeros((20, 12)), dw, step)
         solution = np.linalg.pinv(self.features) @ self.targets
@@ -133,7 +133,7 @@ class OverParametrisedTest(absltest.TestCase):
 
     def test_theorem_1_bounds_the_distance_of_coupled_paths(self):
         step, noise = 1.0 / self.trace, 0.5
-        equation = least_squares.over_parametrised(self.features, self.targets, step, [[0.0], [noise]])
+        equation = least_squares.over_parameterized(self.features, self.targets, step, [[0.0], [noise]])
         dw = brownian.increments(np.random.default_rng(1), 300, step, (2_000, 1, 17))
         path = euler_maruyama.integrate(equation, np.zeros((2_000, 2, 12)), dw, step, keep_path=True)
         distance = np.sum((path[:, :, 0] - path[:, :, 1]) ** 2, axis=-1)

@@ -35,7 +35,7 @@ class EdgeTest(parameterized.TestCase):
 
     @parameterized.parameters(2, 3)
     def test_map_is_the_linearised_step(self, depth):
-        """The mean square after 6 linearised steps against the power of the map, 4 standard errors."""
+        """The mean square after 6 linearized steps against the power of the map, 4 standard errors."""
         generator, num_paths = np.random.default_rng(0), 40_000
         features, values, noise_scale = _PROBLEM.features[:, :3], np.abs(_PROBLEM.solution[:3]), 0.5
         step_size = 0.5 * linear_stability.edge(_PROBLEM.features, _PROBLEM.solution, noise_scale, depth)

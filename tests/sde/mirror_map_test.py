@@ -1,4 +1,4 @@
-"""Tests of the hyperbolic entropy: identities of the mirror map, then the minimiser by its optimality conditions."""
+"""Tests of the hyperbolic entropy: identities of the mirror map, then the minimizer by its optimality conditions."""
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -32,7 +32,7 @@ class MirrorMapTest(parameterized.TestCase):
             bend = (mirror_map.gradient(ahead, alpha) - mirror_map.gradient(behind, alpha))[index] / (2 * width)
             self.assertAlmostEqual(bend, mirror_map.hessian_diagonal(beta, alpha)[index], places=6)
 
-    def test_gradient_vanishes_at_the_initialisation(self):
+    def test_gradient_vanishes_at_the_initialization(self):
         np.testing.assert_array_equal(mirror_map.gradient(np.zeros(4), 0.1), 0.0)
 
     def test_bregman_divergence_is_a_divergence(self):
@@ -69,7 +69,7 @@ class MinimizerTest(parameterized.TestCase):
             moved = beta + 1e-3 * direction
             self.assertGreater(mirror_map.potential(moved, 0.1) - tilt @ moved, best)
 
-    def test_minimises_the_bregman_divergence_from_the_effective_initialisation(self):
+    def test_minimizes_the_bregman_divergence_from_the_effective_initialization(self):
         features, targets, _ = _problem(n=5, d=12)
         tilt = np.random.default_rng(5).standard_normal(12) * 0.3
         beta = mirror_map.minimizer(features, targets, 0.1, tilt)
@@ -113,7 +113,7 @@ class MinimizerTest(parameterized.TestCase):
 
     @parameterized.parameters(
         (np.zeros((0, 3)), np.zeros(0), 0.1, None, "at least one row"),
-        (np.ones((2, 3)), np.zeros(3), 0.1, None, "`targets` must have one entry a row"),
+        (np.ones((2, 3)), np.zeros(3), 0.1, None, "`targets` must have one entry per row"),
         (np.eye(2), np.ones(2), -0.1, None, "`alpha` must be positive"),
         (np.eye(2), np.ones(2), [0.1, 0.1, 0.1], None, "`alpha` must be a scalar or have shape"),
         (np.eye(2), np.ones(2), 0.1, np.zeros(3), "`tilt` must be a finite vector of shape"),

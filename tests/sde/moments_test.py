@@ -36,7 +36,7 @@ class LimitTest(absltest.TestCase):
         np.testing.assert_allclose(mean, initial, rtol=1e-12)
         np.testing.assert_allclose(covariance, 0.0, atol=1e-15)
 
-    def test_over_parametrised_noise_spreads_without_limit(self):
+    def test_over_parameterized_noise_spreads_without_limit(self):
         features, targets, initial = _problem(n=2, d=3)
         _, covariance = moments.of_equation(features, targets, initial, 50.0, 0.1, 0.7, 0.3)
         self.assertAlmostEqual(np.linalg.eigvalsh(covariance)[-1], 50.0 * 0.09, places=9)
@@ -63,7 +63,7 @@ class StepTest(parameterized.TestCase):
     def test_surrogate_steps_by_simulation(self):
         # 20,000 runs: standard errors of 0.7 % of a deviation in the mean and 1 % in the variance.
         features, targets, initial = _problem()
-        equation = least_squares.under_parametrised(features, targets, 0.2, 0.7, 0.3)
+        equation = least_squares.under_parameterized(features, targets, 0.2, 0.7, 0.3)
         dw = brownian.increments(np.random.default_rng(1), 12, 0.2, (20_000, equation.noise_dimension))
         ends = euler_maruyama.integrate(equation, np.tile(initial, (20_000, 1)), dw, 0.2)
         mean, covariance = moments.of_surrogate_steps(features, targets, initial, 12, 0.2, 0.7, 0.3)

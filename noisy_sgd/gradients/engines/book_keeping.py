@@ -54,9 +54,11 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
 
 def _clipped_sum(model, layers, loss_fn, examples, clip):
     x, y = examples.rows()
-    setting = layer_rules.Setting(units=examples.size, views=examples.views, device=_device(), dtype=_precision(model))
+    microbatch = layer_rules.Microbatch(
+        units=examples.size, views=examples.views, device=_device(), dtype=_precision(model)
+    )
 
-    contributions = _Contributions(setting)
+    contributions = _Contributions(microbatch)
     with (
         tf.GradientTape(watch_accessed_variables=False) as tape,
         _intercepting(layers, tape, contributions) as (records, problems),
@@ -72,12 +74,12 @@ def _clipped_sum(model, layers, loss_fn, examples, clip):
     groups = [group for own in by_layer.values() for group in own]
 
     count = tf.shape(losses)[0]
-    with tf.control_dependencies(_one_norm_per_example(layers, by_layer, count, setting)):
-        norms, factors = _norms_and_factors(model, clip, groups, count, examples.present, setting)
+    with tf.control_dependencies(_one_norm_per_example(layers, by_layer, count, microbatch)):
+        norms, factors = _norms_and_factors(model, clip, groups, count, examples.present, microbatch)
     if not norms.shape.is_fully_defined():
         # XLA drops the assertion above, but not this reshape.
         norms = tf.reshape(norms, [count])
-    sums = _sums(groups, factors, tf.math.is_finite(norms), setting)
+    sums = _sums(groups, factors, tf.math.is_finite(norms), microbatch)
     values = [sums.get(id(weight)) for weight in model.trainable_weights]
     values = [
         tf.zeros(weight.shape, weight.dtype) if value is None else tf.cast(_of_shape(value, weight.shape), weight.dtype)
@@ -146,7 +148,7 @@ def _backward(tape, total, layers, records, contributions):
                     raise layer_rules.NoRuleError(
                         layer,
                         f"it is called on {tap.shape[0] if tap.shape.rank else 'no'} rows for "
-                        f"{contributions.setting.units} examples of {contributions.setting.views} views",
+                        f"{contributions.microbatch.units} examples of {contributions.microbatch.views} views",
                     )
             if any(gradient is not None for gradient in gradients):
                 pairs = zip(traced.taps, gradients, strict=True)
@@ -159,14 +161,14 @@ def _backward(tape, total, layers, records, contributions):
 class _Contributions:
     """The contributions of the layers that the backward pass has reached, each by its chosen route."""
 
-    def __init__(self, setting):
-        self.setting = setting
+    def __init__(self, microbatch):
+        self.microbatch = microbatch
         self.groups = {}
         self._spare_bytes = layer_rules.SPARE_BYTES
 
     def fits(self, tap):
         """Whether a tap has one row per example and view, as far as that is known."""
-        rows = None if self.setting.units is None else self.setting.units * self.setting.views
+        rows = None if self.microbatch.units is None else self.microbatch.units * self.microbatch.views
         return tap.shape.rank != 0 and (None in (rows, tap.shape[0]) or tap.shape[0] == rows)
 
     def add(self, layer, rule, calls):
@@ -175,9 +177,9 @@ class _Contributions:
         for call in calls:
             for tensor in [*call.tap_gradients, *(t for t in tf.nest.flatten(call.saved) if tf.is_tensor(t))]:
                 inner = math.prod(1 if size is None else size for size in tensor.shape[1:])
-                replaced += self.setting.assumed_units * self.setting.views * inner * tensor.dtype.size
+                replaced += self.microbatch.assumed_units * self.microbatch.views * inner * tensor.dtype.size
         found = self.groups[id(layer)] = []
-        for group in rule.gradients(layer, calls, self.setting):
+        for group in rule.gradients(layer, calls, self.microbatch):
             if not isinstance(group, layer_rules.Contribution):
                 route = layer_rules.choose(group, replaced, self._spare_bytes)
                 self._spare_bytes -= max(0.0, route.kept_bytes - replaced)
@@ -194,16 +196,16 @@ def _groups(layers, calls, contributions):
     return {id(layer): contributions.groups.get(id(layer), []) for layer, _ in layers}
 
 
-def _one_norm_per_example(layers, groups, examples, setting):
+def _one_norm_per_example(layers, groups, examples, microbatch):
     """Refuses contributions of more or fewer norms than examples; returns assertions where the trace does not know."""
     names, counts = [], []
     for layer, _ in layers:
         for group in groups[id(layer)]:
             shape = group.squared_norms.shape
-            if not shape.is_compatible_with([setting.units]):
+            if not shape.is_compatible_with([microbatch.units]):
                 raise layer_rules.NoRuleError(
                     layer,
-                    f"its rule gives squared norms of shape {shape} for {setting.units} examples, not one each",
+                    f"its rule gives squared norms of shape {shape} for {microbatch.units} examples, not one each",
                 )
             if not shape.is_fully_defined():
                 names.append(layer.name)
@@ -214,18 +216,18 @@ def _one_norm_per_example(layers, groups, examples, setting):
     return [tf.debugging.Assert(tf.reduce_all(tf.equal(tf.stack(counts), examples)), [message, examples, *counts])]
 
 
-def _norms_and_factors(model, clip, groups, count, present, setting):
+def _norms_and_factors(model, clip, groups, count, present, microbatch):
     """The norms [units], and the factors [units] of every group."""
     if not groups:
-        return tf.zeros([count], setting.dtype), []
-    squares = [setting.cast(group.squared_norms) for group in groups]
+        return tf.zeros([count], microbatch.dtype), []
+    squares = [microbatch.cast(group.squared_norms) for group in groups]
     layer_of = clipping.layers_of(model)
     layers = [layer_of[id(group.weights[0])] for group in groups]
     norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layer_of.values())), present)
-    return norms, [setting.cast(factor) for factor in factors]
+    return norms, [microbatch.cast(factor) for factor in factors]
 
 
-def _sums(groups, factors, finite, setting):
+def _sums(groups, factors, finite, microbatch):
     """{id(weight): clipped sum}, with the rows of examples whose norm is not finite cut out of all that enters."""
     flat = [tensor for group in groups for tensor in group.tensors]
     zeros = {dtype: tf.zeros([], dtype) for dtype in dict.fromkeys(tensor.dtype for tensor in flat)}
@@ -234,20 +236,20 @@ def _sums(groups, factors, finite, setting):
 
     def safe(tensor):
         rows = of_rank[tensor.shape.rank]
-        if setting.views > 1:
+        if microbatch.views > 1:
             # The tensor has one row per example, or one per view.
             rows = tf.repeat(finite, tf.shape(tensor)[0] // tf.maximum(tf.shape(finite)[0], 1))
             rows = tf.reshape(rows, [-1, *[1] * (tensor.shape.rank - 1)])
         return _of_shape(tf.where(rows, tensor, zeros[tensor.dtype]), tensor.shape)
 
     # Nearly always there is nothing to cut, and selecting costs a pass over everything; a branch costs operations.
-    rarely = [setting.device == "cpu" and (setting.views > 1 or _is_large(tensor)) for tensor in flat]
+    rarely = [microbatch.device == "cpu" and (microbatch.views > 1 or _is_large(tensor)) for tensor in flat]
     large = [tensor for tensor, late in zip(flat, rarely, strict=True) if late]
     found = tf.cond(tf.reduce_all(finite), lambda: large, lambda: [safe(tensor) for tensor in large]) if large else []
     found = iter(found)
     cut = iter([next(found) if late else safe(tensor) for tensor, late in zip(flat, rarely, strict=True)])
     tensors = [[next(cut) for _ in group.tensors] for group in groups]
-    with rounding.in_one_loop() as whole:
+    with rounding.shared_loop() as whole:
         sums = {
             id(weight): value
             for group, factor, own in zip(groups, factors, tensors, strict=True)

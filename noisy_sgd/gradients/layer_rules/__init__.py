@@ -1,7 +1,7 @@
 """How a kind of layer yields the norms and sums of its per-example gradients.
 
-`registry` explains how to write a rule for a layer of one's own; importing this package registers the rules for Keras'
-layers and for those of `noisy_sgd.models`.
+`registry` explains how to write a rule for your own layer. Importing this package registers the rules for Keras' layers
+and for those of `noisy_sgd.models`.
 """
 
 from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module of rules registers them
@@ -12,7 +12,14 @@ from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module
     scale,
     weight_standardized,
 )
-from noisy_sgd.gradients.layer_rules.shared.contributions import SPARE_BYTES, Contribution, Route, Setting, choose, kept
+from noisy_sgd.gradients.layer_rules.shared.contributions import (
+    SPARE_BYTES,
+    Contribution,
+    Microbatch,
+    Route,
+    choose,
+    kept,
+)
 from noisy_sgd.gradients.layer_rules.shared.registry import (
     Call,
     NoRuleError,
@@ -31,7 +38,7 @@ __all__ = [
     "NoRuleError",
     "Route",
     "Rule",
-    "Setting",
+    "Microbatch",
     "Tape",
     "Traced",
     "choose",

@@ -1,9 +1,11 @@
-"""Conv1D, Conv2D, Conv3D and DepthwiseConv1D, DepthwiseConv2D with every option of theirs.
+"""Conv1D, Conv2D, Conv3D and DepthwiseConv1D, DepthwiseConv2D, with every option.
 
     dL_i/dW[o] = sum_t x_i[stride * t + dilation * o] dz_i[t]^T          dL_i/db = sum_t dz_i[t]
 
-Per-example gradients come from `forming`. Where even one gradient is large for the positions there are, inner products
-between positions give the norm, and the library's kernel the sum.
+Per-example gradients come from `forming`. Where one gradient is large compared to the number of positions, inner
+products between positions give the norm, and the library's kernel gives the sum.
+
+Covered by tests/gradients/layer_rules/rules_test.py and bound_test.py.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ def forward(tape, layer, inputs):
 
 
 def finish(tape, layer, inputs, outputs):
-    """Bias and activation behind a convolution; taps the gradient between them."""
+    """Applies bias and activation after a convolution; taps the gradient between them."""
     if layer.use_bias:
         shape = [1, -1, *[1] * layer.rank] if layer.data_format == "channels_first" else [-1]
         outputs = outputs + tf.reshape(tf.cast(registry.constant(layer.bias), outputs.dtype), shape)
@@ -45,12 +47,12 @@ def convolve(layer, inputs, kernel):
     return ops.conv(inputs, kernel, strides=list(layer.strides), **options)
 
 
-def gradients(layer, calls, setting):
+def gradients(layer, calls, microbatch):
     check_sizes(layer, calls)
     groups = []
     if layer.kernel.trainable:
-        groups.append(kernel_routes(layer, [convolution_site.Site(layer, call, setting) for call in calls]))
-    groups.extend(bias_contribution(layer, calls, setting))
+        groups.append(kernel_routes(layer, [convolution_site.Site(layer, call, microbatch) for call in calls]))
+    groups.extend(bias_contribution(layer, calls, microbatch))
     return groups
 
 
@@ -58,7 +60,7 @@ def check_sizes(layer, calls):
     """Refuses inputs whose sizes the trace does not know.
 
     Raises:
-        NoRuleError: where a size other than the number of examples is unknown.
+        NoRuleError: if a size other than the number of examples is unknown.
     """
     for call in calls:
         for tensor in (call.saved["inputs"], call.tap_gradients[0]):
@@ -68,15 +70,15 @@ def check_sizes(layer, calls):
                 )
 
 
-def bias_contribution(layer, calls, setting):
-    """The contribution of the bias, where there is one to train."""
+def bias_contribution(layer, calls, microbatch):
+    """The contribution of the bias; none if there is no trainable bias."""
     if not (layer.use_bias and layer.bias.trainable):
         return []
     per_call = []
     for call in calls:
-        gradient = setting.cast(convolution_site.channels_last(layer, call.tap_gradients[0]))
+        gradient = microbatch.cast(convolution_site.channels_last(layer, call.tap_gradients[0]))
         flat = tf.reshape(gradient, [-1, math.prod(gradient.shape[1:-1]), gradient.shape[-1]])
-        per_call.append(setting.sum_views(tf.reduce_sum(flat, axis=1)))
+        per_call.append(microbatch.sum_views(tf.reduce_sum(flat, axis=1)))
     return [contributions.kept(layer.bias, tf.add_n(per_call))]
 
 
@@ -85,24 +87,25 @@ def kernel_routes(layer, sites, through=None):
 
     Args:
         layer: the layer.
-        sites: its calls.
-        through: through(contribution, sizes, form) -> contribution, for squared norms as they were added up;
-            form(tensors of the contribution, index of an example) -> its gradient, of the kernel's shape; sizes are
-            None where norms and sums come from the same gradients. Defaults to `settled`.
+        sites: the layer's calls.
+        through: through(contribution, sizes, form) -> contribution with guarded norms. The contribution has the
+            computed squared norms; sizes are those of their terms, None where norms and sums come from the same
+            gradients; form(tensors of the contribution, index of an example) -> the example's gradient, in the
+            kernel's shape. Defaults to `guarded`.
     """
     by_calls = forming.by_calls(sites)
-    setting = sites[0].setting
+    microbatch = sites[0].microbatch
     shape = tuple(layer.kernel.shape)
-    through = settled(setting) if through is None else through
+    through = guarded(microbatch) if through is None else through
 
     def per_example():
         if by_calls:
             (rows,) = forming.each(sites, lambda rows: [rows], [[math.prod(shape)]])
-            found = contributions.kept_together([layer.kernel], [rows])
-            return through(found, None, lambda tensors, index: tf.reshape(tf.gather(tensors[0], index), shape))
-        found = contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
+            contribution = contributions.kept_together([layer.kernel], [rows])
+            return through(contribution, None, lambda tensors, index: tf.reshape(tf.gather(tensors[0], index), shape))
+        contribution = contributions.kept_rows(layer.kernel, forming.pieces(sites), sites[0].arrange)
         return through(
-            found, None, lambda tensors, index: sites[0].arrange([tf.gather(rows, index) for rows in tensors])
+            contribution, None, lambda tensors, index: sites[0].arrange([tf.gather(rows, index) for rows in tensors])
         )
 
     def one(tensors, index):
@@ -134,8 +137,8 @@ def kernel_routes(layer, sites, through=None):
     return routes
 
 
-def settled(setting):
-    """The default of `kernel_routes`: rounding makes no example's part of the sum longer than its bound."""
+def guarded(microbatch):
+    """The default of `kernel_routes`: no rounding makes an example's part of the sum longer than its bound."""
 
     def through(contribution, sizes, form):
         if sizes is None:
@@ -144,11 +147,11 @@ def settled(setting):
         def exactly(index):
             return tf.reduce_sum(tf.square(form(contribution.tensors, index)))
 
-        squares, apart = rounding.settled(contribution.squared_norms, sizes, exactly, setting)
+        squares, one_by_one = rounding.guarded_norms(contribution.squared_norms, sizes, exactly, microbatch)
 
         def sums(factors, tensors):
-            totals = contribution.sums(rounding.without_those_apart(factors, apart), tensors)
-            return rounding.with_those_apart(totals, factors, apart, lambda index: [form(tensors, index)])
+            totals = contribution.sums(rounding.factors_of_others(factors, one_by_one), tensors)
+            return rounding.add_one_by_one(totals, factors, one_by_one, lambda index: [form(tensors, index)])
 
         return dataclasses.replace(contribution, squared_norms=squares, sums=sums)
 
@@ -156,7 +159,7 @@ def settled(setting):
 
 
 def sizes_of_formed(sites, terms, channel_scale=None):
-    """The sizes behind squared norms that are not inner products, and sums that are one product over the batch."""
+    """The sizes of terms where squared norms are of formed gradients and sums are one product over the batch."""
     lengths = rounding.over_blocks(tf.add_n([site.lengths(channel_scale) for site in sites]))
     positions = sum(site.positions for site in sites)
     return rounding.Sizes(terms=terms, lengths=lengths, running=None, positions=positions)
@@ -164,19 +167,19 @@ def sizes_of_formed(sites, terms, channel_scale=None):
 
 def from_both(layer, sites, squared_norms):
     """The contribution of the kernel from inputs and factor-scaled output gradients."""
-    setting = sites[0].setting
+    microbatch = sites[0].microbatch
 
     def sums(factors, tensors):
-        scaled = [scale_examples(factors, tensor, setting) for tensor in tensors[1::2]]
+        scaled = [scale_examples(factors, tensor, microbatch) for tensor in tensors[1::2]]
         return [tf.add_n([site.full(x, z) for site, x, z in zip(sites, tensors[::2], scaled, strict=True)])]
 
     tensors = [tensor for site in sites for tensor in (site.x, site.z)]
     return contributions.Contribution(weights=[layer.kernel], squared_norms=squared_norms, tensors=tensors, sums=sums)
 
 
-def scale_examples(factors, tensor, setting):
+def scale_examples(factors, tensor, microbatch):
     """[units] times [units * views, ...], example by example."""
-    per_view = tf.repeat(factors, setting.views) if setting.views > 1 else factors
+    per_view = tf.repeat(factors, microbatch.views) if microbatch.views > 1 else factors
     return tensor * tf.reshape(per_view, [-1, *[1] * (tensor.shape.rank - 1)])
 
 

@@ -1,7 +1,9 @@
-"""One call of a convolution after the backward pass, and the ways from it to its kernel's gradient.
+"""One call of a convolution after the backward pass, and the ways to compute its kernel's gradient.
 
-`full` sums over the batch with the library's own kernel. Gradients example by example come from it too (`forming`), or
-from matrix products of `windows` and output gradients; their norms also from inner products between positions.
+`full` sums over the batch with the library's own kernel. Per-example gradients come from it too (`forming`), or from
+matrix products of `windows` and output gradients. Their norms can also come from inner products between positions.
+
+Covered by tests/gradients/layer_rules/rules_test.py and bound_test.py.
 """
 
 import math
@@ -11,7 +13,7 @@ from keras import ops
 
 from noisy_sgd.gradients.layer_rules.shared import contributions, rounding, windows
 
-# What one call of the library's kernel for the filter's gradient costs beside its arithmetic.
+# The cost of one call of the library's kernel for the filter's gradient, beside its arithmetic.
 SECONDS_PER_CALL = 1.2e-4
 
 
@@ -28,14 +30,14 @@ def channels_last(layer, tensor):
 class Site:
     """One call of a convolution: its input x, the gradient z at its output, and the ways to the kernel's gradient.
 
-    `channel_scale` multiplies z channel by channel, and so the kernel's gradient. Without `may_fold` the pieces of a
-    gradient, one behind the other, have the layout of the kernel.
+    `channel_scale` multiplies z channel by channel, and so the kernel's gradient. Without `may_fold` the
+    concatenated pieces of a gradient have the layout of the kernel.
     """
 
-    def __init__(self, layer, call, setting, *, channel_scale=None, may_fold=True):
-        self.layer, self.setting, self.may_fold = layer, setting, may_fold
-        self.x = setting.cast(channels_last(layer, call.saved["inputs"]))
-        self.z = setting.cast(channels_last(layer, call.tap_gradients[0]))
+    def __init__(self, layer, call, microbatch, *, channel_scale=None, may_fold=True):
+        self.layer, self.microbatch, self.may_fold = layer, microbatch, may_fold
+        self.x = microbatch.cast(channels_last(layer, call.saved["inputs"]))
+        self.z = microbatch.cast(channels_last(layer, call.tap_gradients[0]))
         if channel_scale is not None:
             self.z = self.z * channel_scale
         self.padding = layer.padding
@@ -47,7 +49,7 @@ class Site:
             layer.kernel_size, self.strides, self.dilations, self.padding, self.x.shape[1:-1], self.z.shape[1:-1]
         )
         self.blocks = self.x.shape[-1] if is_depthwise(layer) else layer.groups
-        self.positions = setting.views * math.prod(self.z.shape[1:-1])
+        self.positions = microbatch.views * math.prod(self.z.shape[1:-1])
         self.inputs_a_block = self.x.shape[-1] // self.blocks
         self.outputs_a_block = self.z.shape[-1] // self.blocks
         self.taps = math.prod(layer.kernel_size)
@@ -55,35 +57,35 @@ class Site:
     @property
     def flops(self):
         one = 2 * self.positions * self.taps * self.blocks * self.inputs_a_block * self.outputs_a_block
-        return self.setting.assumed_units * one
+        return self.microbatch.assumed_units * one
 
     @property
     def gradient_bytes(self):
-        """Of the per-example gradients."""
-        return self.setting.assumed_units * math.prod(self.layer.kernel.shape) * self.setting.dtype.size
+        """The bytes of all per-example gradients."""
+        return self.microbatch.assumed_units * math.prod(self.layer.kernel.shape) * self.microbatch.dtype.size
 
     @property
     def product_seconds(self):
-        device, width = self.setting.device, self.setting.dtype.size
-        window_bytes = self.setting.assumed_units * self.positions * self.taps * self.x.shape[-1] * width
+        device, width = self.microbatch.device, self.microbatch.dtype.size
+        window_bytes = self.microbatch.assumed_units * self.positions * self.taps * self.x.shape[-1] * width
         moved = window_bytes + self.gradient_bytes
         products = self.flops * contributions.SECONDS_PER_SMALL_FLOP[device]
         return products + moved * contributions.SECONDS_PER_BYTE[device]
 
     @property
     def call_seconds(self):
-        """Of the library's kernel called once an example."""
-        if self.setting.device != "cpu" or not self.library_kernel:
+        """The time of the library's kernel, called once per example."""
+        if self.microbatch.device != "cpu" or not self.library_kernel:
             return math.inf
         arithmetic = self.flops * contributions.SECONDS_PER_FLOP["cpu"]
         written = self.gradient_bytes * contributions.SECONDS_PER_BYTE["cpu"]
-        return self.setting.assumed_units * SECONDS_PER_CALL + arithmetic + written
+        return self.microbatch.assumed_units * SECONDS_PER_CALL + arithmetic + written
 
     @property
     def full_seconds(self):
-        device, width = self.setting.device, self.setting.dtype.size
+        device, width = self.microbatch.device, self.microbatch.dtype.size
         inputs, outputs = (
-            self.setting.assumed_units * self.setting.views * math.prod(tensor.shape[1:]) * width
+            self.microbatch.assumed_units * self.microbatch.views * math.prod(tensor.shape[1:]) * width
             for tensor in (self.x, self.z)
         )
         arithmetic = self.flops * contributions.SECONDS_PER_FLOP[device]
@@ -91,7 +93,7 @@ class Site:
 
     @property
     def gram_seconds(self):
-        device, units = self.setting.device, self.setting.assumed_units
+        device, units = self.microbatch.device, self.microbatch.assumed_units
         pairs, flops = self.positions**2, self.positions**2 * self.outputs_a_block
         if self.by_pixels:
             pixels = math.prod(self.x.shape[1:-1]) ** 2
@@ -101,22 +103,22 @@ class Site:
             flops += pairs * self.taps * self.inputs_a_block
             moved = (self.geometry.kernel[0] + 2) * pairs + 3 * self.positions * self.taps * self.inputs_a_block
         per_flop, per_byte = contributions.SECONDS_PER_SMALL_FLOP[device], contributions.SECONDS_PER_BYTE[device]
-        return units * (2 * flops * per_flop + moved * self.setting.dtype.size * per_byte)
+        return units * (2 * flops * per_flop + moved * self.microbatch.dtype.size * per_byte)
 
     @property
     def gram_bytes(self):
-        """What the inner products take, in two or three copies at once."""
+        """The bytes of the inner products, of which two or three copies exist at once."""
         side = math.prod(self.x.shape[1:-1]) if self.by_pixels else self.positions
-        return 3 * self.setting.assumed_units * side**2 * self.setting.dtype.size
+        return 3 * self.microbatch.assumed_units * side**2 * self.microbatch.dtype.size
 
     @property
     def by_pixels(self):
         """Whether inner products of windows are best summed from those of pixels."""
-        return max(self.geometry.strides) == 1 and self.setting.views == 1
+        return max(self.geometry.strides) == 1 and self.microbatch.views == 1
 
     @property
     def library_kernel(self):
-        """Whether TensorFlow's kernel for the filter's gradient of a 2-D convolution serves as it is."""
+        """Whether TensorFlow's kernel for the filter's gradient of a 2-D convolution can be used."""
         plain = self.layer.rank == 2 and self.blocks == 1 and set(self.dilations) == {1}
         return plain and not is_depthwise(self.layer)
 
@@ -128,7 +130,7 @@ class Site:
             return tf.raw_ops.Conv2DBackpropFilter(
                 input=x, filter_sizes=shape, out_backprop=z, strides=[1, *self.strides, 1], padding=self.padding.upper()
             )
-        kernel = tf.zeros(shape, self.setting.dtype)
+        kernel = tf.zeros(shape, self.microbatch.dtype)
         options = {"padding": self.padding, "dilation_rate": self.dilations, "data_format": "channels_last"}
         with tf.GradientTape() as tape:
             tape.watch(kernel)
@@ -141,8 +143,8 @@ class Site:
     def rows(self):
         """Windows as matrices: for each offset along the first axis [units, T, rest of the kernel * channels]."""
         x, where = windows.fold(self.x, self.geometry) if self.folded else (self.x, self.geometry)
-        found = windows.rows(x, where, self.setting.device)
-        return [tf.reshape(one, [-1, self.positions, math.prod(one.shape[-2:])]) for one in found]
+        by_offset = windows.rows(x, where, self.microbatch.device)
+        return [tf.reshape(one, [-1, self.positions, math.prod(one.shape[-2:])]) for one in by_offset]
 
     @property
     def folded(self):
@@ -150,7 +152,7 @@ class Site:
         return self.may_fold and self.x.shape[-1] < 8 and windows.folds(self.geometry)
 
     def by_products(self):
-        """Per-example gradients by matrix products, in pieces [units, size], one an offset along the first axis."""
+        """Per-example gradients by matrix products, in pieces [units, size], one per offset along the first axis."""
         z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.blocks == 1:
             formed = [tf.matmul(rows, z, transpose_a=True) for rows in self.rows()]
@@ -180,27 +182,27 @@ class Site:
         `channel_scale` multiplies the output gradients, channel by channel.
         """
         inputs, gradients = (
-            tf.sqrt(rounding.not_vanished(squares, self.setting)) for squares in self.squares(channel_scale)
+            tf.sqrt(rounding.not_vanished(squares, self.microbatch)) for squares in self.squares(channel_scale)
         )
         return tf.reduce_sum(inputs * gradients, axis=1)
 
     def squares(self, channel_scale=None):
         """Squared lengths of what each position reads and of its output gradient, each [units, T, blocks]."""
         z = self.z if channel_scale is None else self.z * channel_scale
-        found = []
+        lengths = []
         for tensor, channels in ((self.x, self.inputs_a_block), (z, self.outputs_a_block)):
             by_block = tf.reshape(tensor, [-1, *tensor.shape[1:-1], self.blocks, channels])
-            found.append(rounding.added(tf.square(by_block), self.setting))
-        found[0] = windows.sums(found[0], self.geometry, self.setting.device)
-        return [tf.reshape(squares, [-1, self.positions, self.blocks]) for squares in found]
+            lengths.append(rounding.added(tf.square(by_block), self.microbatch))
+        lengths[0] = windows.sums(lengths[0], self.geometry, self.microbatch.device)
+        return [tf.reshape(squares, [-1, self.positions, self.blocks]) for squares in lengths]
 
     def gram(self):
         """Squared norms from inner products between positions, for a convolution in one block, and their sizes."""
         z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.by_pixels:
-            inputs = windows.gram(self.x, self.geometry, self.setting.device)
+            inputs = windows.gram(self.x, self.geometry, self.microbatch.device)
         else:
             inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
         gradients = tf.matmul(z, z, transpose_b=True)
         squares = tuple(tf.squeeze(one, -1) for one in self.squares())
-        return rounding.squares_of_products(inputs, gradients, squares, self.setting)
+        return rounding.squares_of_products(inputs, gradients, squares, self.microbatch)

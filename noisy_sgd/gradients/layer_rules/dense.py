@@ -2,7 +2,9 @@
 
     dL_i/dW = sum_t x_{i,t} dz_{i,t}^T          dL_i/db = sum_t dz_{i,t}
 
-MultiHeadAttention and GroupedQueryAttention are made of EinsumDense layers, so they need no rule of their own.
+MultiHeadAttention and GroupedQueryAttention are made of EinsumDense layers, so they need no rules.
+
+Covered by tests/gradients/layer_rules/rules_test.py and bound_test.py.
 """
 
 import math
@@ -24,13 +26,13 @@ def dense_forward(tape, layer, inputs, training=None):
     return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
 
 
-def dense_gradients(layer, calls, setting):
+def dense_gradients(layer, calls, microbatch):
     taken, given = layer.kernel.shape
-    gradient = _positions([call.tap_gradients[0] for call in calls], given, setting)
+    gradient = _positions([call.tap_gradients[0] for call in calls], given, microbatch)
     groups = []
     if layer.kernel.trainable:
-        inputs = _positions([call.saved for call in calls], taken, setting)
-        groups.append(positions.routes(layer.kernel, inputs, gradient, setting, lambda sums: sums[0]))
+        inputs = _positions([call.saved for call in calls], taken, microbatch)
+        groups.append(positions.routes(layer.kernel, inputs, gradient, microbatch, lambda sums: sums[0]))
     if layer.bias is not None and layer.bias.trainable:
         per_example = gradient[:, 0] if gradient.shape[1] == 1 else tf.reduce_sum(gradient, axis=1)
         groups.append(contributions.kept(layer.bias, per_example))
@@ -46,7 +48,7 @@ def einsum_forward(tape, layer, inputs, training=None):
     return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
 
 
-def einsum_gradients(layer, calls, setting):
+def einsum_gradients(layer, calls, microbatch):
     groups = []
     if layer.kernel.trainable:
         x_axes, kernel_axes, z_axes = _axes(layer.equation, calls[0].saved.shape.rank)
@@ -57,20 +59,20 @@ def einsum_gradients(layer, calls, setting):
         sizes = dict(zip(kernel_axes, layer.kernel.shape, strict=True))
 
         def matrix(tensors, axes, last):
-            """[units, blocks, T, channels] in the order of the axes' names, all calls' positions behind one another."""
+            """[units, blocks, T, channels] in the order of the axes' names, all calls' positions concatenated."""
             order = [0, *(axes.index(axis) for axis in [*shared, *places, *last])]
             blocks, channels = (math.prod(sizes[axis] for axis in names) for names in (shared, last))
             parts = []
             for tensor in tensors:
-                tensor = setting.cast(tf.transpose(tensor, order))
+                tensor = microbatch.cast(tf.transpose(tensor, order))
                 examples = _size(tensor, 0)
                 first = 1 + len(shared)
                 count = math.prod(_size(tensor, axis) for axis in range(first, first + len(places)))
-                if setting.views > 1:
-                    units = examples // setting.views
-                    tensor = tf.reshape(tensor, [units, setting.views, blocks, count, channels])
+                if microbatch.views > 1:
+                    units = examples // microbatch.views
+                    tensor = tf.reshape(tensor, [units, microbatch.views, blocks, count, channels])
                     tensor = tf.transpose(tensor, [0, 2, 1, 3, 4])
-                    tensor = tf.reshape(tensor, [units, blocks, setting.views * count, channels])
+                    tensor = tf.reshape(tensor, [units, blocks, microbatch.views * count, channels])
                 else:
                     tensor = tf.reshape(tensor, [examples, blocks, count, channels])
                 parts.append(tensor)
@@ -84,14 +86,14 @@ def einsum_gradients(layer, calls, setting):
 
         a = matrix([call.saved for call in calls], x_axes, contracted)
         b = matrix([call.tap_gradients[0] for call in calls], z_axes, produced)
-        groups.append(positions.routes(layer.kernel, a, b, setting, arrange))
+        groups.append(positions.routes(layer.kernel, a, b, microbatch, arrange))
     if layer.bias is not None and layer.bias.trainable:
-        groups.append(contributions.kept(layer.bias, tf.add_n([_bias(layer.bias, call, setting) for call in calls])))
+        groups.append(contributions.kept(layer.bias, tf.add_n([_bias(layer.bias, call, microbatch) for call in calls])))
     return groups
 
 
 def einsum_refusal(layer):
-    """A clause where the batch is not the first axis of input and output, or an axis is summed over on its own."""
+    """Refuses an equation whose batch is not the first axis, or that sums over an axis of one operand alone."""
     left, right = layer.equation.replace(" ", "").split("->")
     x_axes, kernel_axes = left.split(",")
     if "..." in kernel_axes or not x_axes or x_axes[0] != right[:1] or x_axes[0] in kernel_axes:
@@ -116,13 +118,13 @@ def _axes(equation, rank):
     return spelled(x_axes), spelled(kernel_axes), spelled(right)
 
 
-def _bias(bias, call, setting):
-    """The bias has the trailing axes of the output, of size 1 where it does not vary: sum over those and the rest."""
-    gradient = setting.cast(call.tap_gradients[0])
+def _bias(bias, call, microbatch):
+    """Sums over leading axes, and over axes where the bias has size 1: it has the trailing axes of the output."""
+    gradient = microbatch.cast(call.tap_gradients[0])
     rank, offset = gradient.shape.rank, gradient.shape.rank - len(bias.shape)
     constant_axes = [axis for axis in range(1, rank) if axis < offset or bias.shape[axis - offset] == 1]
     summed = tf.reduce_sum(gradient, axis=constant_axes)
-    return setting.sum_views(tf.reshape(summed, [-1, *bias.shape]) if 1 in bias.shape else summed)
+    return microbatch.sum_views(tf.reshape(summed, [-1, *bias.shape]) if 1 in bias.shape else summed)
 
 
 def _size(tensor, axis):
@@ -130,13 +132,13 @@ def _size(tensor, axis):
     return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]
 
 
-def _positions(tensors, channels, setting):
+def _positions(tensors, channels, microbatch):
     """[units * views, ..., channels] of every call -> [units, positions of all views and calls, channels]."""
     parts = []
     for tensor in tensors:
-        tensor = setting.cast(tensor)
-        count = setting.views * math.prod(_size(tensor, axis) for axis in range(1, tensor.shape.rank - 1))
-        parts.append(tf.reshape(tensor, [_size(tensor, 0) // setting.views, count, channels]))
+        tensor = microbatch.cast(tensor)
+        count = microbatch.views * math.prod(_size(tensor, axis) for axis in range(1, tensor.shape.rank - 1))
+        parts.append(tf.reshape(tensor, [_size(tensor, 0) // microbatch.views, count, channels]))
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 

@@ -1,6 +1,8 @@
 """Embedding: z_t = E[id_t]. An example's gradient has the rows sum_{t: id_t = v} dz_t, for the ids v it contains.
 
-Its squared norm is formed from those rows alone, never from the whole table.
+The squared norm is formed from these rows alone, never from the whole table.
+
+Covered by tests/gradients/layer_rules/rules_test.py.
 """
 
 import keras
@@ -16,11 +18,11 @@ def forward(tape, layer, inputs):
     return registry.Traced(outputs=outputs, taps=[outputs], saved=tf.where(ids < 0, ids + layer.input_dim, ids))
 
 
-def gradients(layer, calls, setting):
+def gradients(layer, calls, microbatch):
     table = layer.embeddings
     width = table.shape[-1]
-    ids = tf.concat([_by_unit(call.saved, [], setting) for call in calls], axis=1)
-    rows = tf.concat([_by_unit(setting.cast(call.tap_gradients[0]), [width], setting) for call in calls], axis=1)
+    ids = tf.concat([_by_unit(call.saved, [], microbatch) for call in calls], axis=1)
+    rows = tf.concat([_by_unit(microbatch.cast(call.tap_gradients[0]), [width], microbatch) for call in calls], axis=1)
 
     ids, rows = _by_id(ids, rows)
 
@@ -32,17 +34,17 @@ def gradients(layer, calls, setting):
     return [contributions.Contribution(weights=[table], squared_norms=squared_norms, tensors=[rows], sums=sums)]
 
 
-def _by_unit(tensor, trailing, setting):
+def _by_unit(tensor, trailing, microbatch):
     """[units * views, ..., trailing] -> [units, positions, trailing]."""
-    units = tf.shape(tensor)[0] // setting.views
-    positions = tf.reduce_prod(tf.shape(tensor)[1 : tensor.shape.rank - len(trailing)]) * setting.views
+    units = tf.shape(tensor)[0] // microbatch.views
+    positions = tf.reduce_prod(tf.shape(tensor)[1 : tensor.shape.rank - len(trailing)]) * microbatch.views
     return tf.reshape(tensor, tf.concat([[units, positions], tf.constant(trailing, tf.int32)], axis=0))
 
 
 def _by_id(ids, rows):
-    """Sums the rows of equal ids within each example: sorted, equal ids lie together and get one number.
+    """Sums the rows of equal ids within each example: after sorting, equal ids are adjacent and get one number.
 
-    Norm and sum come from these, since rows that cancel would round differently in each.
+    Norm and clipped sum both use these sums: rows that cancel would otherwise round differently in each.
 
     Returns:
         The ids [units, positions], -1 where there are fewer ids than positions, and the rows' sums.
@@ -55,9 +57,9 @@ def _by_id(ids, rows):
     number = tf.cast(tf.cumsum(starts, axis=1), tf.int32) + positions * tf.range(units)[:, None]
     number = tf.reshape(number, [-1])
     summed = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, width]), number, units * positions)
-    found = tf.math.unsorted_segment_max(tf.reshape(ids, [-1]), number, units * positions)
-    found = tf.maximum(found, tf.constant(-1, ids.dtype))
-    return tf.reshape(found, [units, positions]), tf.reshape(summed, [units, positions, width])
+    distinct = tf.math.unsorted_segment_max(tf.reshape(ids, [-1]), number, units * positions)
+    distinct = tf.maximum(distinct, tf.constant(-1, ids.dtype))
+    return tf.reshape(distinct, [units, positions]), tf.reshape(summed, [units, positions, width])
 
 
 registry.register(keras.layers.Embedding, registry.Rule(forward=forward, gradients=gradients))

@@ -1,9 +1,10 @@
-"""Group, layer and root-mean-square normalisation: y = gamma * normalized(x) + beta, example by example.
+"""Group, layer and root-mean-square normalization: y = gamma * normalized(x) + beta, example by example.
 
     dL_i/dgamma = sum_t dy_{i,t} * normalized_{i,t}          dL_i/dbeta = sum_t dy_{i,t}
 
-Both sums are what the backward pass of group normalisation needs anyway, so that there norms and clipped sums cost
-nothing.
+The backward pass of group normalization computes both sums anyway, so that norms and clipped sums cost nothing there.
+
+Covered by tests/gradients/layer_rules/rules_test.py and tests/models/group_normalization_test.py.
 """
 
 import math
@@ -36,14 +37,14 @@ def group_forward(layer, inputs, weights):
 def _normalize(x, gamma, beta, *, groups, epsilon):
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta over [n, T, channels], gamma and beta [n, 1, channels].
 
-    Its own derivative: TensorFlow's goes back through each reduction, in about twice the passes over the images.
+    It has its own derivative: TensorFlow's goes through each reduction, with about twice the passes over the images.
     """
     channels = x.shape[-1]
     a_group = channels // groups
     positions = tf.cast(tf.shape(x)[1], x.dtype) if x.shape[1] is None else x.shape[1]
     shares = tf.ones([a_group], x.dtype) / (positions * a_group)
 
-    # One constant each: numbers would make one more at every use.
+    # One constant each: a Python number would become a new constant at every use.
     by_group, by_channel = tf.constant([-1, groups, a_group]), tf.constant([-1, 1, channels])
     over_positions, within_group = tf.constant(1), tf.constant(2)
 
@@ -76,7 +77,7 @@ def layer_forward(layer, inputs, weights):
     centered = x - tf.reduce_mean(x, axis=axes, keepdims=True)
     variance = tf.reduce_mean(tf.square(centered), axis=axes, keepdims=True)
     outputs = centered * tf.math.rsqrt(variance + layer.epsilon)
-    # Keras holds gamma and beta in the order of `layer.axis`, [-1, 1] say, and reshapes them, which transposes nothing.
+    # Keras stores gamma and beta in the order of `layer.axis`, such as [-1, 1], and reshapes them without a transpose.
     against = [-1, *(outputs.shape[axis] if axis in axes else 1 for axis in range(1, outputs.shape.rank))]
     if layer.scale:
         outputs = outputs * tf.cast(tf.reshape(weights["gamma"], against), outputs.dtype)
@@ -90,7 +91,7 @@ def rms_forward(layer, inputs, weights):
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     axes = sorted(axis % inputs.shape.rank for axis in axes)
     outputs = x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), axis=axes, keepdims=True) + layer.epsilon)
-    # Keras broadcasts the scale against the last axes, whichever were normalised.
+    # Keras broadcasts the scale against the last axes, whichever axes are normalized.
     copies = tf.cast(weights["scale"], outputs.dtype)
     missing = [1] * (outputs.shape.rank - copies.shape.rank)
     copies = tf.reshape(copies, [-1, *missing, *copies.shape[1:]])
@@ -98,7 +99,7 @@ def rms_forward(layer, inputs, weights):
 
 
 def over_examples(layer):
-    """A clause where the examples themselves would be normalised over."""
+    """Refuses a layer that normalizes over the examples."""
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if 0 in axes or getattr(layer, "rms_scaling", False):
         return f"it has axis={layer.axis}, rms_scaling={getattr(layer, 'rms_scaling', False)}"

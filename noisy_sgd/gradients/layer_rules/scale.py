@@ -1,13 +1,15 @@
 """Layers with few weights: each example runs with its own copy of them, and the backward pass goes to the copies.
 
-The gradient at example i's copy is example i's gradient, whatever the layer computes, as long as examples stay apart.
-So a rule is the layer's formula with weights [examples, ...] in place of weights [...]:
+The gradient at example i's copy is example i's gradient, whatever the layer computes, as long as it does not mix
+examples. So a rule is the layer's formula with weights [examples, ...] in place of weights [...]:
 
     def forward(layer, inputs, weights):
         positions = [1] * (inputs.shape.rank - 2)
         return inputs * tf.reshape(weights["gain"], [-1, *positions, inputs.shape[-1]])
 
     layer_rules.register(Gain, scale.rule(forward))
+
+Covered by tests/gradients/layer_rules/rules_test.py and tests/gradients/visitor_test.py.
 """
 
 import tensorflow as tf
@@ -18,12 +20,12 @@ from noisy_sgd.models import normalizer_free
 
 
 def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
-    """The rule of a layer whose weights are few: their copies are of the size of the weights times the examples.
+    """The rule of a layer with few weights: the copies take the memory of the weights times the number of examples.
 
     Args:
         forward: forward(layer, inputs, weights) -> outputs; `weights` maps the names of the layer's own weights to
             tensors [examples, *shape of the weight], in the precision of the weights.
-        refusal: as in `registry.Rule`. Defaults to serving all.
+        refusal: as in `registry.Rule`. Defaults to refusing no layer.
 
     Returns:
         The rule.
@@ -43,12 +45,12 @@ def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
     return registry.Rule(forward=traced, gradients=gradients, refusal=refusal)
 
 
-def gradients(layer, calls, setting):
-    """The gradients at the copies, of each trained weight."""
+def gradients(layer, calls, microbatch):
+    """The gradients at the copies of each trained weight."""
     groups = []
     for index, weight in enumerate(keras_internals.own_weights(layer)):
         if weight.trainable:
-            per_call = [setting.sum_views(call.tap_gradients[index]) for call in calls]
+            per_call = [microbatch.sum_views(call.tap_gradients[index]) for call in calls]
             groups.append(contributions.kept(weight, tf.add_n(per_call)))
     return groups
 

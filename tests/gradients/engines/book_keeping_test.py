@@ -412,8 +412,8 @@ class BookKeepingTest(parameterized.TestCase):
                 outputs = inputs * layer_rules.constant(layer.gain)
                 return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
 
-            def gradients(layer, calls, setting):
-                per_example = tf.add_n([setting.sum_views(call.tap_gradients[0] * call.saved) for call in calls])
+            def gradients(layer, calls, microbatch):
+                per_example = tf.add_n([microbatch.sum_views(call.tap_gradients[0] * call.saved) for call in calls])
                 return [layer_rules.kept(layer.gain, tf.reduce_sum(per_example, axis=[1, 2]))]
 
             rule = layer_rules.Rule(forward=forward, gradients=gradients)
@@ -432,7 +432,7 @@ class BookKeepingTest(parameterized.TestCase):
             outputs = inputs * layer_rules.constant(layer.gain)
             return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
 
-        def gradients(layer, calls, setting):
+        def gradients(layer, calls, microbatch):
             # Forgets to sum over an example's positions.
             rows = tf.reshape(calls[0].tap_gradients[0] * calls[0].saved, [-1, layer.gain.shape[0]])
             return [

@@ -82,8 +82,10 @@ def parts_of_sum(layer, route, device):
     def step(x, z):
         saved = {"inputs": x, "outputs": layer(x)} if hasattr(layer, "strides") else x
         call = layer_rules.Call(saved=saved, tap_gradients=[z])
-        setting = layer_rules.Setting(units=EXAMPLES, views=1, device=device, dtype=tf.float32)
-        (routes,) = (one for one in layer_rules.rule_for(layer).gradients(layer, [call], setting) if type(one) is list)
+        microbatch = layer_rules.Microbatch(units=EXAMPLES, views=1, device=device, dtype=tf.float32)
+        (routes,) = (
+            one for one in layer_rules.rule_for(layer).gradients(layer, [call], microbatch) if type(one) is list
+        )
         found = {one.name: one for one in routes}[route].build()
         _, (factors,) = clipping.norms_and_factors(clipping.flat(1.0), [found.squared_norms], [0], 1)
         return [found.sums(factors * tf.one_hot(i, EXAMPLES), found.tensors) for i in range(EXAMPLES)]

@@ -1,6 +1,6 @@
 """What a group of weights contributes to norms and clipped sums, by which route, and what each route costs.
 
-The squared norm of example i's gradient is a sum of one number a group of weights; with the clip factors c_i known,
+The squared norm of example i's gradient is a sum of one number per group of weights; with the clip factors c_i known,
 the group's clipped sum is sum_i c_i g_i. A route is one way to both:
 
     per_example    form g_i, keep it until the factors are known: the sum is one contraction of factors and gradients,
@@ -8,8 +8,9 @@ the group's clipped sum is sum_i c_i g_i. A route is one way to both:
     formed_twice   form g_i for its norm only, then the full gradient of factor-scaled output gradients
     gram           <a_s, a_t> <b_s, b_t> over pairs of positions, then the full gradient likewise
 
-The engine takes the cheapest by the estimates below, and of those as good the one that needs least memory. Gradients
-are kept where they take no more than the layer's input and output gradient, which are freed for them.
+The engine takes the route that is cheapest by the estimates below. Among routes that are about as cheap it takes the
+one that needs least memory. Gradients are kept where they take no more memory than the layer's input and output
+gradient, which are then freed.
 """
 
 import collections.abc
@@ -18,33 +19,34 @@ import math
 
 import tensorflow as tf
 
-# Rates behind the estimates, in seconds: of one large and of many small matrix products, and of passing over memory.
-# Those of the CPU are measured on two cores of a 2023 server with oneDNN; of an accelerator only the usual ratio of
-# arithmetic to memory is known. Only ratios within one device kind matter.
+# Rates behind the estimates, in seconds: for one large matrix product, for many small ones, and for reading or writing
+# memory. The CPU's rates are measured on two cores of a 2023 server with oneDNN. The accelerator's rates have only the
+# usual ratio of arithmetic to memory. Only ratios within one device kind matter.
 SECONDS_PER_FLOP = {"cpu": 5e-12, "accelerator": 2e-14}
 SECONDS_PER_SMALL_FLOP = {"cpu": 1e-11, "accelerator": 4e-14}
 SECONDS_PER_BYTE = {"cpu": 1e-10, "accelerator": 4e-13}
 
-# What per-example gradients, all together, may take beyond the inputs and output gradients that they replace.
+# Memory that all kept per-example gradients together may take beyond the inputs and output gradients they replace.
 SPARE_BYTES = 8 * 2**20
-# On a CPU, XLA adds squares one by one, and the sum of millions of equal ones is wrong by 1e-4. More than this many are
-# added in parts.
+# On a CPU, XLA adds squares one by one, and the sum of millions of equal squares is wrong by 1e-4. More squares than
+# this are added in parts.
 ADDED_ONE_BY_ONE = 2**19
 LARGEST_PART = 4096
 # Less memory than this is no reason to take a slower route.
 NEGLIGIBLE_BYTES = 16 * 2**20
-# A route that is slower by no more than this share is as good: the estimates know no better, and memory decides.
+# The estimates are no more accurate than this share. Among routes that differ by less, memory decides.
 AS_GOOD = 0.15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """The microbatch and the device that a trace is for.
+class Microbatch:
+    """The microbatch that a rule works on, and the device that the trace is for.
 
     Attributes:
-        units: examples, where known while tracing; None where not.
-        views: views of an example; tensors have a leading axis of units * views.
-        device: "cpu" or "accelerator" (everything that XLA compiles counts as one): there no loop over examples.
+        units: the number of examples; None where the trace does not know it.
+        views: augmentation views per example; tensors have a leading axis of units * views.
+        device: "cpu" or "accelerator". Everything that XLA compiles counts as an accelerator, which runs no loop over
+            examples.
         dtype: of norms, factors and sums; float32, or float64 for float64 weights.
     """
 
@@ -55,7 +57,7 @@ class Setting:
 
     @property
     def assumed_units(self) -> int:
-        """Examples to count with in estimates."""
+        """The number of examples that the estimates assume."""
         return 64 if self.units is None else self.units
 
     def cast(self, tensor) -> tf.Tensor:
@@ -81,7 +83,7 @@ class Contribution:
         squared_norms: [units].
         tensors: what the sums are formed from, each with a leading axis of units or units * views. The engine
             zeroes the rows of examples that must not contribute.
-        sums: sums(factors [units], tensors) -> sums over examples, one a weight.
+        sums: sums(factors [units], tensors) -> sums over examples, one per weight.
     """
 
     weights: list
@@ -95,8 +97,8 @@ class Route:
     """One way to a contribution: its name, estimated seconds, and how to build it.
 
     Attributes:
-        kept_bytes: what the per-example gradients take that it keeps until the factors are known.
-        temporary_bytes: what it needs beside them while it is built.
+        kept_bytes: memory of the per-example gradients that the route keeps until the factors are known.
+        temporary_bytes: further memory that the route needs while it is built.
     """
 
     name: str
@@ -107,15 +109,15 @@ class Route:
 
 
 def kept(weight, per_example: tf.Tensor) -> Contribution:
-    """The contribution of a weight whose per-example gradients [units, *shape of the weight] are at hand.
+    """The contribution of a weight from its per-example gradients [units, *shape of the weight].
 
     Raises:
         ValueError: for gradients of another shape.
     """
     if not per_example.shape[1:].is_compatible_with(weight.shape) or per_example.shape.rank == 0:
         raise ValueError(
-            f"`per_example` must be [units, *{tuple(weight.shape)}], one gradient of the weight {weight.name!r} an "
-            "example; sum over the axes that the weight has not. Received: "
+            f"`per_example` must be [units, *{tuple(weight.shape)}], one gradient of the weight {weight.name!r} per "
+            "example; sum over the axes that the weight does not have. Received: "
             f"per_example.shape={per_example.shape}"
         )
     if None in per_example.shape.with_rank(1 + len(weight.shape))[1:]:
@@ -126,7 +128,7 @@ def kept(weight, per_example: tf.Tensor) -> Contribution:
 
 
 def kept_rows(weight, pieces: list[tf.Tensor], arrange) -> Contribution:
-    """The same in pieces [units, any size], whose sums [1, size] `arrange` takes to the shape of the weight."""
+    """As `kept`, from gradients in pieces [units, any size]; `arrange` puts sums [1, size] into the weight's shape."""
 
     def sums(factors, tensors):
         return [arrange([weighted_rows(factors, rows) for rows in tensors])]
@@ -153,7 +155,7 @@ def row_squares(rows: tf.Tensor) -> tf.Tensor:
     if size is not None and size > ADDED_ONE_BY_ONE:
         part = next(part for part in range(LARGEST_PART, 0, -1) if size % part == 0)
         parts = tf.reduce_sum(tf.reshape(squares, [-1, size // part, part]), axis=2)
-        # XLA would make one sum of two, but for what comes between.
+        # Without an operation between the two sums, XLA merges them into one.
         squares = tf.maximum(parts, tf.zeros([], parts.dtype))
     return tf.reduce_sum(squares, axis=1)
 
@@ -164,12 +166,12 @@ def weighted_rows(factors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 
 def choose(routes: list[Route], replaced_bytes: float, spare_bytes: float) -> Route:
-    """The cheapest route of a group of weights that keeps no more than it may, or one as good that needs less memory.
+    """The cheapest route of a group of weights within the memory limit, or one about as cheap that needs less memory.
 
     Args:
-        routes: of the group; at least one of them keeps nothing.
-        replaced_bytes: what the layer's inputs and output gradients take, which kept gradients replace.
-        spare_bytes: what may be kept beyond that.
+        routes: the group's routes; at least one of them keeps nothing.
+        replaced_bytes: memory of the layer's inputs and output gradients, which kept gradients replace.
+        spare_bytes: memory that kept gradients may take beyond that.
 
     Returns:
         One of them.
@@ -182,5 +184,5 @@ def choose(routes: list[Route], replaced_bytes: float, spare_bytes: float) -> Ro
 
 
 def _needed(route: Route) -> float:
-    """Bytes a route needs; what is negligible counts as equal."""
+    """The bytes that a route needs; all negligible amounts count as equal."""
     return max(route.kept_bytes + route.temporary_bytes, NEGLIGIBLE_BYTES)

@@ -6,7 +6,7 @@ a is the layer's input [units, T, p], b the gradient at its output [units, T, q]
     ||g_i||^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>     2 T^2 (p + q) operations (gram)
               = ||sum_t a_t b_t^T||^2               2 T p q operations       (per_example)
 
-    routes = positions.routes([layer.kernel], a, b, setting, lambda sums: tf.reshape(sums, layer.kernel.shape))
+    routes = positions.routes(layer.kernel, a, b, microbatch, lambda sums: tf.reshape(sums, layer.kernel.shape))
 """
 
 import math
@@ -17,18 +17,20 @@ import tensorflow as tf
 from noisy_sgd.gradients.layer_rules.shared import contributions, rounding
 
 
-def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, arrange) -> list[contributions.Route]:
+def routes(
+    weight, a: tf.Tensor, b: tf.Tensor, microbatch: contributions.Microbatch, arrange
+) -> list[contributions.Route]:
     """The routes to the contribution of one weight.
 
     Args:
         weight: the Keras variable.
         a: inputs [units, (blocks,) T, p], in the precision of norms.
         b: output gradients [units, (blocks,) T, q].
-        setting: the microbatch.
+        microbatch: the microbatch.
         arrange: arrange(gradient [1, (blocks,) p, q]) -> the shape of the weight.
 
     Returns:
-        Its routes. One position has but one.
+        Its routes. A single position has only one route.
     """
     blocks = math.prod(a.shape[1:-2])
     count, p, q = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -39,16 +41,16 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
             )
         ]
     positions = 1024 if count is None else count
-    per_flop = contributions.SECONDS_PER_SMALL_FLOP[setting.device]
-    per_byte = contributions.SECONDS_PER_BYTE[setting.device]
+    per_flop = contributions.SECONDS_PER_SMALL_FLOP[microbatch.device]
+    per_byte = contributions.SECONDS_PER_BYTE[microbatch.device]
     width = a.dtype.size
     gradient_bytes = blocks * p * q * width
     form = 2 * blocks * positions * p * q * per_flop + 3 * gradient_bytes * per_byte
-    full = 2 * blocks * positions * p * q * contributions.SECONDS_PER_FLOP[setting.device]
+    full = 2 * blocks * positions * p * q * contributions.SECONDS_PER_FLOP[microbatch.device]
     full += 2 * positions * blocks * q * width * per_byte
     gram_bytes = blocks * positions**2 * width
     gram = 2 * blocks * positions**2 * (p + q) * per_flop + 3 * gram_bytes * per_byte
-    units = setting.assumed_units
+    units = microbatch.assumed_units
     return [
         contributions.Route(
             name="per_example",
@@ -61,14 +63,14 @@ def routes(weight, a: tf.Tensor, b: tf.Tensor, setting: contributions.Setting, a
             seconds=units * (form + full),
             kept_bytes=0.0,
             temporary_bytes=units * gradient_bytes,
-            build=lambda: from_both(weight, a, b, arrange, *formed_norms(a, b, setting)),
+            build=lambda: from_both(weight, a, b, arrange, *formed_norms(a, b, microbatch)),
         ),
         contributions.Route(
             name="gram",
             seconds=units * (gram + full),
             kept_bytes=0.0,
             temporary_bytes=2 * units * gram_bytes,
-            build=lambda: from_both(weight, a, b, arrange, *gram_norms(a, b, setting)),
+            build=lambda: from_both(weight, a, b, arrange, *gram_norms(a, b, microbatch)),
         ),
     ]
 
@@ -92,42 +94,42 @@ def per_example(weight, a, b, arrange) -> contributions.Contribution:
     )
 
 
-def from_both(weight, a, b, arrange, squared_norms, apart=None) -> contributions.Contribution:
+def from_both(weight, a, b, arrange, squared_norms, one_by_one=None) -> contributions.Contribution:
     """Sums from inputs and factor-scaled output gradients: one ordinary matrix product over examples and positions.
 
-    `apart` are examples whose gradients are formed and added one by one, see `rounding`.
+    `one_by_one` holds the indices of the examples whose gradients are formed and added one by one, see `rounding`.
     """
 
     def sums(factors, tensors):
         a, b = tensors
-        together = rounding.without_those_apart(factors, apart)
+        together = rounding.factors_of_others(factors, one_by_one)
         scaled = b * tf.reshape(together, [-1, *[1] * (b.shape.rank - 1)])
         if a.shape.rank == 3:
             rows, columns = (tf.reshape(one, [-1, one.shape[-1]]) for one in (a, scaled))
             total = tf.matmul(rows, columns, transpose_a=True)
         else:
             total = tf.einsum("ukta,uktb->kab", a, scaled)
-        return rounding.with_those_apart(
-            [arrange(total[None])], factors, apart, lambda index: [arrange(_form_one(a, b, index)[None])]
+        return rounding.add_one_by_one(
+            [arrange(total[None])], factors, one_by_one, lambda index: [arrange(_form_one(a, b, index)[None])]
         )
 
     return contributions.Contribution(weights=[weight], squared_norms=squared_norms, tensors=[a, b], sums=sums)
 
 
-def gram_norms(a, b, setting):
-    """Squared norms from inner products between positions, and the examples apart."""
+def gram_norms(a, b, microbatch):
+    """Squared norms from inner products between positions, and the examples formed one by one."""
     inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
-    squares = tuple(rounding.added(tf.square(one), setting) for one in (a, b))
-    found = rounding.squares_of_products(inputs, gradients, squares, setting)
-    return rounding.settled(*found, _exactly(a, b), setting)
+    squares = tuple(rounding.added(tf.square(one), microbatch) for one in (a, b))
+    products, sizes = rounding.squares_of_products(inputs, gradients, squares, microbatch)
+    return rounding.guarded_norms(products, sizes, _exactly(a, b), microbatch)
 
 
-def formed_norms(a, b, setting):
-    """Squared norms of gradients that are not kept, and the examples apart."""
+def formed_norms(a, b, microbatch):
+    """Squared norms of gradients that are not kept, and the examples formed one by one."""
     squares = contributions.row_squares(_rows(_form(a, b)))
     lengths = rounding.over_blocks(tf.reduce_sum(_lengths(a) * _lengths(b), axis=-1))
     sizes = rounding.Sizes(terms=squares, lengths=lengths, running=None, positions=a.shape[-2])
-    return rounding.settled(squares, sizes, _exactly(a, b), setting)
+    return rounding.guarded_norms(squares, sizes, _exactly(a, b), microbatch)
 
 
 def _exactly(a, b):
@@ -143,7 +145,7 @@ def _form(a, b):
 
 
 def _lengths(vectors):
-    """[..., n] -> their norms; over the largest entry, so that no square leaves the range of numbers."""
+    """[..., n] -> their norms; scaled by the largest entry, so that no square overflows or underflows."""
     tiny = vectors.dtype.as_numpy_dtype(np.finfo(vectors.dtype.as_numpy_dtype).tiny)
     largest = tf.maximum(tf.reduce_max(tf.abs(vectors), axis=-1, keepdims=True), tiny)
     return tf.squeeze(largest, -1) * tf.sqrt(tf.reduce_sum(tf.square(vectors / largest), axis=-1))

@@ -1,23 +1,25 @@
 """The registry of rules: how one kind of layer runs during a trace, and what its per-example gradients are.
 
 A rule has two functions. `forward` is the layer's `call` with its trained weights behind `tf.stop_gradient`; it also
-says which tensors the one backward pass shall go to (`taps`, mostly the output before its activation) and what to keep
-until then (`saved`, mostly the input). `gradients` turns those into contributions (see `contributions`): squared norms
-now, clipped sums once the factors are known. A layer of one's own, y = x * gain:
+says at which tensors the backward pass must give gradients (`taps`, mostly the output before its activation) and what
+to keep until then (`saved`, mostly the input). `gradients` turns these into contributions (see `contributions`):
+squared norms at once, clipped sums when the clip factors are known. `microbatch` is a `layer_rules.Microbatch`. A rule
+for your own layer, y = x * gain:
 
     def forward(tape, layer, inputs):
         outputs = inputs * layer_rules.constant(layer.gain)
         return layer_rules.Traced(outputs=outputs, taps=[outputs], saved=inputs)
 
-    def gradients(layer, calls, setting):
-        products = [setting.sum_views(call.tap_gradients[0] * call.saved) for call in calls]
+    def gradients(layer, calls, microbatch):
+        products = [microbatch.sum_views(call.tap_gradients[0] * call.saved) for call in calls]
         # [units, ..., size of the gain]: a gain meets every position of an example.
         over_positions = [tf.reduce_sum(one, axis=list(range(1, one.shape.rank - 1))) for one in products]
         return [layer_rules.kept(layer.gain, tf.add_n(over_positions))]
 
     layer_rules.register(Gain, layer_rules.Rule(forward=forward, gradients=gradients))
 
-Where the weights are few, `scale.rule` does it in one line: the layer runs with a copy of its weights for each example.
+For a layer with few weights, `scale.rule` makes the rule in one line: the layer runs with one copy of its weights per
+example.
 """
 
 import collections.abc
@@ -36,7 +38,7 @@ class NoRuleError(ValueError):
     Attributes:
         layer_name: the layer's name.
         class_name: the name of its class.
-        reason: why, a clause.
+        reason: why the engine cannot serve it, a clause.
     """
 
     def __init__(self, layer: keras.Layer, reason: str):
@@ -51,7 +53,7 @@ class NoRuleError(ValueError):
 
 
 class Tape:
-    """The tape of the pass, as a rule sees it.
+    """The gradient tape, as a rule sees it.
 
     Args:
         tape: the `tf.GradientTape`.
@@ -63,13 +65,13 @@ class Tape:
         self._before = {}
 
     def watch(self, tensor: tf.Tensor) -> None:
-        """Has the backward pass go to a tensor that the outputs are about to be computed from."""
+        """Asks for the gradient at a tensor, before the outputs are computed from it."""
         self._tape.watch(tensor)
 
     def tap(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns the tensor to compute the outputs from, where the layer's norm is formed on the way back.
+        """Returns the tensor to compute the outputs from; the layer's norm is formed when the gradient arrives there.
 
-        What goes on to earlier layers waits there, so that nothing which the norm alone needs outlives it.
+        The backward pass to earlier layers waits for the norm, so that tensors which only the norm needs are freed.
         """
         self._tape.watch(tensor)
 
@@ -87,10 +89,10 @@ class Tape:
         return tapped
 
     def before(self, tensor: tf.Tensor) -> tf.Tensor:
-        """The tensor that `tap` made a tapped one from; another tensor as it is.
+        """The tensor that was given to `tap` for this tapped tensor; any other tensor unchanged.
 
-        The gradients of two tapped tensors that are added to each other are one tensor, which TensorFlow never frees
-        once it has returned it for both. Those of the tensors before them are two.
+        Where two tapped tensors are added, their gradients are one tensor. TensorFlow never frees it once it is
+        returned for both. The gradients at the tensors before the taps are two tensors.
         """
         return self._before.get(id(tensor), (None, tensor))[1]
 
@@ -102,7 +104,7 @@ class Traced:
     Attributes:
         outputs: what the layer returns.
         taps: tensors at which the gradient of the loss is wanted, each with a leading axis of examples.
-        saved: anything `gradients` needs beside it.
+        saved: anything else that `gradients` needs.
     """
 
     outputs: Any
@@ -124,12 +126,12 @@ class Rule:
 
     Attributes:
         forward: forward(tape, layer, *args, **kwargs) -> `Traced`, with a `Tape` and the arguments of the layer's
-            `call`. The engine watches the taps that come back, which is too late for a tap that the outputs are
-            computed from: those need `tape.tap` or `tape.watch`.
-        gradients: gradients(layer, calls, setting) -> a list over groups of trained weights; of each either the one
-            `Contribution` or a list of `Route`s to choose from. A layer used more than once has several calls, whose
+            `call`. The engine watches the returned taps, which is too late for a tap that the outputs are computed
+            from: such a tap needs `tape.tap` or `tape.watch`.
+        gradients: gradients(layer, calls, microbatch) -> a list with one entry per group of trained weights: a
+            `Contribution`, or a list of `Route`s to choose from. A layer used more than once has several calls, whose
             gradients add up before the norm.
-        refusal: refusal(layer) -> why this layer cannot be served, a clause, or None. Defaults to serving all.
+        refusal: refusal(layer) -> why this layer cannot be served, a clause, or None. Defaults to refusing no layer.
     """
 
     forward: collections.abc.Callable[..., Traced]
@@ -141,14 +143,14 @@ _RULES: dict[type, Rule] = {}
 
 
 def register(layer_class: type, rule: Rule) -> None:
-    """Makes `rule` the rule of `layer_class`, replacing an earlier one; not of subclasses, whose `call` may differ.
+    """Registers `rule` for `layer_class`, replacing an earlier one; not for subclasses, whose `call` may differ.
 
     Args:
         layer_class: a subclass of `keras.Layer`.
         rule: the rule.
 
     Raises:
-        ValueError: for something that is not a class of layers, or not a rule.
+        ValueError: if `layer_class` is not a class of layers, or `rule` is not a rule.
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise ValueError(f"`layer_class` must be a subclass of keras.Layer. Received: layer_class={layer_class!r}")
@@ -163,11 +165,11 @@ def rule_for(layer: keras.Layer) -> Rule:
     """The rule of a layer's class.
 
     Raises:
-        NoRuleError: where there is none, or it refuses this layer.
+        NoRuleError: if there is no rule, or the rule refuses this layer.
     """
     rule = _RULES.get(type(layer))
     if rule is None:
-        raise NoRuleError(layer, "its class has trainable weights of its own and no rule")
+        raise NoRuleError(layer, "its class has its own trainable weights but no rule")
     if getattr(layer, "quantization_mode", None) is not None:
         raise NoRuleError(layer, "it is quantized")
     if getattr(layer, "lora_enabled", False):

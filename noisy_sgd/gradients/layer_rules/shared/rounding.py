@@ -1,20 +1,21 @@
-"""Where rounding would let an example's clipped gradient be longer than C, and what to do about such examples.
+"""Guards against rounding that would make an example's clipped gradient longer than its bound C.
 
-A norm and a sum over examples that are computed from inputs a_t and output gradients b_t, t = 1..T, never meet the
-gradient g = sum_t a_t b_t^T of an example itself. Where its terms cancel, as those of an image of one color under
-output gradients of both signs, both lose digits, and not the same ones:
+A norm and a sum over examples can be computed from inputs a_t and output gradients b_t, t = 1..T, without forming any
+example's own gradient g = sum_t a_t b_t^T. Where the terms of g cancel, the norm and the sum lose digits, and they lose
+different ones. Terms cancel, for example, for an image of one color under output gradients of both signs. The errors:
 
-    the norm    ||g||^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>    an eps of the sum of the terms' absolute values
-    the sum     sum_i c_i g_i, by one matrix product         an eps of |a_t| |b_t|, and at each addition an eps of the
-                                                             running sum P_t = sum_{s<=t} a_s b_s^T, always to the same
-                                                             side where the terms are alike
+    the norm    ||g||^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>    one eps of the sum of the terms' absolute values
+    the sum     sum_i c_i g_i, by one matrix product         one eps of |a_t| |b_t|, and at each addition one eps of the
+                                                             running sum P_t = sum_{s<=t} a_s b_s^T, always with the
+                                                             same sign where the terms are alike
 
-    squares, apart = rounding.settled(squares, sizes, exactly, setting)
-    totals = rounding.with_those_apart(totals, factors, apart, form)
+    squares, one_by_one = rounding.guarded_norms(squares, sizes, exactly, microbatch)
+    totals = rounding.add_one_by_one(totals, factors, one_by_one, form)
 
-A CPU forms the gradients of such examples one by one: norm and sum come from the same numbers, and what they add to the
-sum is as long as their factor says. An accelerator, where no loop over examples may be, adds to the norm the most that
-rounding can have done: such an example is clipped as if its gradient were longer than it is, never shorter.
+A CPU forms the gradients of such examples one by one. Their norm and their part of the sum then come from the same
+numbers, so that the part is as long as the clip factor says. An accelerator runs no loop over examples. It adds to the
+norm the largest error that rounding can have made: the example is clipped as if its gradient were longer than it is,
+never shorter.
 """
 
 import collections.abc
@@ -29,40 +30,40 @@ import tensorflow as tf
 
 from noisy_sgd.gradients.layer_rules.shared import contributions
 
-# What counts as lost: a norm, or a sum, that may be wrong by this much of the gradient.
+# A norm or a sum counts as lost where it may be wrong by this share of the gradient.
 TOLERANCE = 1e-5
-# Squared norms have errors of up to 3 eps of their terms' absolute values beside those of the inner products, as found
-# by trying to make them large.
+# Beside the errors of the inner products, squared norms have errors of up to 3 eps of their terms' absolute values: the
+# largest found in a search for large ones.
 UNITS_LOST = 4
-# Rounding loses on average a quarter of an eps of the running sum at an addition, where it always goes to one side.
+# Where rounding always has the same sign, one addition loses on average a quarter of an eps of the running sum.
 LOST_AT_A_STEP = 0.25
-# Terms of random directions have a running sum of |g| / 1.5 on average, however many they are, and then nothing is
-# lost to one side: what the number of terms allows is not taken for more than this, in units of `TOLERANCE`.
+# Terms of random directions have a running sum of |g| / 1.5 on average, for any number of terms, and their rounding
+# errors have both signs. So the error allowed for the number of terms is at most this, in units of `TOLERANCE`.
 MOST_OF_RUNNING_SUM = 0.7
 # The same where the running sum is not known, times sqrt(T): random terms have |g| = sum_t |a_t| |b_t| / sqrt(T).
 MOST_OF_LENGTHS = 2.0
-# Running sums are looked at so often.
+# The number of positions at which running sums are computed.
 MARKS = 16
-# Where terms are no larger than this, norms are about 1e-12 at most, and nothing is formed on a CPU: most such examples
-# are padding.
+# Where terms are no larger than this, norms are about 1e-12 at most. A CPU forms no gradients of such examples: most of
+# them are padding.
 NEGLIGIBLE = 1e-25
 FORMED_AT_ONCE = 4
-# Sums of squares below this many times the smallest number may have lost terms that count as 0.
+# A sum of squares below this many times the smallest normal number may have lost terms that became 0.
 SMALLEST = {"cpu": 2.0**23, "accelerator": 2.0**40}
-# Where the trace does not know the number of positions.
+# Used where the trace does not know the number of positions.
 ASSUMED_POSITIONS = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the norm and the sum of each example are added up from, all [units].
+    """The sizes of the terms behind each example's norm and sum, all [units].
 
     Attributes:
-        terms: the sum of the absolute values of what the squared norm was added up from.
+        terms: the sum of the absolute values of the squared norm's terms.
         lengths: sum_t |a_t| |b_t|.
         running: the mean over t of |P_t|; at most `lengths` / 4 where g is short. None where it is not known.
         positions: T; None where the trace does not know it.
-        units: the error of the terms that goes to one side, in eps of each. Defaults to 0.
+        units: the part of each term's error that always has the same sign, in eps of the term. Defaults to 0.
     """
 
     terms: tf.Tensor
@@ -72,25 +73,25 @@ class Sizes:
     units: tf.Tensor | float = 0.0
 
 
-def settled(
+def guarded_norms(
     squares: tf.Tensor,
     sizes: Sizes,
     exactly: collections.abc.Callable[[tf.Tensor], tf.Tensor],
-    setting: contributions.Setting,
+    microbatch: contributions.Microbatch,
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Squared norms by which no example's part of the sum becomes longer than its bound, but for float error.
+    """Squared norms with which no example's part of the sum becomes longer than its bound, up to float error.
 
     Args:
-        squares: [units], as added up. One that is not a number stays so.
-        sizes: what they were added up from.
+        squares: [units], the computed squared norms. NaN stays NaN.
+        sizes: the sizes of their terms.
         exactly: exactly(index of an example) -> its squared norm, a scalar, from its gradient.
-        setting: the microbatch.
+        microbatch: the microbatch.
 
     Returns:
-        Squared norms [units], and the indices [n, 1] of the examples whose gradients the sum must take from where
-        `exactly` does; None on an accelerator, where there are none.
+        Squared norms [units], and the indices [n, 1] of the examples formed one by one, None on an accelerator. The sum
+        must take the gradients of these examples from the same computation as `exactly`.
     """
-    eps = float(np.finfo(setting.dtype.as_numpy_dtype).eps)
+    eps = float(np.finfo(microbatch.dtype.as_numpy_dtype).eps)
     positions = ASSUMED_POSITIONS if sizes.positions is None else sizes.positions
     running, most = sizes.running, MOST_OF_RUNNING_SUM
     if running is None:
@@ -101,61 +102,61 @@ def settled(
     error = min(of_running / TOLERANCE, most) * running + eps / TOLERANCE * sizes.lengths
     positive = tf.maximum(squares, 0.0)
     lost_in_sum = tf.sqrt(positive) < error
-    if setting.device != "cpu":
+    if microbatch.device != "cpu":
         unit = _unit_of_products(eps)
         longer = tf.where(lost, tf.abs(squares) + (unit * UNITS_LOST + units) * sizes.terms, squares)
         norm = tf.sqrt(longer) + of_running * running + unit * sizes.lengths
         return tf.where(lost | lost_in_sum, tf.square(norm), squares), None
-    apart = tf.where((lost | lost_in_sum) & (sizes.terms > NEGLIGIBLE))
+    one_by_one = tf.where((lost | lost_in_sum) & (sizes.terms > NEGLIGIBLE))
 
-    def body(step, found):
-        index = tf.gather(apart, step)
+    def body(step, norms):
+        index = tf.gather(one_by_one, step)
         square = tf.reshape(exactly(tf.squeeze(tf.cast(index, tf.int32), 0)), [1])
-        return step + 1, tf.tensor_scatter_nd_update(found, tf.expand_dims(index, 0), square)
+        return step + 1, tf.tensor_scatter_nd_update(norms, tf.expand_dims(index, 0), square)
 
-    count = tf.size(apart)
-    _, found = tf.while_loop(
+    count = tf.size(one_by_one)
+    _, norms = tf.while_loop(
         lambda step, _: step < count,
         body,
         (tf.constant(0), positive),
         parallel_iterations=FORMED_AT_ONCE,
     )
-    return found, apart
+    return norms, one_by_one
 
 
-def without_those_apart(factors: tf.Tensor, apart: tf.Tensor | None) -> tf.Tensor:
-    """The factors [units], 0 for the examples that `with_those_apart` adds."""
-    if apart is None:
+def factors_of_others(factors: tf.Tensor, one_by_one: tf.Tensor | None) -> tf.Tensor:
+    """The factors [units], 0 for the examples that `add_one_by_one` adds."""
+    if one_by_one is None:
         return factors
-    return tf.tensor_scatter_nd_update(factors, apart, tf.zeros([tf.size(apart)], factors.dtype))
+    return tf.tensor_scatter_nd_update(factors, one_by_one, tf.zeros([tf.size(one_by_one)], factors.dtype))
 
 
-def with_those_apart(
+def add_one_by_one(
     totals: list[tf.Tensor],
     factors: tf.Tensor,
-    apart: tf.Tensor | None,
+    one_by_one: tf.Tensor | None,
     form: collections.abc.Callable[[tf.Tensor], list[tf.Tensor]],
 ) -> list[tf.Tensor]:
-    """The sums over the other examples, and over those apart of factor times gradient.
+    """Adds factor times gradient of the examples formed one by one to the sums over the other examples.
 
-    Within `in_one_loop` these are the sums over the others alone; what is missing is added at its end.
+    Within `shared_loop` the result is the sums over the other examples alone; the loop adds the rest when it ends.
 
     Args:
-        totals: the sums over the others, one per weight.
+        totals: the sums over the other examples, one per weight.
         factors: [units].
-        apart: [n, 1], or None for none.
+        one_by_one: the indices [n, 1] of the examples formed one by one, or None for none.
         form: form(index of an example) -> its gradients, of the shapes of the totals.
     """
-    if apart is None:
+    if one_by_one is None:
         return totals
     pending = getattr(_LOCAL, "pending", None)
     if pending is not None:
-        pending.append(_Pending(totals, factors, apart, form))
+        pending.append(_Pending(totals, factors, one_by_one, form))
         return totals
-    count = tf.size(apart)
+    count = tf.size(one_by_one)
 
     def body(step, totals):
-        index = tf.squeeze(tf.cast(tf.gather(apart, step), tf.int32), 0)
+        index = tf.squeeze(tf.cast(tf.gather(one_by_one, step), tf.int32), 0)
         factor = tf.gather(factors, index)
         return step + 1, [total + factor * one for total, one in zip(totals, form(index), strict=True)]
 
@@ -166,24 +167,24 @@ def with_those_apart(
 
 
 class _Pending(NamedTuple):
-    """The arguments of `with_those_apart`."""
+    """The arguments of `add_one_by_one`."""
 
     totals: list
     factors: tf.Tensor
-    apart: tf.Tensor
+    one_by_one: tf.Tensor
     form: collections.abc.Callable[[tf.Tensor], list[tf.Tensor]]
 
 
-# Replicas of one strategy trace in threads of their own.
+# Each replica of a strategy traces in its own thread.
 _LOCAL = threading.local()
 
 
 @contextlib.contextmanager
-def in_one_loop():
-    """Has one loop add the examples apart of all layers: every loop of its own takes long to compile.
+def shared_loop():
+    """Adds the examples formed one by one of all layers in one loop, since every further loop takes long to compile.
 
     Yields:
-        A dictionary, filled when the block ends: {id(a total that `with_those_apart` returned): the whole sum}.
+        A dictionary, filled when the block ends: {id(total that `add_one_by_one` returned): complete sum}.
     """
     outer, _LOCAL.pending, added = getattr(_LOCAL, "pending", None), [], {}
     try:
@@ -198,8 +199,8 @@ def _with_pending(pending):
         return {}
     factors = tf.stack([one.factors for one in pending])
     shape = tf.shape(factors, tf.int64)
-    # An index for every layer and example, as all layers' are looked up at once.
-    places = tf.concat([one.apart + number * shape[1] for number, one in enumerate(pending)], axis=0)
+    # One index per layer and example: the factors of all layers are read at once.
+    places = tf.concat([one.one_by_one + number * shape[1] for number, one in enumerate(pending)], axis=0)
     own = tf.gather_nd(tf.reshape(factors, [-1]), places)
     own = tf.reshape(tf.scatter_nd(places, own, tf.size(factors, tf.int64)[None]), shape)
     indices = tf.where(tf.reduce_any(own != 0, axis=0))
@@ -208,11 +209,11 @@ def _with_pending(pending):
 
     def body(step, totals):
         index = tf.squeeze(tf.cast(tf.gather(indices, step), tf.int32), 0)
-        found = tf.gather(own, index, axis=1)
+        of_example = tf.gather(own, index, axis=1)
         zero = tf.zeros([], own.dtype)
         parts = []
-        for one, factor, used in zip(pending, tf.unstack(found), tf.unstack(found != 0), strict=True):
-            # Of an example that is apart in another layer alone, the gradient here may be too long for a number.
+        for one, factor, used in zip(pending, tf.unstack(of_example), tf.unstack(of_example != 0), strict=True):
+            # An example formed one by one only for another layer may have a gradient here that overflows.
             parts += [tf.where(used, factor * part, zero) for part in one.form(index)]
         return step + 1, [total + part for total, part in zip(totals, parts, strict=True)]
 
@@ -223,26 +224,27 @@ def _with_pending(pending):
 
 
 def squares_of_products(
-    inputs: tf.Tensor, gradients: tf.Tensor, squares: tuple[tf.Tensor, tf.Tensor], setting: contributions.Setting
+    inputs: tf.Tensor, gradients: tf.Tensor, squares: tuple[tf.Tensor, tf.Tensor], microbatch: contributions.Microbatch
 ) -> tuple[tf.Tensor, Sizes]:
     """Squared norms from inner products between positions.
 
     Args:
         inputs: <a_s, a_t>, [units, (blocks,) T, T].
         gradients: <b_s, b_t>, likewise.
-        squares: |a_t|^2 and |b_t|^2, [units, (blocks,) T] each, `added` up more carefully. How far the diagonals are
-            from them shows how far inner products of this example go wrong to one side, as those of equal entries do.
-        setting: the microbatch.
+        squares: |a_t|^2 and |b_t|^2, [units, (blocks,) T] each, summed more carefully by `added`. The difference
+            between them and the diagonals shows the error of the same sign in this example's inner products, as inner
+            products of equal entries have it.
+        microbatch: the microbatch.
 
     Returns:
-        Squared norms [units], and their sizes.
+        Squared norms [units], and the sizes of their terms.
     """
     products = inputs * gradients
     over = list(range(1, products.shape.rank))
-    exact = not_vanished(tf.stack(squares), setting)
+    exact = not_vanished(tf.stack(squares), microbatch)
     diagonals = tf.stack([tf.raw_ops.MatrixDiagPart(input=matrix) for matrix in (inputs, gradients)])
     lengths = tf.reduce_prod(tf.sqrt(exact), axis=0)
-    differences = tf.abs(not_vanished(diagonals, setting) / exact - 1)
+    differences = tf.abs(not_vanished(diagonals, microbatch) / exact - 1)
     units = tf.reduce_sum(tf.reduce_mean(differences, axis=[1 + axis for axis in over[:-1]]), axis=0)
     running = _running_sums(products)
     in_all = over_blocks(tf.reduce_sum(lengths, axis=-1))
@@ -251,20 +253,20 @@ def squares_of_products(
         lengths=in_all,
         running=tf.reduce_mean(tf.sqrt(tf.maximum(running, 0.0)), axis=1) + in_all / (4 * MARKS),
         positions=products.shape[-1],
-        units=units / float(np.finfo(setting.dtype.as_numpy_dtype).eps),
+        units=units / float(np.finfo(microbatch.dtype.as_numpy_dtype).eps),
     )
     return running[:, -1], sizes
 
 
-def added(values: tf.Tensor, setting: contributions.Setting) -> tf.Tensor:
-    """The sum over the last axis; where XLA would add one by one, in parts, so that fewer additions follow another."""
-    if setting.device == "cpu":
+def added(values: tf.Tensor, microbatch: contributions.Microbatch) -> tf.Tensor:
+    """The sum over the last axis; in parts where XLA would add entry by entry, so that rounding errors add up less."""
+    if microbatch.device == "cpu":
         return tf.reduce_sum(values, axis=-1)
     return tf.add_n(tf.unstack(_in_parts(values), axis=-1))
 
 
 def over_blocks(lengths: tf.Tensor) -> tf.Tensor:
-    """[units, (blocks)] lengths of the parts of a gradient -> its length, [units]."""
+    """The lengths of a gradient's parts, [units, (blocks)] -> the length of the gradient, [units]."""
     return lengths if lengths.shape.rank == 1 else tf.sqrt(tf.reduce_sum(tf.square(lengths), axis=1))
 
 
@@ -278,7 +280,7 @@ def _running_sums(products):
 
 
 def _in_parts(values):
-    """[..., n] -> the sums of up to `MARKS` parts of the last axis, one behind the other."""
+    """[..., n] -> the sums of up to `MARKS` consecutive parts of the last axis."""
     size = values.shape[-1]
     if size is not None and size <= MARKS:
         return values
@@ -290,14 +292,14 @@ def _in_parts(values):
     return tf.reduce_sum(tf.reshape(values, [*shape, MARKS, (size + missing) // MARKS]), axis=-1)
 
 
-def not_vanished(squares: tf.Tensor, setting: contributions.Setting) -> tf.Tensor:
-    """Squares so small that they may have become 0 count as more than they are: the other factor may be large."""
-    smallest = float(np.finfo(setting.dtype.as_numpy_dtype).tiny) * SMALLEST[setting.device]
-    return tf.maximum(squares, tf.constant(smallest, setting.dtype))
+def not_vanished(squares: tf.Tensor, microbatch: contributions.Microbatch) -> tf.Tensor:
+    """The squares, but at least a safe minimum: a smaller one may have underflowed beside a large other factor."""
+    smallest = float(np.finfo(microbatch.dtype.as_numpy_dtype).tiny) * SMALLEST[microbatch.device]
+    return tf.maximum(squares, tf.constant(smallest, microbatch.dtype))
 
 
 def _unit_of_products(eps):
-    """The unit of rounding of an accelerator's matrix products, whose factors may be shorter numbers than the sums."""
+    """The unit of rounding of an accelerator's matrix products, whose factors may have fewer bits than the sums."""
     if eps < 1e-10:
         return eps
     if tf.config.list_logical_devices("TPU"):

@@ -1,8 +1,8 @@
 """What a convolution reads at each output position, so that its kernel's gradient becomes matrix products.
 
-A kernel entry of offset o along an axis meets, at output position t, the padded input at stride * t + dilation * o. For
-the first spatial axis the offsets are taken one by one, each a matrix [T, rest of the kernel * channels] of an example;
-the others are laid side by side in the last axis.
+A kernel entry of offset o along an axis meets, at output position t, the padded input at stride * t + dilation * o.
+Offsets along the first spatial axis are taken one by one, each as a matrix [T, rest of the kernel * channels] per
+example. All other offsets are side by side in the last axis.
 
     for rows in windows.rows(x, geometry, "cpu"):       # one for each offset along the first spatial axis
         gradient = tf.matmul(rows, dz, transpose_a=True)
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Where a convolution of any rank reads: one entry a spatial axis."""
+    """Where a convolution of any rank reads: one entry per spatial axis."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -27,7 +27,7 @@ class Geometry:
 
 
 def geometry(kernel, strides, dilations, padding, inputs, outputs) -> Geometry:
-    """Of a convolution whose `padding` is "valid" or "same" (TensorFlow's: the odd pixel goes to the end)."""
+    """The geometry of a convolution with padding "valid" or "same" (TensorFlow's: the odd pixel goes to the end)."""
     amounts = []
     for k, s, d, n, m in zip(kernel, strides, dilations, inputs, outputs, strict=True):
         total = max((m - 1) * s + (k - 1) * d + 1 - n, 0) if padding == "same" else 0
@@ -42,7 +42,7 @@ def geometry(kernel, strides, dilations, padding, inputs, outputs) -> Geometry:
 
 
 def rows(x: tf.Tensor, where: Geometry, device: str) -> list[tf.Tensor]:
-    """What each output position reads, one tensor an offset along the first spatial axis.
+    """What each output position reads, one tensor per offset along the first spatial axis.
 
     Args:
         x: [n, *spatial, channels].
@@ -54,16 +54,16 @@ def rows(x: tf.Tensor, where: Geometry, device: str) -> list[tf.Tensor]:
     """
     x = tf.pad(x, [[0, 0], *where.padding, [0, 0]])
     rank = len(where.kernel)
-    # Last axis first: its windows come to lie next to the channels, where copies are longest.
+    # Last axis first: its windows are then next to the channels, where copies are longest.
     for axis in reversed(range(1, rank)):
         x = _windows(x, axis + 1, axis, where, device)
     rest = math.prod(where.kernel[1:])
     channels = x.shape[-1]
-    found = []
+    by_offset = []
     for offset in range(where.kernel[0]):
         one = taken(x, 1, where.dilations[0] * offset, where.strides[0], where.outputs[0], device)
-        found.append(tf.reshape(one, [-1, *where.outputs, rest, channels]))
-    return found
+        by_offset.append(tf.reshape(one, [-1, *where.outputs, rest, channels]))
+    return by_offset
 
 
 def folds(where: Geometry) -> bool:
@@ -73,13 +73,13 @@ def folds(where: Geometry) -> bool:
 
 
 def fold(x: tf.Tensor, where: Geometry) -> tuple[tf.Tensor, Geometry]:
-    """Stacks the entries that one stride steps over in the channels (in front of them), so that copies get longer."""
+    """Stacks the entries that one stride steps over in the channels (in front of them), so that copies are longer."""
     margins = []
     for size, k, s, (before, _), m in zip(
         x.shape[1:-1], where.kernel, where.strides, where.padding, where.outputs, strict=True
     ):
         margins.append((before, (m - 1 + k // s) * s - before - size))
-    # What no window reads is cut off.
+    # Entries that no window reads are cut off.
     read = [slice(0, size + min(after, 0)) for size, (_, after) in zip(x.shape[1:-1], margins, strict=True)]
     x = tf.pad(x[(slice(None), *read)], [[0, 0], *((before, max(after, 0)) for before, after in margins), [0, 0]])
     rank, channels = len(where.kernel), x.shape[-1]
@@ -98,7 +98,7 @@ def fold(x: tf.Tensor, where: Geometry) -> tuple[tf.Tensor, Geometry]:
 
 
 def unfold(gradient: tf.Tensor, where: Geometry) -> tf.Tensor:
-    """The gradient of the kernel of a folded convolution, as that of the kernel itself: [*kernel, inputs, outputs]."""
+    """The gradient of a folded convolution's kernel -> that of the original kernel, [*kernel, inputs, outputs]."""
     rank, tail = len(where.kernel), gradient.shape[-1]
     steps = [k // s for k, s in zip(where.kernel, where.strides, strict=True)]
     gradient = tf.reshape(gradient, [*steps, *where.strides, -1, tail])
@@ -107,9 +107,9 @@ def unfold(gradient: tf.Tensor, where: Geometry) -> tf.Tensor:
 
 
 def gram(x: tf.Tensor, where: Geometry, device: str) -> tf.Tensor:
-    """Inner products of what each two output positions read, for strides of 1.
+    """Inner products of the windows that each two output positions read, for strides of 1.
 
-    From the inner products of all pixels: those of windows are sums of them along a diagonal, axis by axis.
+    The inner products of windows are sums of those of pixels along a diagonal, axis by axis.
 
     Returns:
         [n, T, T].

@@ -21,11 +21,11 @@ def convolution_routes(size, inputs, outputs, *, device="cpu", kernel=3):
     """Routes of a convolution of 64 images, as the engine would get them."""
     layer = keras.layers.Conv2D(outputs, kernel, padding="same")
     layer.build((None, size, size, inputs))
-    setting = contributions.Setting(units=64, views=1, device=device, dtype=tf.float32)
+    microbatch = contributions.Microbatch(units=64, views=1, device=device, dtype=tf.float32)
     call = registry.Call(
         saved={"inputs": tf.zeros([64, size, size, inputs])}, tap_gradients=[tf.zeros([64, size, size, outputs])]
     )
-    return convolution.gradients(layer, [call], setting)[0]
+    return convolution.gradients(layer, [call], microbatch)[0]
 
 
 class ChooseTest(parameterized.TestCase):
@@ -62,9 +62,9 @@ class EstimatesTest(parameterized.TestCase):
         def routes(count, width):
             layer = keras.layers.Dense(width)
             layer.build((None, count, width))
-            setting = contributions.Setting(units=8, views=1, device="cpu", dtype=tf.float32)
+            microbatch = contributions.Microbatch(units=8, views=1, device="cpu", dtype=tf.float32)
             tensor = tf.zeros([8, count, width])
-            return positions.routes(layer.kernel, tensor, tensor, setting, lambda sums: sums[0])
+            return positions.routes(layer.kernel, tensor, tensor, microbatch, lambda sums: sums[0])
 
         self.assertEqual(cheapest(routes(512, 32)), "per_example")
         self.assertEqual(cheapest(routes(4, 512)), "gram")
@@ -94,8 +94,8 @@ class KeptTest(absltest.TestCase):
         self.assertEqual(contributions.kept(keras.Variable(0.0), tf.ones([4])).tensors[0].shape, (4, 1))
 
     def test_views_add_up_in_the_precision_of_norms(self):
-        setting = contributions.Setting(units=2, views=3, device="cpu", dtype=tf.float32)
-        summed = setting.sum_views(tf.ones([6, 4], tf.bfloat16))
+        microbatch = contributions.Microbatch(units=2, views=3, device="cpu", dtype=tf.float32)
+        summed = microbatch.sum_views(tf.ones([6, 4], tf.bfloat16))
         self.assertEqual(summed.dtype, tf.float32)
         np.testing.assert_array_equal(summed, np.full((2, 4), 3.0))
 

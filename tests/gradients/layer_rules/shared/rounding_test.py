@@ -55,8 +55,8 @@ def contributed(layer, route, x, z, device):
     def step(x, z):
         saved = {"inputs": x, "outputs": layer(x)} if isinstance(layer, L.Conv2D | L.Conv1D) else x
         call = layer_rules.Call(saved=saved, tap_gradients=[z])
-        setting = layer_rules.Setting(units=EXAMPLES, views=1, device=device, dtype=tf.float32)
-        groups = layer_rules.rule_for(layer).gradients(layer, [call], setting)
+        microbatch = layer_rules.Microbatch(units=EXAMPLES, views=1, device=device, dtype=tf.float32)
+        groups = layer_rules.rule_for(layer).gradients(layer, [call], microbatch)
         (routes,) = [group for group in groups if isinstance(group, list)]
         found = next((one for one in routes if one.name == route), routes[0]).build()
         factors = tf.minimum(1.0, tf.math.rsqrt(found.squared_norms))
@@ -102,7 +102,7 @@ class LayersTest(parameterized.TestCase):
 
     @parameterized.parameters(((24, 24, 1), 1), ((3, 3, 16), 16))
     def test_an_input_that_is_the_kernel_itself(self, shape, channels):
-        # The gradient at the standardised kernel lies along it, and nearly nothing of it is left.
+        # The gradient at the standardized kernel lies along it, and nearly nothing of it is left.
         layer, exact = built(lambda d: WSConv(1, 3, strides=3, use_bias=False, dtype=d), shape, frozen_gain=True)
         kernel = np.asarray(exact.standardized_kernel())[..., 0]
         generator = np.random.default_rng(0)
@@ -141,13 +141,13 @@ class LayersTest(parameterized.TestCase):
     @parameterized.parameters(0.0, 1.0)
     def test_padding_is_not_formed(self, size):
         # Output gradients of 0, as masked examples have them.
-        setting = layer_rules.Setting(units=EXAMPLES, views=1, device="cpu", dtype=tf.float32)
+        microbatch = layer_rules.Microbatch(units=EXAMPLES, views=1, device="cpu", dtype=tf.float32)
         inputs, gradients = (tf.constant(value, tf.float32, [EXAMPLES, 50, 50]) for value in (1e3 * size, 0.0))
         lengths = tuple(tf.linalg.diag_part(matrix) for matrix in (inputs, gradients))
-        squares, sizes = rounding.squares_of_products(inputs, gradients, lengths, setting)
-        found, apart = rounding.settled(squares, sizes, lambda index: tf.constant(1.0), setting)
+        squares, sizes = rounding.squares_of_products(inputs, gradients, lengths, microbatch)
+        found, one_by_one = rounding.guarded_norms(squares, sizes, lambda index: tf.constant(1.0), microbatch)
         np.testing.assert_array_equal(found, np.zeros(EXAMPLES))
-        self.assertEqual(apart.shape, (0, 1))
+        self.assertEqual(one_by_one.shape, (0, 1))
 
     def test_two_views_of_an_example_are_formed_together(self):
         layer, _ = built(LAYERS["pixels"][1], LAYERS["pixels"][0])
@@ -155,33 +155,35 @@ class LayersTest(parameterized.TestCase):
         x = (generator.normal(size=(4, 6, 6, 32)) + 1000).astype(np.float32)
         z = generator.normal(size=(4, 4, 4, 48))
         z = (z - z.mean(axis=(1, 2), keepdims=True)).astype(np.float32)
-        setting = layer_rules.Setting(units=2, views=2, device="cpu", dtype=tf.float32)
+        microbatch = layer_rules.Microbatch(units=2, views=2, device="cpu", dtype=tf.float32)
         call = layer_rules.Call(saved={"inputs": tf.constant(x)}, tap_gradients=[tf.constant(z)])
-        routes = {route.name: route for route in layer_rules.rule_for(layer).gradients(layer, [call], setting)[0]}
+        routes = {route.name: route for route in layer_rules.rule_for(layer).gradients(layer, [call], microbatch)[0]}
         np.testing.assert_allclose(
             routes["gram"].build().squared_norms, routes["per_example"].build().squared_norms, rtol=2e-5
         )
 
 
-class SettledTest(parameterized.TestCase):
-    def settle(self, squares, terms, device, dtype=tf.float32, lengths=0.0, running=0.0, units=0.0):
-        setting = layer_rules.Setting(units=None, views=1, device=device, dtype=dtype)
+class GuardedNormsTest(parameterized.TestCase):
+    def guard(self, squares, terms, device, dtype=tf.float32, lengths=0.0, running=0.0, units=0.0):
+        microbatch = layer_rules.Microbatch(units=None, views=1, device=device, dtype=dtype)
         squares, terms = tf.constant(squares, dtype), tf.constant(terms, dtype)
         lengths, running = (tf.fill(tf.shape(squares), tf.constant(size, dtype)) for size in (lengths, running))
         sizes = rounding.Sizes(terms=terms, lengths=lengths, running=running, positions=64, units=units)
-        found, apart = rounding.settled(squares, sizes, lambda index: 100.0 + tf.cast(index, dtype), setting)
-        return found.numpy(), apart
+        found, one_by_one = rounding.guarded_norms(
+            squares, sizes, lambda index: 100.0 + tf.cast(index, dtype), microbatch
+        )
+        return found.numpy(), one_by_one
 
     def test_forms_the_lost_ones_alone_on_a_cpu(self):
         terms = [2.0, 1e3, 1e3, 0.0, 1e9, 1e9, 1e9]
-        found, apart = self.settle([1.0, 1.0, -3.0, 0.0, np.nan, np.inf, -np.inf], terms, "cpu")
+        found, one_by_one = self.guard([1.0, 1.0, -3.0, 0.0, np.nan, np.inf, -np.inf], terms, "cpu")
         np.testing.assert_array_equal(found, [1.0, 101.0, 102.0, 0.0, np.nan, np.inf, 106.0])
-        np.testing.assert_array_equal(apart, [[1], [2], [6]])
+        np.testing.assert_array_equal(one_by_one, [[1], [2], [6]])
 
     def test_adds_what_rounding_may_have_taken_on_an_accelerator(self):
         terms = [2.0, 1e5, 1e5, 0.0, 1.0, 1.0, 1.0]
-        found, apart = self.settle([1.0, 1.0, -1e-4, 0.0, np.nan, np.inf, -np.inf], terms, "accelerator")
-        self.assertIsNone(apart)
+        found, one_by_one = self.guard([1.0, 1.0, -1e-4, 0.0, np.nan, np.inf, -np.inf], terms, "accelerator")
+        self.assertIsNone(one_by_one)
         self.assertEqual(found[0], 1.0)
         self.assertBetween(found[1], 1.03, 1.2)
         self.assertBetween(found[2], 3e-2, 2e-1)
@@ -190,46 +192,46 @@ class SettledTest(parameterized.TestCase):
         self.assertFalse(np.isfinite(found[5:]).any())
 
     def test_doubles_lose_less(self):
-        found, _ = self.settle([1.0, 1.0], [1e3, 1e12], "cpu", tf.float64)
+        found, _ = self.guard([1.0, 1.0], [1e3, 1e12], "cpu", tf.float64)
         np.testing.assert_array_equal(found, [1.0, 101.0])
 
     @parameterized.parameters(("lengths", 1e2), ("running", 20.0), ("units", 100.0))
     def test_sums_that_lose_digits_and_inner_products_that_err_to_one_side(self, name, size):
         for factor, formed in ((0.2, False), (2.0, True)):
-            found, apart = self.settle([1.0], [1.0], "cpu", **{name: factor * size})
-            self.assertEqual((found[0] == 100.0, len(apart) == 1), (formed, formed))
-            found, _ = self.settle([1.0], [1.0], "accelerator", **{name: factor * size})
+            found, one_by_one = self.guard([1.0], [1.0], "cpu", **{name: factor * size})
+            self.assertEqual((found[0] == 100.0, len(one_by_one) == 1), (formed, formed))
+            found, _ = self.guard([1.0], [1.0], "accelerator", **{name: factor * size})
             self.assertEqual(found[0] > 1 + 1e-5, formed)
 
     def test_one_loop_adds_what_the_loops_of_all_layers_would(self):
         rng = np.random.default_rng(0)
         layers = []
-        for apart, shape in (([[0], [2]], [3]), ([[2], [3]], [2, 2]), (np.zeros([0, 1]), [4])):
+        for one_by_one, shape in (([[0], [2]], [3]), ([[2], [3]], [2, 2]), (np.zeros([0, 1]), [4])):
             gradients = tf.constant(rng.normal(size=(4, *shape)))
             factors = tf.constant([0.5, 1.0, 0.25, 0.0], tf.float64)
-            layers.append((tf.zeros(shape, tf.float64), factors, tf.constant(apart, tf.int64), gradients))
+            layers.append((tf.zeros(shape, tf.float64), factors, tf.constant(one_by_one, tf.int64), gradients))
 
         def totals():
             return [
-                rounding.with_those_apart([total], factors, apart, lambda index, own=gradients: [own[index]])[0]
-                for total, factors, apart, gradients in layers
+                rounding.add_one_by_one([total], factors, one_by_one, lambda index, own=gradients: [own[index]])[0]
+                for total, factors, one_by_one, gradients in layers
             ]
 
         alone = totals()
-        with rounding.in_one_loop() as whole:
+        with rounding.shared_loop() as whole:
             pending = totals()
-        for (_, factors, apart, gradients), one, later in zip(layers, alone, pending, strict=True):
-            rows = np.asarray(apart)[:, 0].astype(int)
+        for (_, factors, one_by_one, gradients), one, later in zip(layers, alone, pending, strict=True):
+            rows = np.asarray(one_by_one)[:, 0].astype(int)
             expected = np.tensordot(np.asarray(factors)[rows], np.asarray(gradients)[rows], 1)
             np.testing.assert_allclose(one, expected, rtol=1e-12)
             np.testing.assert_allclose(whole[id(later)], expected, rtol=1e-12)
 
-    def test_examples_apart_enter_the_sum_once(self):
+    def test_examples_formed_one_by_one_enter_the_sum_once(self):
         factors, gradients = tf.constant([0.5, 2.0, 3.0]), tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-        for apart in (None, tf.zeros([0, 1], tf.int64), tf.constant([[0], [2]], tf.int64)):
-            together = rounding.without_those_apart(factors, apart)
+        for one_by_one in (None, tf.zeros([0, 1], tf.int64), tf.constant([[0], [2]], tf.int64)):
+            together = rounding.factors_of_others(factors, one_by_one)
             others = tf.linalg.matvec(gradients, together, transpose_a=True)
-            (total,) = rounding.with_those_apart([others], factors, apart, lambda index: [gradients[index]])
+            (total,) = rounding.add_one_by_one([others], factors, one_by_one, lambda index: [gradients[index]])
             np.testing.assert_allclose(total, [21.5, 27.0])
 
 
