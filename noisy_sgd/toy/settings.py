@@ -77,7 +77,7 @@ class RunSettings:
         for name, smallest in (("step_size", np.nextafter(0.0, 1.0)), ("noise_scale", 0.0)):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             holds = value.shape in ((), (self.num_runs,)) and (np.isfinite(value) & (value >= smallest)).all()
-            constraint = f"must be {'positive' if smallest else 'at least 0'}, a number or one a run"
+            constraint = f"must be {'positive' if smallest else 'at least 0'}, a number or one per run"
             checks.require(holds, name, constraint, getattr(self, name))
             object.__setattr__(self, name, np.broadcast_to(value, (self.num_runs,)))
         object.__setattr__(self, "initial", np.broadcast_to(np.asarray(self.initial, np.float64), self.weights_shape))

@@ -324,7 +324,9 @@ class LoopTest(parameterized.TestCase):
         fresh = budget(spent(9) + 1e-6, sampling="shuffled")
         self.assertEqual(self.run_loop(fresh, model=model, first_step=4)[0], 9)
         with self.assertLogs("absl", "WARNING") as log:
-            self.assertEqual(self.run_loop(budget(spent(9) + 1e-6), model=model, first_step=9)[0], 9)
+            self.assertEqual(
+                self.run_loop(budget(spent(9) + 1e-6, sampling="shuffled"), model=model, first_step=9)[0], 9
+            )
         self.assertRegex(log.output[0], "PrivacyBudget ends the training")
 
 

@@ -169,6 +169,7 @@ class BudgetTest(parameterized.TestCase):
 
         signature = (tf.TensorSpec((None, N)), tf.TensorSpec((None, 1)))
         dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(20))
         budget = noisy_sgd.PrivacyBudget(
             50.0, delta=1e-3, num_examples=N, sampling="poisson" if who == "budget" else None
         )

@@ -317,7 +317,7 @@ class SearchTest(parameterized.TestCase):
         for device in ("CPU", "GPU"):
             with tf.Graph().as_default() as graph, tf.device(f"/{device}:0"):
                 tf.raw_ops.BatchMatMulV2(x=tf.ones([6, 1, 7, 8]), y=tf.ones([8, 5]))
-            self.assertEqual(example_map._wrong(graph, xla=False) is None, device == "GPU")
+            self.assertEqual(example_map._why_wrong(graph, xla=False) is None, device == "GPU")
 
 
 class EmptyBatchTest(parameterized.TestCase):
