@@ -7,6 +7,8 @@ and, at the end, the trained network.
         record = recorded_run.train(run)
 
 A run that was interrupted goes on where it was when the same is called again (`continuation`).
+
+Covered by tests/runs/builders_test.py and tests/runs/continuation_test.py.
 """
 
 import contextlib

@@ -5,6 +5,8 @@ for itself until they are reported: all of them are kept, so that a resumed repo
 
     arrays = run_state.arrays(strategy, model, average, metrics)        # between two steps
     run_state.restore(strategy, model, average, metrics, arrays)
+
+Covered by tests/runs/continuation_test.py.
 """
 
 import hashlib

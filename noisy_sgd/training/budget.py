@@ -107,6 +107,11 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._accounting["delta"]
 
     @property
+    def plan(self) -> plans.Plan | None:
+        """All that was trained, as a plan, whose `text` is one line; None before the first training."""
+        return None if self._plan is None else self._plan.with_steps(self._uses(self._steps) * self._stride)
+
+    @property
     def spent(self) -> float:
         """Epsilon of all that was trained; a pass that was begun is spent."""
         return self._epsilon(self._uses(self._steps))

@@ -41,14 +41,13 @@ from noisy_sgd.training import (
 class PrivateModel(keras.Model):
     """A functional Keras model that trains on per-example gradients: `PrivateModel(inputs, outputs)`.
 
-    With `noisy_sgd.DPSGD` every example's gradient is clipped before it is summed; with `noisy_sgd.NoisySGD`, or any
-    Keras optimizer, the ordinary gradient is summed in the same microbatches, for comparison.
+    With a private optimizer every example's gradient is clipped before it is summed; with `noisy_sgd.NoisySGD`, or any
+    Keras optimizer, the ordinary gradient is summed in the same microbatches.
 
     Args:
         inputs: as of a functional `keras.Model`, a nest of `keras.Input`.
         outputs: what layers make of them, a nest; `network(inputs)` for a model with a `call` of its own.
-        name: as in Keras. Defaults to a name that Keras makes.
-        **kwargs: `trainable` as in Keras.
+        name, trainable: as in Keras.
 
     Raises:
         ValueError: for a model or layers in place of inputs and outputs; see `from_model`.
@@ -93,7 +92,7 @@ class PrivateModel(keras.Model):
         """Configures the model for training.
 
         Args:
-            optimizer: `noisy_sgd.DPSGD`, `noisy_sgd.NoisySGD` or a Keras optimizer.
+            optimizer: a private one, such as `noisy_sgd.DPSGD`, `noisy_sgd.NoisySGD`, or a Keras optimizer.
             loss: as in Keras; it is evaluated per example, so that a reduction is always the mean over the examples.
             loss_weights: as in Keras.
             metrics: as in Keras.

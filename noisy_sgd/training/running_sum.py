@@ -2,6 +2,8 @@
 
 total = running_sum.RunningSum(model.trainable_weights)    # in the strategy's scope
 total.add(values, count); total.read(); total.reset()      # on a replica
+
+Covered by tests/training/private_model_test.py.
 """
 
 import tensorflow as tf

@@ -131,6 +131,10 @@ class BudgetTest(parameterized.TestCase):
         self.assertEqual(budget.spent, privacy.epsilon(2.0, B, N, 10, 1e-3, sampling="poisson"))
         plan = privacy.Plan(event=model.optimizer.mechanism, sampling=model.sampling, num_steps=10, delta=1e-3)
         self.assertEqual(budget.spent, plan.epsilon)
+        self.assertEqual((budget.plan.num_steps, budget.plan.epsilon), (10, plan.epsilon))
+        said = privacy.statement.statement("dp_sgd", budget.plan)
+        self.assertTrue(said.guaranteed)
+        self.assertIn("Poisson, each of 40 examples", said.text)
 
     def test_it_ends_the_training(self):
         model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))

@@ -7,6 +7,8 @@ a is the layer's input [units, T, p], b the gradient at its output [units, T, q]
               = ||sum_t a_t b_t^T||^2               2 T p q operations       (per_example)
 
     routes = positions.routes(layer.kernel, a, b, microbatch, lambda sums: tf.reshape(sums, layer.kernel.shape))
+
+Covered by tests/gradients/layer_rules/rules_test.py.
 """
 
 import math
