@@ -97,8 +97,7 @@ class PrivateModel(keras.Model):
             loss_weights: as in Keras.
             metrics: as in Keras.
             weighted_metrics: as in Keras.
-            run_eagerly: as in Keras. Defaults to False.
-            steps_per_execution: as in Keras. Defaults to 1.
+            run_eagerly, steps_per_execution: as in Keras.
             jit_compile: whether XLA compiles the gradients of a microbatch. Defaults to False.
             microbatch_size: examples on each replica at once; bounds memory and changes nothing else. Defaults to the
                 whole batch.
