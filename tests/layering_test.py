@@ -373,6 +373,11 @@ class BazelTest(parameterized.TestCase):
     def test_every_layer_is_a_library_and_no_other(self):
         self.assertCountEqual(all_libraries(), ALLOWED)
 
+    def test_every_listed_source_exists(self):
+        for build in (ROOT / "noisy_sgd").rglob("BUILD"):
+            for source in re.findall(r'srcs = \["([\w.]+)"\]', build.read_text()):
+                self.assertTrue((build.parent / source).exists(), f"{build.parent.name}/{source}")
+
     @parameterized.parameters(*ALLOWED)
     def test_visibility_is_the_diagram(self, layer):
         self.assertCountEqual(all_libraries()[layer]["visibility"], expected_visibility(layer))
