@@ -25,7 +25,7 @@ from noisy_sgd.gradients.layer_rules.shared import rounding
 from noisy_sgd.gradients.trials import example_axis
 
 # Numbers of an example, such as the gradient of a bias.
-SMALL_ROW = 1024
+SMALL_ROW = 256
 
 
 def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> clipping.Result:
