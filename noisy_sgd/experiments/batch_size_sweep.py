@@ -46,20 +46,20 @@ def run(sweep: config.Sweep) -> None:
     progress = callbacks.Progress(sum(one.training.num_steps for one in missing), sys.stderr)
     with endings.stop_requests() as stop_requested, endings.failures():
         for training, group in itertools.groupby(missing, key=lambda one: one.training):
-            built = None
+            objects = None
             for settings in group:
                 with contextlib.ExitStack() as stack:
                     with flags.refusals():
-                        first = built is None
+                        first = objects is None
                         if first:
-                            built = builders.build(settings)
+                            objects = builders.build(settings)
                         else:
-                            builders.restart(built, settings)
-                        started = recorded_run.started(built, settings, environment=startup.environment(), say=_say)
+                            builders.restart(objects, settings)
+                        started = recorded_run.started(objects, settings, environment=startup.environment(), say=_say)
                         run = stack.enter_context(started)
                     if first:
-                        if built.fed is not None:
-                            _say(built.fed)
+                        if objects.fed is not None:
+                            _say(objects.fed)
                         _announce(training, run.privacy)
                     recorded_run.train(run, listeners=[progress], stop_requested=stop_requested)
     progress.close()

@@ -54,18 +54,18 @@ def _train(settings: config.Config) -> records.Record | None:
         # Another worker may be lost at any time.
         stack.enter_context(endings.failures())
         with flags.refusals():
-            built = builders.build(settings, say=_say_aside)
-            chief = distribution.is_chief(built.strategy)
+            objects = builders.build(settings, say=_say_aside)
+            chief = distribution.is_chief(objects.strategy)
             say = _say if chief else _say_nothing
             environment = startup.environment()
-            started = recorded_run.started(built, settings, environment=environment, say=say)
+            started = recorded_run.started(objects, settings, environment=environment, say=say)
             run = stack.enter_context(started)
-        if built.fed is not None:
-            say(built.fed)
+        if objects.fed is not None:
+            say(objects.fed)
         say(run.privacy.text)
         stop_requested = stack.enter_context(endings.stop_requests())
-        stack.enter_context(distribution.naming_lost_workers(built.strategy))
-        progress = callbacks.Progress(run.num_steps, sys.stderr, first_step=run.beginning.step) if chief else None
+        stack.enter_context(distribution.naming_lost_workers(objects.strategy))
+        progress = callbacks.Progress(run.num_steps, sys.stderr, first_step=run.starting_point.step) if chief else None
         listeners = [] if progress is None else [progress]
         record = recorded_run.train(run, listeners=listeners, stop_requested=stop_requested)
         if progress is not None:

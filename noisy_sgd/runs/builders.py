@@ -1,9 +1,9 @@
 """From a configuration to the objects that train: images, network, optimizer, compiled steps, privacy statement.
 
-built = builders.build(settings)               # noisy_sgd.config.Config
-with recorded_run.started(built, settings) as run:
+objects = builders.build(settings)               # noisy_sgd.config.Config
+with recorded_run.started(objects, settings) as run:
     recorded_run.train(run)
-builders.restart(built, settings_of_another_seed)     # the same compiled step, another run
+builders.restart(objects, settings_of_another_seed)     # the same compiled step, another run
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ _OPTIMIZERS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Built:
+class RunObjects:
     """A compiled model with its images; `steps` are traced once and serve every run of it.
 
     `metrics` are of the training data: private facts of a DP-SGD run. `average` is None where there is none, and
@@ -53,7 +53,7 @@ class Built:
     fed: str | None = None
 
 
-def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> Built:
+def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> RunObjects:
     """Loads the images, and compiles the network with its optimizer under its strategy.
 
     Args:
@@ -84,7 +84,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
         )
         average = weight_average.WeightAverage(model.trainable_weights, chosen.ema_decay) if chosen.ema_decay else None
         metrics = training_metrics.made(chosen.algorithm)
-    return Built(
+    return RunObjects(
         images=images,
         strategy=strategy,
         model=model,
@@ -97,19 +97,19 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
     )
 
 
-def restart(built: Built, settings: config.Config) -> None:
+def restart(objects: RunObjects, settings: config.Config) -> None:
     """Makes a built model what `build` would make it for a configuration that differs in its seeds only."""
-    fresh = network(settings.model, built.images, settings.run.seed)
-    for variable, value in zip(built.model.variables, fresh.variables, strict=True):
+    fresh = network(settings.model, objects.images, settings.run.seed)
+    for variable, value in zip(objects.model.variables, fresh.variables, strict=True):
         variable.assign(value)
-    for variable, value in zip(built.model.optimizer.variables, built.initial, strict=True):
+    for variable, value in zip(objects.model.optimizer.variables, objects.initial, strict=True):
         variable.assign(value)
-    if built.average is not None:
-        built.average.reset()
-    for metric in built.metrics.values():
+    if objects.average is not None:
+        objects.average.reset()
+    for metric in objects.metrics.values():
         metric.reset_state()
-    if noised.is_noised(built.model.optimizer):
-        built.model.optimizer.rekey(settings.noise_seed)
+    if noised.is_noised(objects.model.optimizer):
+        objects.model.optimizer.rekey(settings.noise_seed)
 
 
 def image_set(data: config.Data) -> bundled.ImageSet:

@@ -7,9 +7,10 @@ DP-SGD run then takes another secret, and every step that may have been released
 which these are: it is written before the steps are taken, beside the checkpoints and in the run directory, so that
 whoever removes or moves the checkpoints of a run does not remove what it has spent.
 
-    circumstances = continuation.circumstances(built, settings, environment={})
-    beginning = continuation.begin(built, settings, run, circumstances=circumstances, say=print)
-    keeper = continuation.Keeper(built, settings, run, beginning, ...)     # a Keras callback, the last
+    circumstances = continuation.circumstances(objects, settings, environment={})
+    starting_point = continuation.begin(objects, settings, run, circumstances=circumstances, say=print)
+    # A Keras callback, the last in the list.
+    checkpoint_writer = continuation.CheckpointWriter(objects, settings, run, starting_point, ...)
 """
 
 import contextlib
@@ -45,7 +46,7 @@ class Interrupted(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Beginning:
+class StartingPoint:
     """Where a run begins.
 
     Attributes:
@@ -61,37 +62,37 @@ class Beginning:
     saved: bool = False
 
 
-def circumstances(built: builders.Built, settings: config.Config, environment: dict[str, str]) -> dict[str, Any]:
+def circumstances(objects: builders.RunObjects, settings: config.Config, environment: dict[str, str]) -> dict[str, Any]:
     """What beside the configuration decides the last bit of a step, as JSON values.
 
     Args:
-        built: the images and the strategy of the run.
+        objects: the images and the strategy of the run.
         settings: its configuration, which names a saved model but does not hold it.
         environment: settings of TensorFlow's that change its arithmetic, by name.
     """
     return {
-        "data": built.images.fingerprint(),
-        "num_train_examples": built.images.num_train_examples,
+        "data": objects.images.fingerprint(),
+        "num_train_examples": objects.images.num_train_examples,
         "model": _digest_of_file(settings.model),
         "versions": records.versions() | {"noisy_sgd": records.source_digest(), "build": tf.version.GIT_VERSION},
-        "devices": distribution.topology(built.strategy),
+        "devices": distribution.topology(objects.strategy),
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "environment": dict(environment),
     }
 
 
 def begin(
-    built: builders.Built,
+    objects: builders.RunObjects,
     settings: config.Config,
     run: records.Run | None,
     *,
     circumstances: dict[str, Any],
     say: Callable[[str], None],
-) -> Beginning:
+) -> StartingPoint:
     """Puts the model and the record where the run goes on; several workers must all call it.
 
     Args:
-        built: the model as it begins at step 0.
+        objects: the model as it begins at step 0.
         settings: its configuration.
         run: its record; None on all workers but the first.
         circumstances: of this process.
@@ -102,28 +103,28 @@ def begin(
     """
     directory, resume = checkpoint_directory(settings), settings.run.resume
     newest = checkpoints.load_newest(directory, say) if resume else None
-    chosen = Beginning()
+    chosen = StartingPoint()
     if run is not None:
         # What is begun anew is this run, and no other one that lies there.
         chosen = _chief(newest if resume else _readable(directory), settings, run, circumstances, say)
     told = _TOLD.pack(chosen.step, chosen.saved, chosen.secret or bytes(16))
-    step, saved, secret = _TOLD.unpack(distribution.broadcast(built.strategy, told))
+    step, saved, secret = _TOLD.unpack(distribution.broadcast(objects.strategy, told))
     if step and (newest is None or newest.step != step):
         raise ValueError(
             f"`--checkpoint_dir` must be the same folder for all workers: the first one goes on from step {step}, this "
             f"one finds {newest.step if newest else 'nothing'} in {directory}; use a shared filesystem"
         )
     if newest is not None and newest.step == step:
-        metrics = built.metrics
-        run_state.restore(built.strategy, built.model, built.average, metrics, newest.arrays)
+        metrics = objects.metrics
+        run_state.restore(objects.strategy, objects.model, objects.average, metrics, newest.arrays)
     private = _has_secret(settings)
     if not saved:
-        run_state.seed_layers(built.model, secret if private else settings.run.seed)
-    distribution.require_same(built.strategy, "checkpoint_dir", run_state.digest(built.strategy, built.model))
+        run_state.seed_layers(objects.model, secret if private else settings.run.seed)
+    distribution.require_same(objects.strategy, "checkpoint_dir", run_state.digest(objects.strategy, objects.model))
     return dataclasses.replace(chosen, step=step, saved=saved, secret=secret if private else None)
 
 
-def _chief(newest, settings, run, circumstances, say) -> Beginning:
+def _chief(newest, settings, run, circumstances, say) -> StartingPoint:
     """What the first worker decides, from the newest checkpoint and the ledger."""
     private = _has_secret(settings)
     if newest is not None:
@@ -145,7 +146,7 @@ def _chief(newest, settings, run, circumstances, say) -> Beginning:
         if private and ledger != ledgers.Ledger():
             ledger = ledger.restarted(0)
             say("The run starts again; with other noise, all steps that it took before count once more.")
-        return Beginning(secret=fresh, ledger=ledger)
+        return StartingPoint(secret=fresh, ledger=ledger)
     facts = newest.facts
     run.rewrite(facts["metrics"])
     run.rewrite(facts["private_metrics"], private=True)
@@ -157,24 +158,24 @@ def _chief(newest, settings, run, circumstances, say) -> Beginning:
     if difference is None:
         say(f"The run goes on from step {newest.step}, bit for bit.")
         secret = bytes.fromhex(facts["secret"]) if private else None
-        return Beginning(step=newest.step, secret=secret, ledger=ledger, saved=True)
+        return StartingPoint(step=newest.step, secret=secret, ledger=ledger, saved=True)
     say(f"The run goes on from step {newest.step}, but not bit for bit: {difference}.")
     if not private:
-        return Beginning(step=newest.step, saved=True)
+        return StartingPoint(step=newest.step, saved=True)
     say("With other noise, all steps that were taken after it count once more.")
-    return Beginning(step=newest.step, secret=keys.secret(), ledger=ledger.restarted(newest.step))
+    return StartingPoint(step=newest.step, secret=keys.secret(), ledger=ledger.restarted(newest.step))
 
 
-class Keeper(keras.callbacks.Callback):
+class CheckpointWriter(keras.callbacks.Callback):
     """Writes the ledger ahead of the steps, saves checkpoints, and stops the run when it is asked to.
 
     The last of the callbacks: what the others write at a step has to be in the step's checkpoint.
 
     Args:
-        built: the model.
+        objects: the model.
         settings: the configuration; its checkpoints are due by steps and by minutes, and at the end.
         run: the record; None on all workers but the first.
-        beginning: from `begin`.
+        starting_point: from `begin`.
         circumstances: of this process.
         num_steps: the last step, exclusive.
         steps_per_call: how many steps one call of the compiled function may take.
@@ -185,10 +186,10 @@ class Keeper(keras.callbacks.Callback):
 
     def __init__(
         self,
-        built: builders.Built,
+        objects: builders.RunObjects,
         settings: config.Config,
         run: records.Run | None,
-        beginning: Beginning,
+        starting_point: StartingPoint,
         *,
         circumstances: dict[str, Any],
         num_steps: int,
@@ -197,13 +198,13 @@ class Keeper(keras.callbacks.Callback):
         clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
-        self._built, self._settings, self._run, self._beginning = built, settings, run, beginning
+        self._objects, self._settings, self._run, self._starting_point = objects, settings, run, starting_point
         self._circumstances = circumstances
         self._num_steps, self._steps_per_call = num_steps, steps_per_call
         self._stop_requested, self._clock = stop_requested, clock
-        self._ledger = beginning.ledger
-        self._step = beginning.step
-        self._saved_step = beginning.step if beginning.saved else None
+        self._ledger = starting_point.ledger
+        self._step = starting_point.step
+        self._saved_step = starting_point.step if starting_point.saved else None
         self._saved_time = clock()
 
     @property
@@ -216,7 +217,7 @@ class Keeper(keras.callbacks.Callback):
         if self._ledger is not None:
             # First of all: checkpoints without a ledger then tell that it was lost.
             _write_ledger(self._settings, self._ledger)
-        if self._beginning.secret is not None and self._saved_step is None:
+        if self._starting_point.secret is not None and self._saved_step is None:
             self._save()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -246,21 +247,21 @@ class Keeper(keras.callbacks.Callback):
 
     def _save_if_due(self) -> None:
         chosen = self._settings.run
-        stop = distribution.any_worker(self._built.strategy, self._stop_requested())
+        stop = distribution.any_worker(self._objects.strategy, self._stop_requested())
         late = self._clock() - self._saved_time >= 60 * chosen.checkpoint_minutes
         by_steps = chosen.checkpoint_every is not None and self._step % chosen.checkpoint_every == 0
-        if stop or by_steps or distribution.any_worker(self._built.strategy, late):
+        if stop or by_steps or distribution.any_worker(self._objects.strategy, late):
             self._save()
         if stop:
             raise Interrupted(self._step)
 
     def _save(self) -> None:
-        built = self._built
-        arrays = run_state.arrays(built.strategy, built.model, built.average, built.metrics)
+        objects = self._objects
+        arrays = run_state.arrays(objects.strategy, objects.model, objects.average, objects.metrics)
         self._saved_step, self._saved_time = self._step, self._clock()
         if self._run is None:
             return
-        secret = self._beginning.secret
+        secret = self._starting_point.secret
         facts = {
             "config": self._settings.resolved(),
             "circumstances": self._circumstances,

@@ -1,8 +1,8 @@
 """One run from its first to its last step, with its record: run.json, metrics.jsonl, checkpoints, TensorBoard's events
 and, at the end, the trained network.
 
-    built = builders.build(settings)
-    with recorded_run.started(built, settings) as run:
+    objects = builders.build(settings)
+    with recorded_run.started(objects, settings) as run:
         print(run.privacy.text)
         record = recorded_run.train(run)
 
@@ -29,40 +29,40 @@ STEPS_PER_CALL = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Started:
+class StartedRun:
     """A run that can be trained.
 
     Attributes:
-        built: the model, as it goes on.
+        objects: the model, as it goes on.
         settings: the configuration.
         privacy: what the run guarantees when it ends as planned.
         num_steps: the last step, exclusive: the configuration's, or what `max_epsilon` allows.
         record: to write to; None on all workers but the first.
-        beginning: where it begins.
+        starting_point: where it begins.
         circumstances: what an exact replay needs.
     """
 
-    built: builders.Built
+    objects: builders.RunObjects
     settings: config.Config
     privacy: statement.PrivacyStatement
     num_steps: int
     record: records.Run | None
-    beginning: continuation.Beginning
+    starting_point: continuation.StartingPoint
     circumstances: dict[str, Any]
 
 
 @contextlib.contextmanager
 def started(
-    built: builders.Built,
+    objects: builders.RunObjects,
     settings: config.Config,
     *,
     environment: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
-) -> Iterator[Started]:
+) -> Iterator[StartedRun]:
     """Opens the run directory of a configuration, and puts the model where the run goes on.
 
     Args:
-        built: from `builders.build`, or restarted.
+        objects: from `builders.build`, or restarted.
         settings: the same configuration.
         environment: settings of TensorFlow's that change its arithmetic, by name. Defaults to none.
         say: told where an interrupted run goes on. Defaults to nothing.
@@ -73,14 +73,14 @@ def started(
     Raises:
         ValueError: for a run directory that cannot be used, checkpoints that cannot be read, or a budget that is spent.
     """
-    circumstances = continuation.circumstances(built, settings, dict(environment or {}))
-    distribution.require_same(built.strategy, "flags", repr((settings.resolved(), circumstances)).encode())
+    circumstances = continuation.circumstances(objects, settings, dict(environment or {}))
+    distribution.require_same(objects.strategy, "flags", repr((settings.resolved(), circumstances)).encode())
     with contextlib.ExitStack() as stack:
         record = None
-        if distribution.is_chief(built.strategy):
-            planned = builders.privacy_statement(settings, built.model.optimizer, built.images.num_train_examples)
+        if distribution.is_chief(objects.strategy):
+            planned = builders.privacy_statement(settings, objects.model.optimizer, objects.images.num_train_examples)
             # What has to be refused is refused before a run directory is made.
-            _last_step(built, settings, continuation.Beginning())
+            _last_step(objects, settings, continuation.StartingPoint())
             elsewhere = settings.run.checkpoint_dir is not None
             lock = checkpoints.lock(continuation.checkpoint_directory(settings))
             if elsewhere:
@@ -93,28 +93,28 @@ def started(
             stack.enter_context(checkpoints.lock(settings.run.run_dir))
             if not elsewhere:
                 stack.enter_context(lock)
-        beginning = continuation.begin(built, settings, record, circumstances=circumstances, say=say)
+        starting_point = continuation.begin(objects, settings, record, circumstances=circumstances, say=say)
         # The ledger, which a budget's last step depends on, is the first worker's.
-        num_steps = int(distribution.broadcast(built.strategy, b"%d" % _last_step(built, settings, beginning)))
-        privacy = _privacy(built, settings, beginning.ledger, num_steps)
+        num_steps = int(distribution.broadcast(objects.strategy, b"%d" % _last_step(objects, settings, starting_point)))
+        privacy = _privacy(objects, settings, starting_point.ledger, num_steps)
         if num_steps < settings.training.num_steps:
             budget, planned = settings.training.max_epsilon, settings.training.num_steps
             say(f"The budget of epsilon = {budget:g} lasts for {num_steps} of the {planned} steps.")
         if record is not None:
             record.state(_described(privacy))
-        yield Started(
-            built=built,
+        yield StartedRun(
+            objects=objects,
             settings=settings,
             privacy=privacy,
             num_steps=num_steps,
             record=record,
-            beginning=beginning,
+            starting_point=starting_point,
             circumstances=circumstances,
         )
 
 
 def train(
-    run: Started,
+    run: StartedRun,
     *,
     listeners: Sequence[keras.callbacks.Callback] = (),
     stop_requested: Callable[[], bool] = lambda: False,
@@ -139,14 +139,14 @@ def train(
         ValueError: where a checkpoint cannot be written, an image cannot be decoded, or a callback would act on private
             facts.
     """
-    built, settings, chosen = run.built, run.settings, run.settings.training
+    objects, settings, chosen = run.objects, run.settings, run.settings.training
     private = chosen.algorithm == "dp_sgd"
     steps_per_call = min(STEPS_PER_CALL, settings.eval_every)
-    keeper = continuation.Keeper(
-        built,
+    checkpoint_writer = continuation.CheckpointWriter(
+        objects,
         settings,
         run.record,
-        run.beginning,
+        run.starting_point,
         circumstances=run.circumstances,
         num_steps=run.num_steps,
         steps_per_call=steps_per_call,
@@ -158,29 +158,29 @@ def train(
         if run.record is not None:
             run.record.append({"step": step, **metrics}, private=True)
 
-    with _naming_images(built.images):
-        if run.beginning.step == run.num_steps:
+    with _naming_images(objects.images):
+        if run.starting_point.step == run.num_steps:
             _record_end(run)
         loop.train(
-            built.model,
+            objects.model,
             dataset,
             rounds,
-            strategy=built.strategy,
+            strategy=objects.strategy,
             num_steps=run.num_steps,
-            metrics=built.metrics,
-            first_step=run.beginning.step,
+            metrics=objects.metrics,
+            first_step=run.starting_point.step,
             steps_per_epoch=settings.eval_every,
             steps_per_call=steps_per_call,
             pause_every=settings.run.checkpoint_every,
             norms_every=settings.eval_every if chosen.algorithm == "noisy_sgd" else None,
-            evaluate=built.evaluate,
+            evaluate=objects.evaluate,
             report=report if private else None,
             log_metrics=not private or settings.run.show_private_metrics,
-            callbacks=[*_recorders(run), *listeners, keeper],
-            steps=built.steps,
-            noise_secret=run.beginning.secret,
+            callbacks=[*_recorders(run), *listeners, checkpoint_writer],
+            steps=objects.steps,
+            noise_secret=run.starting_point.secret,
         )
-    return _finish(run, keeper.ledger)
+    return _finish(run, checkpoint_writer.ledger)
 
 
 @contextlib.contextmanager
@@ -195,27 +195,27 @@ def _naming_images(images) -> Iterator[None]:
         raise ValueError(fault) from error
 
 
-def _microbatches(run: Started):
+def _microbatches(run: StartedRun):
     """This worker's microbatches, and how many of them a replica takes in a step."""
-    built, chosen = run.built, run.settings.training
-    count, seed = built.images.num_train_examples, run.settings.run.seed
+    objects, chosen = run.objects, run.settings.training
+    count, seed = objects.images.num_train_examples, run.settings.run.seed
     # The batches of a private run come from its secret: who knows them gets no amplification.
-    scheme = builders.scheme(run.settings, count, run.beginning.secret)
+    scheme = builders.scheme(run.settings, count, run.starting_point.secret)
     augment, kind = None, run.settings.data.augmentation
     if kind != "none":
         # Four pixels of an image of 32, as is usual.
-        padding = max(1, min(built.images.image_shape[:2]) // 8)
+        padding = max(1, min(objects.images.image_shape[:2]) // 8)
         views, flips = chosen.augmentation_multiplicity, kind == "flip_and_crop"
         augment = augmentation.make(seed, views=views, padding=padding, flips=flips)
-    replicas, size = built.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
+    replicas, size = objects.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
     dataset = streaming.stream(
-        built.images,
+        objects.images,
         scheme,
         size,
-        first_step=run.beginning.step,
-        num_steps=max(0, run.num_steps - run.beginning.step),
+        first_step=run.starting_point.step,
+        num_steps=max(0, run.num_steps - run.starting_point.step),
         multiple_of=replicas,
-        worker=distribution.worker(built.strategy),
+        worker=distribution.worker(objects.strategy),
         augment=augment,
     )
     return dataset, lambda step: streaming.num_microbatches(scheme, step, size, replicas) // replicas
@@ -224,80 +224,82 @@ def _microbatches(run: Started):
 class _Epsilon(keras.callbacks.Callback):
     """Logs what a private run has spent by the end of each epoch, with all that earlier attempts may have released."""
 
-    def __init__(self, run: Started):
+    def __init__(self, run: StartedRun):
         super().__init__()
         self._run = run
-        self._step = run.beginning.step
+        self._step = run.starting_point.step
 
     def on_train_batch_end(self, batch, logs=None):
         self._step = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
         run = self._run
-        *earlier, (first, _) = run.beginning.ledger.attempts
+        *earlier, (first, _) = run.starting_point.ledger.attempts
         spent = ledger.Ledger((*earlier, (first, self._step)))
-        logs["epsilon"] = _privacy(run.built, run.settings, spent, self._step).epsilon
+        logs["epsilon"] = _privacy(run.objects, run.settings, spent, self._step).epsilon
 
 
-def _recorders(run: Started) -> list[keras.callbacks.Callback]:
+def _recorders(run: StartedRun) -> list[keras.callbacks.Callback]:
     if run.record is None:
         return []
     tensorboard = keras.callbacks.TensorBoard(run.record.directory / "tensorboard", write_graph=False)
-    private = run.built.metrics if run.settings.training.algorithm == "dp_sgd" else ()
+    private = run.objects.metrics if run.settings.training.algorithm == "dp_sgd" else ()
     recorders = [callbacks.MetricsRecorder(run.record, leave_out=tuple(private)), tensorboard]
-    return recorders if run.beginning.ledger is None else [_Epsilon(run), *recorders]
+    return recorders if run.starting_point.ledger is None else [_Epsilon(run), *recorders]
 
 
-def _record_end(run: Started) -> None:
+def _record_end(run: StartedRun) -> None:
     """Evaluates the weights that a run goes on with, where no step is left to take and their evaluation is missing."""
-    built, record, step = run.built, run.record, run.num_steps
+    objects, record, step = run.objects, run.record, run.num_steps
     missing = record is not None and step not in {line["step"] for line in records.read(record.directory).metrics}
-    if not distribution.any_worker(built.strategy, missing):
+    if not distribution.any_worker(objects.strategy, missing):
         return
-    measured = {f"val_{name}": value for name, value in built.evaluate().items()}
-    if run.beginning.ledger is not None:
+    measured = {f"val_{name}": value for name, value in objects.evaluate().items()}
+    if run.starting_point.ledger is not None:
         measured["epsilon"] = run.privacy.epsilon
     if record is not None:
         record.append({"step": step, **measured})
 
 
-def _finish(run: Started, spent: ledger.Ledger | None) -> records.Record | None:
+def _finish(run: StartedRun, spent: ledger.Ledger | None) -> records.Record | None:
     if run.record is None:
         return None
-    built, directory = run.built, run.record.directory
+    objects, directory = run.objects, run.record.directory
     last = records.read(directory).metrics[-1]
     if spent is not None:
-        run.record.state(_described(_privacy(built, run.settings, spent, last["step"])))
-    parameters = sum(int(weight.value.shape.num_elements()) for weight in built.model.trainable_weights)
-    trained_model.save(directory / trained_model.WEIGHTS, built.model)
-    if built.average is not None:
-        with built.average.applied(built.model):
-            trained_model.save(directory / trained_model.AVERAGE, built.model)
+        run.record.state(_described(_privacy(objects, run.settings, spent, last["step"])))
+    parameters = sum(int(weight.value.shape.num_elements()) for weight in objects.model.trainable_weights)
+    trained_model.save(directory / trained_model.WEIGHTS, objects.model)
+    if objects.average is not None:
+        with objects.average.applied(objects.model):
+            trained_model.save(directory / trained_model.AVERAGE, objects.model)
     run.record.finish({**last, "num_parameters": parameters})
     return records.read(directory)
 
 
-def _last_step(built: builders.Built, settings: config.Config, beginning: continuation.Beginning) -> int:
+def _last_step(
+    objects: builders.RunObjects, settings: config.Config, starting_point: continuation.StartingPoint
+) -> int:
     """The configuration's last step, or an earlier one with which the budget ends."""
     chosen = settings.training
     if chosen.max_epsilon is None:
         return chosen.num_steps
-    plan = builders.plan(settings, built.model.optimizer, built.images.num_train_examples, chosen.num_steps)
+    plan = builders.plan(settings, objects.model.optimizer, objects.images.num_train_examples, chosen.num_steps)
     # With batches that are known nothing is guaranteed; the budget is that of the same run with secret ones.
     plan = dataclasses.replace(plan, batches_known=False)
     allowed = calibration.most_steps(chosen.max_epsilon, plan)
-    spent = beginning.ledger or ledger.Ledger()
+    spent = starting_point.ledger or ledger.Ledger()
     last = min(chosen.num_steps, ledger.last_end(spent, allowed, plan.sampling))
     way_out = "raise it, or give more noise"
     config.require(last > 0, "max_epsilon", "must allow one step", chosen.max_epsilon, way_out)
     return last
 
 
-def _privacy(built, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
+def _privacy(objects, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
     """The statement of a run that ends with `num_steps`, after all that earlier attempts may have released."""
     attempts = None if spent is None else spent.attempts
     return builders.privacy_statement(
-        settings, built.model.optimizer, built.images.num_train_examples, num_steps, attempts
+        settings, objects.model.optimizer, objects.images.num_train_examples, num_steps, attempts
     )
 
 

@@ -90,10 +90,10 @@ class BuildTest(parameterized.TestCase):
 
     def test_clipping_and_precision_are_the_configured_ones(self):
         settings = _settings("dp_sgd", clipping="per_layer", model=config.Model(model="mlp", precision="bfloat16"))
-        built = builders.build(settings)
-        self.assertEqual(built.model.optimizer.clipping, "per_layer")
-        self.assertEqual({layer.compute_dtype for layer in built.model.layers[2:-1]}, {"bfloat16"})
-        self.assertEqual({weight.dtype for weight in built.model.trainable_weights}, {"float32"})
+        objects = builders.build(settings)
+        self.assertEqual(objects.model.optimizer.clipping, "per_layer")
+        self.assertEqual({layer.compute_dtype for layer in objects.model.layers[2:-1]}, {"bfloat16"})
+        self.assertEqual({weight.dtype for weight in objects.model.trainable_weights}, {"float32"})
 
     @parameterized.parameters("nf_resnet_tiny", "mlp")
     def test_networks_by_name_are_functions_of_the_seed(self, name):
@@ -132,8 +132,8 @@ class SavedModelTest(absltest.TestCase):
 
     def test_its_weights_are_taken(self):
         saved = self._save()
-        built = builders.build(_settings(model=config.Model(model=self.path)))
-        np.testing.assert_array_equal(built.model.get_weights()[0], saved.get_weights()[0])
+        objects = builders.build(_settings(model=config.Model(model=self.path)))
+        np.testing.assert_array_equal(objects.model.get_weights()[0], saved.get_weights()[0])
 
     def test_batch_normalization_is_refused(self):
         self._save(keras.layers.BatchNormalization())
@@ -148,8 +148,8 @@ class SavedModelTest(absltest.TestCase):
 
     def test_a_run_says_what_it_is_fed(self):
         self._save()
-        built = builders.build(_settings(model=config.Model(model=self.path, pixel_range="0,2")))
-        self.assertRegex(built.fed, "^mine.keras gets pixels from 0 to 2, the data's from 0 to 16 scaled; ")
+        objects = builders.build(_settings(model=config.Model(model=self.path, pixel_range="0,2")))
+        self.assertRegex(objects.fed, "^mine.keras gets pixels from 0 to 2, the data's from 0 to 16 scaled; ")
         self.assertIsNone(builders.build(_settings()).fed)
 
 
@@ -159,13 +159,13 @@ class RestartTest(parameterized.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             shared = builders.build(_settings(name, seed=0, **options))
             weights = {}
-            for folder, built, seed in (("other", shared, 0), ("shared", shared, 1), ("fresh", None, 1)):
+            for folder, objects, seed in (("other", shared, 0), ("shared", shared, 1), ("fresh", None, 1)):
                 settings = _settings(name, seed=seed, run_dir=f"{directory}/{folder}", **options)
-                built = built or builders.build(settings)
-                builders.restart(built, settings)
-                with recorded_run.started(built, settings) as run:
+                objects = objects or builders.build(settings)
+                builders.restart(objects, settings)
+                with recorded_run.started(objects, settings) as run:
                     recorded_run.train(run)
-                weights[folder] = np.concatenate([weight.ravel() for weight in built.model.get_weights()])
+                weights[folder] = np.concatenate([weight.ravel() for weight in objects.model.get_weights()])
             metrics = [pathlib.Path(directory, folder, "metrics.jsonl").read_bytes() for folder in ("shared", "fresh")]
         np.testing.assert_array_equal(weights["shared"], weights["fresh"])
         self.assertEqual(*metrics)
@@ -173,23 +173,23 @@ class RestartTest(parameterized.TestCase):
 
     def test_every_private_run_has_a_key_of_its_own(self):
         settings = _settings("dp_sgd", noise_seed=None)
-        built = builders.build(settings)
-        keys = [built.model.optimizer._noise_key.variable.numpy().tolist()]
+        objects = builders.build(settings)
+        keys = [objects.model.optimizer._noise_key.variable.numpy().tolist()]
         for _ in range(2):
-            builders.restart(built, settings)
-            keys.append(built.model.optimizer._noise_key.variable.numpy().tolist())
+            builders.restart(objects, settings)
+            keys.append(objects.model.optimizer._noise_key.variable.numpy().tolist())
         self.assertLen({tuple(key) for key in keys}, 3)
 
 
 class EvaluationTest(absltest.TestCase):
     def test_weights_and_their_average_are_evaluated(self):
-        built = builders.build(_settings(ema_decay=0.5))
-        before = built.evaluate()
+        objects = builders.build(_settings(ema_decay=0.5))
+        before = objects.evaluate()
         self.assertEqual(before["ema_accuracy"], before["accuracy"])
-        variable = built.model.trainable_variables[0]
+        variable = objects.model.trainable_variables[0]
         kept = variable.numpy()
         variable.assign(kept + 1.0)
-        after = built.evaluate()
+        after = objects.evaluate()
         # A change that no step has seen is not in the average.
         self.assertEqual(before["ema_loss"], after["ema_loss"])
         self.assertNotEqual(before["loss"], after["loss"])
@@ -197,9 +197,11 @@ class EvaluationTest(absltest.TestCase):
 
     def test_every_test_image_counts_once(self):
         images = bundled.load("digits")
-        built = builders.build(_settings())
-        logits = built.model.predict(images.test_images, verbose=0)
-        self.assertAlmostEqual(built.evaluate()["accuracy"], np.mean(logits.argmax(-1) == images.test_labels), places=6)
+        objects = builders.build(_settings())
+        logits = objects.model.predict(images.test_images, verbose=0)
+        self.assertAlmostEqual(
+            objects.evaluate()["accuracy"], np.mean(logits.argmax(-1) == images.test_labels), places=6
+        )
 
 
 class NetworkTest(absltest.TestCase):

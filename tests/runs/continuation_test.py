@@ -48,7 +48,7 @@ class ContinuationTest(parameterized.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.built = {}
+        cls.objects = {}
 
     def setUp(self):
         super().setUp()
@@ -58,12 +58,12 @@ class ContinuationTest(parameterized.TestCase):
     def train(self, chosen, *, stop_after=None, environment=None, secret=SECRET):
         """Runs it in a model that other runs have used; returns the record, or None where it was stopped."""
         kind = (chosen.training, chosen.data)
-        if kind not in self.built:
-            self.built[kind] = builders.build(chosen)
-        built = self.built[kind]
-        builders.restart(built, chosen)
+        if kind not in self.objects:
+            self.objects[kind] = builders.build(chosen)
+        objects = self.objects[kind]
+        builders.restart(objects, chosen)
         with mock.patch.object(keys, "secret", return_value=secret):
-            with recorded_run.started(built, chosen, environment=environment, say=self.said.append) as run:
+            with recorded_run.started(objects, chosen, environment=environment, say=self.said.append) as run:
                 self.started = run
                 requested = (lambda: False) if stop_after is None else Stop(stop_after)
                 try:
@@ -105,9 +105,9 @@ class ContinuationTest(parameterized.TestCase):
         def state(directory, secret, **options):
             chosen = settings(self.root / directory, **options)
             chosen = dataclasses.replace(chosen, model=config.Model(model=path))
-            built = builders.build(chosen)
-            with mock.patch.object(keys, "secret", return_value=secret), recorded_run.started(built, chosen):
-                (generator,) = keras_internals.seed_generators(built.model)
+            objects = builders.build(chosen)
+            with mock.patch.object(keys, "secret", return_value=secret), recorded_run.started(objects, chosen):
+                (generator,) = keras_internals.seed_generators(objects.model)
                 return generator.state.numpy().tolist()
 
         self.assertEqual(state("a", SECRET), state("b", SECRET))
@@ -121,8 +121,8 @@ class ContinuationTest(parameterized.TestCase):
         counts = []
         for secret in (SECRET, bytes(16)):
             with mock.patch.object(continuation, "begin") as begin:
-                begin.return_value = continuation.Beginning(secret=secret)
-                with recorded_run.started(self.started.built, chosen) as run:
+                begin.return_value = continuation.StartingPoint(secret=secret)
+                with recorded_run.started(self.started.objects, chosen) as run:
                     dataset, _ = recorded_run._microbatches(run)
                     counts.append([int(np.sum(mask)) for _, _, mask in dataset])
         self.assertNotEqual(*counts)
@@ -138,7 +138,7 @@ class ContinuationTest(parameterized.TestCase):
         self.assertLen(lines, 2)
         self.assertEqual(lines[1]["end_step"], STEPS)
         self.assertLessEqual(lines[1]["first_step"], lines[0]["end_step"])
-        self.assertEqual(self.started.beginning.secret, bytes(16))
+        self.assertEqual(self.started.starting_point.secret, bytes(16))
         counted = sum(line["end_step"] - line["first_step"] for line in lines)
         self.assertGreaterEqual(counted, STEPS)
         self.assertGreaterEqual(record.privacy["epsilon"], planned.epsilon)
@@ -150,7 +150,7 @@ class ContinuationTest(parameterized.TestCase):
     def test_other_data_are_not_shown_by_their_digest(self):
         chosen = settings(self.root / "a")
         self.train(chosen, stop_after=1)
-        there = self.started.built.images
+        there = self.started.objects.images
         with mock.patch.object(type(there), "fingerprint", return_value="f" * 64):
             self.train(chosen, stop_after=0, secret=bytes(16))
         said = " ".join(self.said)
@@ -167,9 +167,9 @@ class ContinuationTest(parameterized.TestCase):
         if kind == "without a record":
             shutil.rmtree(self.root / "a")
         again = settings(self.root / "a", run=elsewhere | {"resume": kind != "begun anew"})
-        built = self.started.built
-        more = dataclasses.replace(built, images=bundled.load("digits"))
-        with mock.patch.object(builders, "restart"), mock.patch.dict(self.built, dict.fromkeys(self.built, more)):
+        objects = self.started.objects
+        more = dataclasses.replace(objects, images=bundled.load("digits"))
+        with mock.patch.object(builders, "restart"), mock.patch.dict(self.objects, dict.fromkeys(self.objects, more)):
             with self.assertRaisesRegex(ValueError, "must hold the 40 training examples .* Received: 1437 examples"):
                 self.train(again)
 
@@ -180,15 +180,15 @@ class ContinuationTest(parameterized.TestCase):
             inputs = keras.Input((8, 8, 1))
             hidden = keras.layers.Dense(8, activation=activation)(keras.layers.Flatten()(inputs))
             keras.Model(inputs, keras.layers.Dense(10)(hidden)).save(path)
-            self.built.clear()
+            self.objects.clear()
             chosen = settings(self.root / "a")
             return dataclasses.replace(chosen, model=config.Model(model=str(path)))
 
-        with mock.patch.dict(self.built):
+        with mock.patch.dict(self.objects):
             self.train(saved("relu"), stop_after=1)
             self.train(saved("tanh"), stop_after=0, secret=bytes(16))
         self.assertIn("not bit for bit: the file of `--model` is another one", " ".join(self.said))
-        self.assertEqual(self.started.beginning.secret, bytes(16))
+        self.assertEqual(self.started.starting_point.secret, bytes(16))
 
     def test_a_checkpoint_of_an_earlier_attempt_is_not_replayed(self):
         chosen = settings(self.root / "a")
@@ -267,9 +267,9 @@ class ContinuationTest(parameterized.TestCase):
     def test_one_process_at_a_time(self):
         chosen = settings(self.root / "a")
         self.train(chosen, stop_after=0)
-        with recorded_run.started(self.started.built, chosen):
+        with recorded_run.started(self.started.objects, chosen):
             with self.assertRaisesRegex(ValueError, "in use by another process"):
-                with recorded_run.started(self.started.built, chosen):
+                with recorded_run.started(self.started.objects, chosen):
                     pass
 
     def test_checkpoints_of_another_run_are_refused(self):
@@ -289,7 +289,7 @@ class ContinuationTest(parameterized.TestCase):
     def test_the_secret_is_in_checkpoints_alone_and_these_are_closed(self):
         directory = self.root / "a"
         self.train(settings(directory), stop_after=2)
-        self.assertNotIn(repr(SECRET), repr(self.started.beginning))
+        self.assertNotIn(repr(SECRET), repr(self.started.starting_point))
         for path in directory.rglob("*"):
             if path.is_file() and path.suffix != ".npz":
                 self.assertNotIn(SECRET, path.read_bytes())
@@ -337,9 +337,9 @@ class ContinuationTest(parameterized.TestCase):
         chosen = settings(self.root / "a")
         self.train(chosen, stop_after=0)
         elsewhere = settings(self.root / "a", run={"checkpoint_dir": str(self.root / "checkpoints")})
-        with recorded_run.started(self.started.built, chosen):
+        with recorded_run.started(self.started.objects, chosen):
             with self.assertRaisesRegex(ValueError, "in use by another process"):
-                with recorded_run.started(self.started.built, elsewhere):
+                with recorded_run.started(self.started.objects, elsewhere):
                     pass
 
     @parameterized.parameters("sgd", "noisy_sgd")
