@@ -1,9 +1,9 @@
-"""From a configuration to the objects that train: images, network, optimizer, compiled steps, privacy statement.
+"""Builds the objects of a run from its configuration: images, network, optimizer, compiled steps, privacy statement.
 
 objects = builders.build(settings)               # noisy_sgd.config.Config
 with recorded_run.started(objects, settings) as run:
     recorded_run.train(run)
-builders.restart(objects, settings_of_another_seed)     # the same compiled step, another run
+builders.restart(objects, settings_of_another_seed)     # another run with the same compiled step
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from noisy_sgd.runs import saved_model
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
-# Keras' own, and the private one.
+# The optimizer of Keras, and the private one.
 _OPTIMIZERS = {
     "sgd": (keras.optimizers.SGD, sgd.DPSGD),
     "adam": (keras.optimizers.Adam, adam.DPAdam),
@@ -35,11 +35,18 @@ _OPTIMIZERS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunObjects:
-    """A compiled model with its images; `steps` are traced once and serve every run of it.
+    """A compiled model with its images; `steps` are traced once and serve every run of the model.
 
-    `metrics` are of the training data: private facts of a DP-SGD run. `average` is None where there is none, and
-    `initial` is what the optimizer's variables held at first. `fed` says what a saved model gets of the pixels; None
-    for networks by name.
+    Attributes:
+        images: the training and test images.
+        strategy: the strategy that the model was built under.
+        model: the compiled model.
+        average: the moving average of the weights; None for a run without one.
+        metrics: metrics of the training data. They are private facts of a DP-SGD run.
+        steps: the compiled steps, from `loop.step_functions`.
+        evaluate: returns the metrics of the test images.
+        initial: the initial values of the optimizer's variables.
+        fed: a sentence that says which pixels a saved model receives; None for a network chosen by name.
     """
 
     images: bundled.ImageSet
@@ -54,15 +61,15 @@ class RunObjects:
 
 
 def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> RunObjects:
-    """Loads the images, and compiles the network with its optimizer under its strategy.
+    """Loads the images and compiles the network with its optimizer under the strategy.
 
     Args:
         settings: the configuration.
-        say: told which other workers are waited for. Defaults to nothing.
+        say: called with a sentence that names the workers this process waits for. Defaults to doing nothing.
 
     Raises:
-        ValueError: for images that cannot be had, a model that cannot be trained so, a batch larger than the data, or
-            devices that are not there.
+        ValueError: if the images or the devices are not found, the model cannot be trained with this configuration, or
+            the batch is larger than the data.
     """
     if settings.run.logical_devices is not None:
         distribution.use_logical_devices(settings.run.logical_devices)
@@ -98,7 +105,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
 
 
 def restart(objects: RunObjects, settings: config.Config) -> None:
-    """Makes a built model what `build` would make it for a configuration that differs in its seeds only."""
+    """Resets the objects to the state that `build` returns for `settings`, which may differ in the seeds only."""
     fresh = network(settings.model, objects.images, settings.run.seed)
     for variable, value in zip(objects.model.variables, fresh.variables, strict=True):
         variable.assign(value)
@@ -113,7 +120,7 @@ def restart(objects: RunObjects, settings: config.Config) -> None:
 
 
 def image_set(data: config.Data) -> bundled.ImageSet:
-    """The images, with wrong labels where that is asked for; ImageNet's are read as they are needed."""
+    """The images, with wrong labels if the configuration asks for them; ImageNet is read during training."""
     if data.dataset == "imagenet2012":
         from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
 
@@ -129,10 +136,10 @@ def network(
     seed: int,
     model_class: type[keras.Model] = private_model.PrivateModel,
 ) -> keras.Model:
-    """The network by name, or a saved functional model, whose weights are taken as they are.
+    """The network chosen by name, or a saved functional model with its saved weights.
 
     Raises:
-        ValueError: as `saved_model.load`.
+        ValueError: for the reasons that `saved_model.load` lists.
     """
     return _network(model, images, seed, model_class)[0]
 
@@ -140,7 +147,7 @@ def network(
 def _network(
     model: config.Model, images: bundled.ImageSet, seed: int, model_class: type[keras.Model]
 ) -> tuple[keras.Model, str | None]:
-    """As `network`, and what a saved model gets of the pixels."""
+    """The network, and a sentence that says which pixels a saved model receives."""
     if model.is_saved:
         return saved_model.load(model.model, images, pixel_range=model.pixel_range, model_class=model_class)
     return _named(model, images, seed, model_class), None
@@ -162,14 +169,14 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
         return feedforward.mnist_cnn(images.num_classes, **common)
     if model.model == "mnist_cnn_tanh":
         low, high = images.pixel_range
-        # Pixels from 0 to 1: the network maps the lower half of this range, which no pixel has, to [-1, 0].
+        # Scales pixels to [0, 1]: the network maps this range to [-1, 1], and no pixel is in its lower half.
         unit = {**common, "pixel_range": (2 * low - high, high)}
         return feedforward.mnist_cnn(images.num_classes, activation="tanh", **unit)
     return nf_resnet(model.model, images.num_classes, **common)
 
 
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
-    """The optimizer of an algorithm; the noise is that of equations (11) and (2)."""
+    """The optimizer of the algorithm; DP-SGD adds the noise of Eq. (2), Noisy-SGD the noise of Eq. (11)."""
     chosen = settings.training
     if chosen.algorithm == "noisy_sgd":
         return sgd.NoisySGD(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, momentum=chosen.momentum)
@@ -191,13 +198,13 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
 
 
 def scheme(settings: config.Config, num_examples: int, secret: bytes | None = None) -> sampling.Scheme:
-    """How the batches of a run are drawn.
+    """The sampling scheme of a run.
 
     Args:
-        settings: its configuration.
-        num_examples: training examples.
-        secret: what the batches come from where the scheme amplifies by their secrecy. Defaults to None, the run's
-            seed.
+        settings: the run's configuration.
+        num_examples: number of training examples.
+        secret: the seed of the batches if the scheme's amplification requires secret batches. Defaults to None, which
+            takes the run's seed.
     """
     kind = sampling.named(settings.training.sampling)
     seed = secret if secret and kind.amplifies else settings.run.seed
@@ -207,13 +214,13 @@ def scheme(settings: config.Config, num_examples: int, secret: bytes | None = No
 def plan(
     settings: config.Config, optimizer: keras.optimizers.Optimizer, num_examples: int, num_steps: int
 ) -> plans.Plan:
-    """What a DP-SGD run does and how it is accounted for: asked of its optimizer and its sampling scheme.
+    """The plan of a DP-SGD run for the privacy accountant, from its optimizer and its sampling scheme.
 
     Args:
-        settings: its configuration.
-        optimizer: the run's.
-        num_examples: training examples.
-        num_steps: where the run ends.
+        settings: the run's configuration.
+        optimizer: the run's optimizer.
+        num_examples: number of training examples.
+        num_steps: number of steps of the run.
     """
     drawn = scheme(settings, num_examples)
     return plans.Plan(
@@ -226,7 +233,7 @@ def plan(
 
 
 def delta(chosen: config.Training, num_examples: int) -> float:
-    """What was typed, or the largest power of ten below one over the number of examples."""
+    """The configured delta, or the largest power of ten below 1 / num_examples."""
     return chosen.delta or 10.0 ** -(math.floor(math.log10(num_examples)) + 1)
 
 
@@ -237,14 +244,14 @@ def privacy_statement(
     num_steps: int | None = None,
     attempts: tuple[tuple[int, int], ...] | None = None,
 ) -> statement.PrivacyStatement:
-    """What the run guarantees.
+    """The privacy guarantee of a run.
 
     Args:
-        settings: its configuration.
-        optimizer: the run's.
-        num_examples: training examples.
-        num_steps: where the run ends. Defaults to the configuration's steps.
-        attempts: of the run's `privacy.ledger.Ledger`. Defaults to one, from the first step on.
+        settings: the run's configuration.
+        optimizer: the run's optimizer.
+        num_examples: number of training examples.
+        num_steps: number of steps of the run. Defaults to the configured number.
+        attempts: the attempts in the run's `privacy.ledger.Ledger`. Defaults to one attempt from the first step.
     """
     chosen = settings.training
     if chosen.algorithm != "dp_sgd":
@@ -259,7 +266,7 @@ def privacy_statement(
 
 
 def _evaluation(model, average, images: bundled.ImageSet) -> Callable[[], dict[str, float]]:
-    """Evaluates the weights, and their moving average where there is one, as "ema_..."."""
+    """A function that evaluates the weights and, under names "ema_...", their moving average if the run has one."""
     evaluate = loop.evaluation(model, images.test_batches(_EVALUATION_BATCH))
     if average is None:
         return evaluate

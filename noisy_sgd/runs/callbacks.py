@@ -1,4 +1,4 @@
-"""Keras callbacks of the binaries: progress for a person, and metrics for a record. TensorBoard's is Keras' own.
+"""Keras callbacks of the programs: one shows progress, one records metrics. Keras has the callback for TensorBoard.
 
 listeners = [callbacks.Progress(num_steps, sys.stderr), callbacks.MetricsRecorder(run)]
 loop.train(model, ..., callbacks=listeners)
@@ -17,16 +17,16 @@ _NORMS = ("squared_gradient_norm", "squared_noise_norm")
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar with rate and remaining time on a terminal; elsewhere now and then a line.
+    """Shows rate and remaining time: as a bar on a terminal, as occasional lines in any other stream.
 
     One object may follow several runs, one after the other.
 
     Args:
-        num_steps: steps of all the runs together.
+        num_steps: total number of steps of all runs.
         stream: where to write, such as `sys.stderr`.
-        lines: about how many lines to write where there is no terminal. Defaults to 20.
-        first_step: how many of the steps an earlier process has done. Defaults to 0.
-        clock: seconds since anything. Defaults to `time.monotonic`.
+        lines: approximate number of lines to write if the stream is not a terminal. Defaults to 20.
+        first_step: number of steps that an earlier process completed. Defaults to 0.
+        clock: returns the time in seconds from any fixed point. Defaults to `time.monotonic`.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Progress(keras.callbacks.Callback):
         self._finished, self._step = 0, first_step
 
     def on_train_batch_end(self, batch, logs=None):
-        """Advances to the step that ended, the last of those that ran in one call."""
+        """Advances to the last step that the call completed."""
         self._step = batch + 1
         self._shown.reach(self._finished + self._step, more=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Takes what is shown of an epoch; of a private training the loop logs no loss unless it is asked to."""
+        """Shows the epoch's metrics; a DP-SGD run logs the loss only if private metrics are to be shown."""
         found = [logs[name] for name in ("val_ema_accuracy", "val_accuracy") if name in (logs or {})]
         news = None
         if found:
@@ -59,21 +59,21 @@ class Progress(keras.callbacks.Callback):
         self._shown.reach(self._finished + self._step, news)
 
     def on_train_end(self, logs=None):
-        """Adds the run's steps to those of the runs before it."""
+        """Adds the run's steps to the steps of the earlier runs."""
         self._finished += self._step
         self._step = 0
 
     def close(self) -> None:
-        """Ends the bar's line."""
+        """Ends the line of the bar."""
         self._shown.close()
 
 
 class MetricsRecorder(keras.callbacks.Callback):
-    """Writes what the loop reports to a run's metrics.jsonl, a line an epoch, and a line for every step with norms.
+    """Writes metrics to a run's metrics.jsonl: one line per epoch, and one line per step that reports norms.
 
     Args:
-        run: to write to.
-        leave_out: names that are not for this file. Defaults to none.
+        run: the record to write to.
+        leave_out: names of metrics that are not written. Defaults to none.
     """
 
     def __init__(self, run: records.Run, *, leave_out: tuple[str, ...] = ()):
@@ -83,13 +83,13 @@ class MetricsRecorder(keras.callbacks.Callback):
         self._step = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Records the norms of steps that have them."""
+        """Records the norms of the step if the loop reports them."""
         self._step = batch + 1
         norms = {name: (logs or {})[name] for name in _NORMS if name in (logs or {})}
         if norms:
             self._run.append({"step": self._step, **norms})
 
     def on_epoch_end(self, epoch, logs=None):
-        """Records the epoch's metrics under the step that ended it."""
+        """Records the epoch's metrics with the number of its last step."""
         kept = {name: value for name, value in (logs or {}).items() if name not in self._left_out}
         self._run.append({"step": self._step, **kept})

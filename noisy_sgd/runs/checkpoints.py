@@ -1,15 +1,15 @@
-"""Checkpoints: a step, arrays and facts in one file each, written so that a killed run always finds a whole one.
+"""Checkpoints: each file holds a step, arrays and facts. A run that was killed always finds a complete checkpoint.
 
-A checkpoint is `step_00000120.npz`, which `np.load` reads too. The same content gives the same bytes. The last 64 of
-them, the comment of the zip, are the SHA-256 of all before, so a file that was cut short or damaged is never taken for
-a whole one. Files appear under their name in one rename, and only their owner can read them, since they hold the key of
-the noise.
+A checkpoint is a file such as `step_00000120.npz`, which `np.load` can also read. The same content gives the same
+bytes. The last 64 bytes are the comment of the zip file: the SHA-256 of all bytes before them. A truncated or damaged
+file therefore never passes for a complete checkpoint. A file gets its final name in one rename. Only its owner can read
+it, because it holds the key of the noise.
 
     with files.lock("runs/first"):
         checkpoints.save("runs/first", checkpoints.Checkpoint(step=120, arrays=weights, facts={"seed": 0}), keep=3)
         checkpoints.load_newest("runs/first", print).step    # 120
 
-A directory is local, or anything that tf.io.gfile knows, such as "gs://bucket/run".
+A directory is a local path, or any path that tf.io.gfile supports, such as "gs://bucket/run".
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ _HEADER, _ARRAYS = "checkpoint", "arrays/"
 _DIGEST_SIZE = 64
 _PLAIN_KINDS = "biufcSU"
 
-# The lock of a directory of checkpoints is that of any directory.
+# A directory of checkpoints has the same lock as any other directory.
 lock = files.lock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The state of a run after `step` steps: arrays by name, and facts, which are JSON values."""
+    """The state of a run after `step` steps: arrays by name, and facts as JSON values."""
 
     step: int
     arrays: dict[str, np.ndarray]
@@ -45,19 +45,20 @@ class Checkpoint:
 
 
 def save(directory: str | os.PathLike, checkpoint: Checkpoint, *, keep: int) -> None:
-    """Writes a checkpoint, and only then removes those that are no longer needed.
+    """Writes a checkpoint, and then removes the checkpoints that are no longer needed.
 
-    Removed are what killed writers left half-written, all but the newest `keep` up to this step, and those of later
-    steps: a run that is back at this step found them damaged.
+    First it removes incomplete files of writers that were killed. After the new checkpoint is written, it removes all
+    but the newest `keep` checkpoints up to this step. It also removes the checkpoints of later steps: a run returns to
+    an earlier step only if it found them damaged.
 
     Args:
-        directory: where; made if it does not exist.
-        checkpoint: what to keep.
-        keep: how many checkpoints stay, this one among them.
+        directory: the directory to write to; created if it does not exist.
+        checkpoint: the checkpoint to write.
+        keep: number of checkpoints to keep, including the new one.
 
     Raises:
-        ValueError: if the file cannot be written (the older checkpoints are as they were), for `keep` below 1, or for
-            an array that is not of plain numbers or text.
+        ValueError: if the file cannot be written (the older checkpoints stay unchanged), `keep` is below 1, or an array
+            holds anything but plain numbers or text.
     """
     checks.at_least("keep", keep, 1)
     data = _encoded(checkpoint)
@@ -73,17 +74,17 @@ def save(directory: str | os.PathLike, checkpoint: Checkpoint, *, keep: int) -> 
 
 
 def load_newest(directory: str | os.PathLike, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint of a directory.
+    """The newest complete checkpoint of a directory.
 
     Args:
-        directory: where `save` put it.
-        warn: called with one sentence for every newer checkpoint that is cut short, damaged or unreadable.
+        directory: the directory that `save` wrote to.
+        warn: called with one sentence for each newer checkpoint that is truncated, damaged or unreadable.
 
     Returns:
-        The checkpoint; None if the directory holds none, or does not exist.
+        The checkpoint; None if the directory does not exist or holds no checkpoint.
 
     Raises:
-        ValueError: if there are checkpoints and none of them is whole.
+        ValueError: if the directory holds checkpoints but no complete one.
     """
     with files.naming(directory, "read"):
         found = _steps(files.names(directory))
@@ -95,20 +96,21 @@ def load_newest(directory: str | os.PathLike, warn: Callable[[str], None]) -> Ch
         except ValueError as error:
             reason = str(error)
         if earlier is not None:
-            warn(f"Checkpoint {path} is passed over, falling back to {earlier} before it: {reason}")
+            warn(f"Checkpoint {path} is skipped, falling back to {earlier}: {reason}")
     if found:
         raise ValueError(
-            f"`directory` must hold a whole checkpoint, but each of its {len(found)} is cut short, damaged or "
-            f"unreadable. Received: directory={os.fspath(directory)}; choose another directory to start afresh"
+            f"`directory` must hold a complete checkpoint, but all of its checkpoints ({len(found)}) are truncated, "
+            "damaged or unreadable; choose another directory to start again. "
+            f"Received: directory={os.fspath(directory)}"
         )
     return None
 
 
 def clear(directory: str | os.PathLike) -> None:
-    """Removes all checkpoints of a directory, whole or not.
+    """Removes all checkpoints of a directory, complete or not.
 
     Raises:
-        ValueError: if they cannot be removed.
+        ValueError: if a checkpoint cannot be removed.
     """
     with files.naming(directory, "written"):
         for name in _steps(files.names(directory)).values():
@@ -126,7 +128,7 @@ def _encoded(checkpoint: Checkpoint) -> bytes:
         arrays[_ARRAYS + name] = array
     file = io.BytesIO()
     np.savez(file, **arrays)
-    # A zip ends with the length of its comment, two bytes, and the comment: the digest of all before it.
+    # A zip file ends with the length of its comment in two bytes and the comment, here the digest of all bytes before.
     file.seek(-2, os.SEEK_END)
     file.write(_DIGEST_SIZE.to_bytes(2, "little"))
     with file.getbuffer() as body:
@@ -136,10 +138,10 @@ def _encoded(checkpoint: Checkpoint) -> bytes:
 
 
 def _decoded(data: bytes) -> Checkpoint:
-    """The checkpoint in a file's bytes; ValueError if one of them is missing or wrong."""
+    """The checkpoint in the bytes of a file; ValueError if a byte is missing or wrong."""
     body = memoryview(data)[:-_DIGEST_SIZE]
     if hashlib.sha256(body).hexdigest().encode() != data[-_DIGEST_SIZE:]:
-        raise ValueError("it was cut short or damaged (its SHA-256 is not the one it ends with)")
+        raise ValueError("the file is truncated or damaged (its SHA-256 differs from the one at its end)")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         header = json.loads(file[_HEADER].tobytes())
         arrays = {name.removeprefix(_ARRAYS): file[name] for name in file.files if name != _HEADER}
@@ -147,7 +149,7 @@ def _decoded(data: bytes) -> Checkpoint:
 
 
 def _steps(names: list[str]) -> dict[int, str]:
-    """The checkpoints among files, step -> name, the newest first."""
+    """The names of the checkpoints among the files, by step, the newest first."""
     found = {int(match[1]): name for name in names if (match := _NAME.fullmatch(name))}
     return dict(sorted(found.items(), reverse=True))
 

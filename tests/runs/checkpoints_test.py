@@ -151,7 +151,7 @@ class DamageTest(Case):
         found = checkpoints.load_newest(self.directory, self.said.append)
         self.assertEqual(found.step, 1, what)
         self.assertLen(self.said, 1, what)
-        self.assertRegex(self.said[0], r"step_00000002\.npz is passed over, falling back to step_00000001\.npz")
+        self.assertRegex(self.said[0], r"step_00000002\.npz is skipped, falling back to step_00000001\.npz")
         self.assertNotIn("\n", self.said[0])
 
     def test_cut_short_anywhere(self):
@@ -190,7 +190,8 @@ class DamageTest(Case):
     def test_none_whole_is_one_sentence(self):
         for step in (1, 2):
             self.path(step).write_bytes(self.whole[:-1])
-        with self.assertRaisesRegex(ValueError, f"each of its 2 is .*Received: directory={self.directory}") as raised:
+        message = rf"checkpoints \(2\) are .*Received: directory={self.directory}"
+        with self.assertRaisesRegex(ValueError, message) as raised:
             checkpoints.load_newest(self.directory, self.said.append)
         self.assertNotIn("\n", str(raised.exception))
         self.assertLen(self.said, 1)
@@ -308,7 +309,7 @@ class OtherFilesystemTest(Case):
         files.write_private(f"{directory}/step_00000003.npz", data[:-1000])
         said = []
         self.assert_same(checkpoints.load_newest(directory, said.append), made(2))
-        self.assertIn(f"{directory}/step_00000003.npz is passed over", said[0])
+        self.assertIn(f"{directory}/step_00000003.npz is skipped", said[0])
 
 
 if __name__ == "__main__":
