@@ -1,11 +1,15 @@
-"""How a run begins, at its first step or where it was interrupted, and what it leaves behind so that it can go on.
+"""Starts a run at its first step or at its newest checkpoint, and writes what a later start needs.
 
-A run's checkpoints hold all that it is. From one of them, under the same circumstances (data, versions, devices), the
-steps that were lost are computed again to the last bit, with the same noise: one release, counted once. Under any other
-circumstances the gradients would differ, and the same noise on two different gradients cancels in their difference: a
-DP-SGD run then takes another secret, and every step that may have been released before counts again. The ledger says
-which these are: it is written before the steps are taken, beside the checkpoints and in the run directory, so that
-whoever removes or moves the checkpoints of a run does not remove what it has spent.
+A checkpoint holds the complete state of a run. Under the same circumstances (data, versions, devices), a run that
+continues from a checkpoint computes the lost steps again bit for bit, with the same noise. Each step is then one
+release, counted once.
+
+Under other circumstances the gradients can differ. The same noise on two different gradients cancels in their
+difference. A DP-SGD run therefore takes a new secret, and every step that may have been released before counts again.
+
+The ledger lists the steps that may have been released. It is written before the steps are taken, to the directory of
+the checkpoints and to the run directory. So whoever removes or moves the checkpoints does not remove the record of the
+privacy that the run has spent.
 
     circumstances = continuation.circumstances(objects, settings, environment={})
     starting_point = continuation.begin(objects, settings, run, circumstances=circumstances, say=print)
@@ -31,14 +35,14 @@ from noisy_sgd.runs import builders, checkpoints, run_state
 from noisy_sgd.training import distribution
 
 _LEDGER = "ledger.jsonl"
-# Step, whether it is an exact replay, secret: what the first worker tells the others.
+# The first worker sends these to the others: the step, whether the run replays exactly, and the secret.
 _TOLD = struct.Struct("<q?16s")
-# Compared by a digest that is never shown: who knows all examples but one finds that one by the digest of all.
-_OTHER = {"data": "the training data are others", "model": "the file of `--model` is another one"}
+# The digests are never shown: somebody who knows all examples but one could find the last one from the digest.
+_OTHER = {"data": "the training data are different", "model": "the file of `--model` is different"}
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and did after a checkpoint; `step` steps are done."""
+    """The run stopped on request, after it saved a checkpoint; `step` steps are done."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped after step {step}")
@@ -47,13 +51,14 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartingPoint:
-    """Where a run begins.
+    """The state from which a run trains.
 
     Attributes:
         step: the first step to take.
-        secret: what a DP-SGD run's noise and batches come from, 16 bytes; None for seeds that anybody may know.
-        ledger: what may have been released so far; None where nothing is private, and on all workers but the first.
-        saved: whether a checkpoint of exactly this exists.
+        secret: the 16 bytes from which a DP-SGD run derives its noise and batches; None if it uses public seeds.
+        ledger: the steps that may have been released so far; None if the run has no secret, and on all workers but the
+            first.
+        saved: whether a checkpoint of exactly this state exists.
     """
 
     step: int = 0
@@ -63,12 +68,12 @@ class StartingPoint:
 
 
 def circumstances(objects: builders.RunObjects, settings: config.Config, environment: dict[str, str]) -> dict[str, Any]:
-    """What beside the configuration decides the last bit of a step, as JSON values.
+    """Everything except the configuration that affects the bits of a step, as JSON values.
 
     Args:
-        objects: the images and the strategy of the run.
-        settings: its configuration, which names a saved model but does not hold it.
-        environment: settings of TensorFlow's that change its arithmetic, by name.
+        objects: the objects of the run, of which the images and the strategy are read.
+        settings: the run's configuration. It names a saved model's file but does not hold its content.
+        environment: environment variables that change TensorFlow's arithmetic, by name.
     """
     return {
         "data": objects.images.fingerprint(),
@@ -89,30 +94,31 @@ def begin(
     circumstances: dict[str, Any],
     say: Callable[[str], None],
 ) -> StartingPoint:
-    """Puts the model and the record where the run goes on; several workers must all call it.
+    """Puts the model and the record in the state from which the run continues; every worker must call it.
 
     Args:
-        objects: the model as it begins at step 0.
-        settings: its configuration.
-        run: its record; None on all workers but the first.
-        circumstances: of this process.
-        say: told in one sentence where the run goes on, and what is odd about it.
+        objects: the objects of the run, in the state of step 0.
+        settings: the run's configuration.
+        run: the run's record; None on all workers but the first.
+        circumstances: from `circumstances`, in this process.
+        say: called with sentences that say where the run continues, and whether bit for bit.
 
     Raises:
-        ValueError: for checkpoints that cannot be read, or of another configuration.
+        ValueError: if the checkpoints cannot be read or belong to another configuration.
     """
     directory, resume = checkpoint_directory(settings), settings.run.resume
     newest = checkpoints.load_newest(directory, say) if resume else None
     chosen = StartingPoint()
     if run is not None:
-        # What is begun anew is this run, and no other one that lies there.
+        # Also without `resume`, the checkpoints that will be removed must belong to this run.
         chosen = _chief(newest if resume else _readable(directory), settings, run, circumstances, say)
     told = _TOLD.pack(chosen.step, chosen.saved, chosen.secret or bytes(16))
     step, saved, secret = _TOLD.unpack(distribution.broadcast(objects.strategy, told))
     if step and (newest is None or newest.step != step):
         raise ValueError(
-            f"`--checkpoint_dir` must be the same folder for all workers: the first one goes on from step {step}, this "
-            f"one finds {newest.step if newest else 'nothing'} in {directory}; use a shared filesystem"
+            "`--checkpoint_dir` must be the same folder for all workers; use a shared filesystem. Received: "
+            f"checkpoint_dir={directory}, where worker 0 continues from step {step} and this worker finds "
+            f"{f'step {newest.step}' if newest else 'no checkpoint'}"
         )
     if newest is not None and newest.step == step:
         metrics = objects.metrics
@@ -125,7 +131,7 @@ def begin(
 
 
 def _chief(newest, settings, run, circumstances, say) -> StartingPoint:
-    """What the first worker decides, from the newest checkpoint and the ledger."""
+    """The starting point that the first worker chooses from the newest checkpoint and the ledger."""
     private = _has_secret(settings)
     if newest is not None:
         difference = records.first_difference(newest.facts["config"], records.plain(settings.resolved()))
@@ -145,43 +151,44 @@ def _chief(newest, settings, run, circumstances, say) -> StartingPoint:
         fresh = keys.secret() if private else None
         if private and ledger != ledgers.Ledger():
             ledger = ledger.restarted(0)
-            say("The run starts again; with other noise, all steps that it took before count once more.")
+            say("The run starts again with new noise. All steps that it took before count in addition.")
         return StartingPoint(secret=fresh, ledger=ledger)
     facts = newest.facts
     run.rewrite(facts["metrics"])
     run.rewrite(facts["private_metrics"], private=True)
     difference = _difference(facts["circumstances"], records.plain(circumstances))
     if difference is None and any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
-        difference = "accelerators are not known to repeat a computation to the last bit"
+        difference = "accelerators may not repeat a computation bit for bit"
     if difference is None and private and ledgers.from_text(facts["ledger"]).attempt != ledger.attempt:
-        difference = "the checkpoint is of an earlier attempt, with other noise"
+        difference = "the checkpoint belongs to an earlier attempt with other noise"
     if difference is None:
-        say(f"The run goes on from step {newest.step}, bit for bit.")
+        say(f"The run continues from step {newest.step}, bit for bit.")
         secret = bytes.fromhex(facts["secret"]) if private else None
         return StartingPoint(step=newest.step, secret=secret, ledger=ledger, saved=True)
-    say(f"The run goes on from step {newest.step}, but not bit for bit: {difference}.")
+    say(f"The run continues from step {newest.step}, but not bit for bit: {difference}.")
     if not private:
         return StartingPoint(step=newest.step, saved=True)
-    say("With other noise, all steps that were taken after it count once more.")
+    say(f"The noise is new. All steps that were taken after step {newest.step} before count in addition.")
     return StartingPoint(step=newest.step, secret=keys.secret(), ledger=ledger.restarted(newest.step))
 
 
 class CheckpointWriter(keras.callbacks.Callback):
-    """Writes the ledger ahead of the steps, saves checkpoints, and stops the run when it is asked to.
+    """Writes the ledger before the steps, saves checkpoints, and stops the run on request.
 
-    The last of the callbacks: what the others write at a step has to be in the step's checkpoint.
+    It must be the last callback, because a step's checkpoint must hold what the other callbacks write at the step. It
+    saves a checkpoint every `checkpoint_every` steps, every `checkpoint_minutes` minutes, and at the end.
 
     Args:
-        objects: the model.
-        settings: the configuration; its checkpoints are due by steps and by minutes, and at the end.
-        run: the record; None on all workers but the first.
+        objects: the objects of the run.
+        settings: the run's configuration.
+        run: the run's record; None on all workers but the first.
         starting_point: from `begin`.
-        circumstances: of this process.
+        circumstances: from `circumstances`, in this process.
         num_steps: the last step, exclusive.
-        steps_per_call: how many steps one call of the compiled function may take.
-        stop_requested: asked after every call; True ends the run with a checkpoint, by `Interrupted`. Defaults to
-            never.
-        clock: seconds since anything. Defaults to `time.monotonic`.
+        steps_per_call: largest number of steps in one call of the compiled function.
+        stop_requested: called when a checkpoint may be saved. If it returns True, the run saves a checkpoint and raises
+            `Interrupted`. Defaults to a function that returns False.
+        clock: returns the time in seconds from any fixed point. Defaults to `time.monotonic`.
     """
 
     def __init__(
@@ -209,19 +216,19 @@ class CheckpointWriter(keras.callbacks.Callback):
 
     @property
     def ledger(self) -> ledgers.Ledger | None:
-        """What may have been released by now."""
+        """The steps that may have been released so far."""
         return self._ledger
 
     def on_train_begin(self, logs=None):
-        """Keeps the ledger, and a fresh secret before any noise comes from it."""
+        """Writes the ledger, and saves a new secret before the run draws noise from it."""
         if self._ledger is not None:
-            # First of all: checkpoints without a ledger then tell that it was lost.
+            # The ledger is written first, so checkpoints without a ledger mean that the ledger was lost.
             _write_ledger(self._settings, self._ledger)
         if self._starting_point.secret is not None and self._saved_step is None:
             self._save()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Notes that the steps of this call may be released."""
+        """Writes to the ledger that the steps of this call may be released."""
         if self._ledger is None:
             return
         covering = self._ledger.covering(min(batch + self._steps_per_call, self._num_steps))
@@ -230,18 +237,18 @@ class CheckpointWriter(keras.callbacks.Callback):
             _write_ledger(self._settings, covering)
 
     def on_train_batch_end(self, batch, logs=None):
-        """Saves where it is due; at the end of an epoch, its metrics come first."""
+        """Saves a checkpoint if one is due; at the end of an epoch, `on_epoch_end` saves it after the metrics."""
         self._step = batch + 1
         if self._step % self._settings.eval_every and self._step < self._num_steps:
             self._save_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves where it is due."""
+        """Saves a checkpoint if one is due."""
         if self._saved_step != self._step:
             self._save_if_due()
 
     def on_train_end(self, logs=None):
-        """Saves the end."""
+        """Saves the final state."""
         if self._saved_step != self._step:
             self._save()
 
@@ -275,30 +282,30 @@ class CheckpointWriter(keras.callbacks.Callback):
 
 
 def checkpoint_directory(settings: config.Config) -> str:
-    """Where a run's checkpoints and its ledger lie."""
+    """The directory of a run's checkpoints and its ledger."""
     return settings.run.checkpoint_dir or str(pathlib.Path(settings.run.run_dir) / "checkpoints")
 
 
 def _digest_of_file(model: config.Model) -> str | None:
-    """SHA-256 of a saved model's file; None for a network that goes by a name."""
+    """SHA-256 of a saved model's file; None for a network chosen by name."""
     return hashlib.sha256(pathlib.Path(model.model).read_bytes()).hexdigest() if model.is_saved else None
 
 
 def _check_count(newest: checkpoints.Checkpoint | None, run: records.Run, here: int) -> None:
-    """Refuses another number of examples: what was spent of the old one cannot be accounted for by the new one."""
+    """Refuses another number of examples: the steps already taken are accounted for with the old number."""
     if newest is None:
         there = records.read(run.directory).privacy["num_examples"]
     else:
         there = newest.facts["circumstances"]["num_train_examples"]
     if there != here:
         raise ValueError(
-            f"`--data_dir` must hold the {there} training examples that this run's privacy is accounted for with. "
-            f"Received: {here} examples; choose another run directory and another `--checkpoint_dir`"
+            f"`--data_dir` must hold {there} training examples, the number in this run's privacy accounting; choose "
+            f"another run directory and another `--checkpoint_dir`. Received: {here} examples"
         )
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
-    """The first difference between circumstances, in words that may be printed; None if they agree."""
+    """A sentence on the first difference between circumstances, without any digest; None if they agree."""
     for name, sentence in _OTHER.items():
         if there.get(name) != here.get(name):
             return sentence
@@ -310,7 +317,7 @@ def _has_secret(settings: config.Config) -> bool:
 
 
 def _readable(directory: str) -> checkpoints.Checkpoint | None:
-    """The newest whole checkpoint, if there is any."""
+    """The newest complete checkpoint; None if there is none."""
     with contextlib.suppress(ValueError):
         return checkpoints.load_newest(directory, lambda sentence: None)
     return None
@@ -321,7 +328,7 @@ def _ledger_paths(settings: config.Config) -> list[str]:
 
 
 def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None) -> ledgers.Ledger:
-    """What one of the files knows; where all are lost, what the checkpoint knew, and the worst of what it did not."""
+    """The furthest of the ledger files; if all are lost, the checkpoint's ledger with all steps that could follow."""
     paths = [path for path in _ledger_paths(settings) if files.exists(path)]
     if not paths:
         if newest is None:
@@ -332,7 +339,7 @@ def _read_ledger(settings: config.Config, newest: checkpoints.Checkpoint | None)
     except ValueError as error:
         raise ValueError(
             f"What this run may have released must be known, but {' and '.join(paths)} cannot be read as its ledger "
-            f"({error}); remove what is damaged, or choose other directories"
+            f"({error}); remove the damaged file, or choose other directories"
         ) from error
 
 

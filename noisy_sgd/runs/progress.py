@@ -1,4 +1,4 @@
-"""How far something is, for the person who waits: a bar on a terminal, now and then a line in a log file.
+"""Shows the progress of a long computation: as a bar on a terminal, as occasional lines in a log file.
 
 with progress.Progress(total=100_000, unit="steps", stream=sys.stderr) as watch:
     watch.advance(512)
@@ -12,16 +12,16 @@ import tqdm
 
 
 class Progress:
-    """Counts what is done.
+    """Counts the units that are done, and shows them with rate and remaining time.
 
     Args:
-        total: how much there is.
-        unit: what is counted, in the plural.
+        total: number of units in total.
+        unit: name of the units, in the plural.
         stream: where to write, such as `sys.stderr`.
-        first: how much of the total an earlier process has done. Defaults to 0.
-        every: seconds between two lines where there is no terminal. Defaults to 10.
-        lines: about how many lines to write instead, whatever time they take. Defaults to None.
-        clock: seconds since anything. Defaults to `time.monotonic`.
+        first: number of units that an earlier process completed. Defaults to 0.
+        every: seconds between two lines if the stream is not a terminal. Defaults to 10.
+        lines: approximate number of lines to write, which replaces `every`. Defaults to None.
+        clock: returns the time in seconds from any fixed point. Defaults to `time.monotonic`.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class Progress:
         self.close()
 
     def advance(self, count: int = 1) -> None:
-        """Adds what has just been done; what goes beyond the total does not count."""
+        """Adds units that are done; units beyond the total do not count."""
         self.reach(min(self._done + count, self._total))
 
     def reach(self, done: int, news: str | None = None, *, more: bool = False) -> None:
-        """Takes what is done in all.
+        """Sets the number of units that are done.
 
         Args:
-            done: at most the total.
-            news: what to show beside it from now on. Defaults to what was shown before.
-            more: whether news are still to come, for which the last line waits. Defaults to False.
+            done: number of units, at most the total.
+            news: text to show after the numbers from now on. Defaults to None, which keeps the current text.
+            more: whether a later call brings news for the last line, which then waits for it. Defaults to False.
         """
         self._done = done
         self._news = self._news if news is None else news
@@ -70,7 +70,7 @@ class Progress:
             self._write()
 
     def close(self) -> None:
-        """Ends the bar's line."""
+        """Ends the line of the bar."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,7 +1,8 @@
-"""What a run consists of between two steps, as named arrays: weights, optimizer, average, running metrics.
+"""The state of a run between two steps as named arrays: weights, optimizer, moving average, running metrics.
 
-Weights, optimizer and average are the same on every replica, and kept once. Metrics are sums that each replica keeps
-for itself until they are reported: all of them are kept, so that a resumed report is the same to the last bit.
+Weights, optimizer and average are the same on every replica, so the state holds them once. Each replica has its own
+sums of the metrics until they are reported. The state holds the sums of all replicas, so that the report of a run that
+was interrupted is the same bit for bit.
 
     arrays = run_state.arrays(strategy, model, average, metrics)        # between two steps
     run_state.restore(strategy, model, average, metrics, arrays)
@@ -23,16 +24,16 @@ from noisy_sgd.training import distribution
 def arrays(
     strategy: tf.distribute.Strategy, model: keras.Model, average, metrics: Mapping[str, keras.metrics.Metric]
 ) -> dict[str, np.ndarray]:
-    """The state of this moment; several workers must all call it.
+    """The current state; every worker must call it.
 
     Args:
-        strategy: what the model was built under.
+        strategy: the strategy that the model was built under.
         model: a compiled model.
         average: a `weight_average.WeightAverage`, or None.
-        metrics: by name.
+        metrics: the running metrics by name.
 
     Returns:
-        One array a variable; of a metric's variable [replicas, ...].
+        One array per variable; for a variable of a metric, [replicas, ...].
     """
     shared = {name: _local(strategy, variable)[0].numpy() for name, variable in _shared(model, average)}
     return shared | _rows(strategy, dict(_running(metrics)))
@@ -45,10 +46,10 @@ def restore(
     metrics: Mapping[str, keras.metrics.Metric],
     arrays: Mapping[str, np.ndarray],
 ) -> None:
-    """Takes a state of `arrays`; with another number of replicas the first of all takes the metrics' whole sum.
+    """Restores a state. If the number of replicas differs, the first replica gets the total sums of the metrics.
 
     Raises:
-        ValueError: for the state of another model.
+        ValueError: if the state belongs to another model.
     """
     variables, running = dict(_shared(model, average)), dict(_running(metrics))
     expected = {name: tuple(variable.shape) for name, variable in (variables | running).items()}
@@ -66,25 +67,25 @@ def restore(
         if len(kept) != replicas:
             kept = np.zeros_like(kept, shape=(replicas, *kept.shape[1:]))
             kept[0] = np.sum(arrays[name], axis=0)
-        # A metric is the sum over all workers: each of them takes its own part.
+        # A metric is the sum over all replicas: each worker restores the sums of its own replicas.
         for component, value in zip(components, kept[first : first + len(components)], strict=True):
             component.assign(value)
 
 
 def seed_layers(model: keras.Model, seed: int | bytes) -> None:
-    """Makes what the model's layers draw, such as the masks of Dropout, a function of `seed`, from the first draw on.
+    """Seeds the random generators of the model's layers, such as the masks of Dropout.
 
-    Which mask an example gets depends on its place in the batch, and so on who else is in it: that is no fact about the
-    others as long as the masks are as secret as the batches.
+    The mask of an example depends on its position in the batch, and so on the other examples in the batch. The mask
+    does not reveal anything about the other examples if the masks are as secret as the batches.
     """
     first, _ = keys.derive(seed, "dropout")
     for index, generator in enumerate(keras_internals.seed_generators(model)):
-        # Keras counts the draws in the second number.
+        # The second number is the counter of draws in Keras.
         generator.state.assign(np.array([(first + index) % 2**62, 0]))
 
 
 def digest(strategy: tf.distribute.Strategy, model: keras.Model) -> bytes:
-    """SHA-256 of the model's variables, to compare them between workers."""
+    """SHA-256 of the model's variables, for a comparison between workers."""
     found = hashlib.sha256()
     for _, variable in _shared(model, None):
         found.update(_local(strategy, variable)[0].numpy().tobytes())
@@ -112,9 +113,9 @@ def _local(strategy, variable) -> tuple[tf.Variable, ...]:
 
 
 def _rows(strategy, variables) -> dict[str, np.ndarray]:
-    """What every replica of every worker holds of each variable, [replicas, ...], in the workers' order."""
+    """The values of each variable on all replicas, [replicas, ...], in the order of the workers."""
     own = {name: np.stack([one.numpy() for one in _local(strategy, variable)]) for name, variable in variables.items()}
-    # In one message: every one is a round between the workers.
+    # All values go in one message, because each message costs a round of communication between the workers.
     told = distribution.gather(strategy, b"".join(array.tobytes() for array in own.values()))
     found, first = {}, 0
     for name, array in own.items():

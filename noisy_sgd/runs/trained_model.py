@@ -1,10 +1,10 @@
-"""The trained network as a file that Keras loads: what a run leaves for use elsewhere.
+"""Saves the trained network as a file that Keras loads.
 
-It holds the architecture and the weights, and nothing of the training: no optimizer, no noise key, no metrics. The
-network maps pixels, as they are in the data, to logits.
+The file holds the architecture and the weights. It does not hold the optimizer, the noise key or the metrics. The
+network maps the unscaled pixels of the data to logits.
 
     trained_model.save("runs/first/model.keras", model)
-    import noisy_sgd.models                                       # knows the layers that are not Keras' own
+    import noisy_sgd.models                                       # registers the layers that Keras does not have
     keras.models.load_model("runs/first/model.keras").predict(images)
 """
 
@@ -19,10 +19,10 @@ WEIGHTS, AVERAGE = "model.keras", "model_ema.keras"
 
 
 def save(path: str | os.PathLike, model: keras.Model) -> None:
-    """Writes a functional model's architecture and its weights of the moment, as a whole or not at all.
+    """Writes a functional model's architecture and current weights; an interrupted call leaves no incomplete file.
 
     Args:
-        path: a local file whose name ends in .keras; it is replaced.
+        path: a local file whose name ends in .keras; an existing file is replaced.
         model: a functional model. It is saved as a plain `keras.Model` without optimizer and loss.
 
     Raises:
@@ -30,7 +30,7 @@ def save(path: str | os.PathLike, model: keras.Model) -> None:
     """
     path = pathlib.Path(path)
     network = keras.Model(model.input, model.output, name=model.name)
-    # Always the same name, so that a killed writer's file is replaced by the next one.
+    # The name is always the same, so that the next writer replaces the file of a writer that was killed.
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     with files.naming(path, "written"):
         files.fill(path, temporary, lambda: network.save(temporary))

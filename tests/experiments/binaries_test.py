@@ -115,7 +115,7 @@ class TrainTest(BinaryTest):
         self.assertIn("stopped after step 3; the same command goes on from there", stderr)
         self.assertEqual(records.read(self.root / "run").status, records.RUNNING)
         stdout, _ = self._run(flags.train, train.main, *arguments)
-        self.assertIn("The run goes on from step 3, bit for bit.", stdout)
+        self.assertIn("The run continues from step 3, bit for bit.", stdout)
         self.assertEqual(records.read(self.root / "run").results["step"], 6)
 
     def test_an_interrupt_before_the_first_step_is_one_sentence(self):

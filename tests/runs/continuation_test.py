@@ -154,7 +154,7 @@ class ContinuationTest(parameterized.TestCase):
         with mock.patch.object(type(there), "fingerprint", return_value="f" * 64):
             self.train(chosen, stop_after=0, secret=bytes(16))
         said = " ".join(self.said)
-        self.assertIn("not bit for bit: the training data are others", said)
+        self.assertIn("not bit for bit: the training data are different", said)
         self.assertNotIn("f" * 64, said)
         self.assertNotIn(there.fingerprint(), said)
 
@@ -170,7 +170,7 @@ class ContinuationTest(parameterized.TestCase):
         objects = self.started.objects
         more = dataclasses.replace(objects, images=bundled.load("digits"))
         with mock.patch.object(builders, "restart"), mock.patch.dict(self.objects, dict.fromkeys(self.objects, more)):
-            with self.assertRaisesRegex(ValueError, "must hold the 40 training examples .* Received: 1437 examples"):
+            with self.assertRaisesRegex(ValueError, "must hold 40 training examples, .* Received: 1437 examples"):
                 self.train(again)
 
     def test_another_saved_model_of_the_same_shapes_gets_other_noise(self):
@@ -187,7 +187,7 @@ class ContinuationTest(parameterized.TestCase):
         with mock.patch.dict(self.objects):
             self.train(saved("relu"), stop_after=1)
             self.train(saved("tanh"), stop_after=0, secret=bytes(16))
-        self.assertIn("not bit for bit: the file of `--model` is another one", " ".join(self.said))
+        self.assertIn("not bit for bit: the file of `--model` is different", " ".join(self.said))
         self.assertEqual(self.started.starting_point.secret, bytes(16))
 
     def test_a_checkpoint_of_an_earlier_attempt_is_not_replayed(self):
