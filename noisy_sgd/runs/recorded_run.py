@@ -1,12 +1,11 @@
-"""One run from its first to its last step, with its record: run.json, metrics.jsonl, checkpoints, TensorBoard's events
-and, at the end, the trained network.
+"""Trains one run and records it: run.json, metrics.jsonl, checkpoints, TensorBoard events and the trained network.
 
     objects = builders.build(settings)
     with recorded_run.started(objects, settings) as run:
         print(run.privacy.text)
         record = recorded_run.train(run)
 
-A run that was interrupted goes on where it was when the same is called again (`continuation`).
+After an interruption, the same calls continue the run from its newest checkpoint (see `continuation`).
 
 Covered by tests/runs/builders_test.py and tests/runs/continuation_test.py.
 """
@@ -30,16 +29,16 @@ STEPS_PER_CALL = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartedRun:
-    """A run that can be trained.
+    """A run that is ready for `train`.
 
     Attributes:
-        objects: the model, as it goes on.
+        objects: the objects of the run, in the state of the starting point.
         settings: the configuration.
-        privacy: what the run guarantees when it ends as planned.
-        num_steps: the last step, exclusive: the configuration's, or what `max_epsilon` allows.
-        record: to write to; None on all workers but the first.
-        starting_point: where it begins.
-        circumstances: what an exact replay needs.
+        privacy: the guarantee of the run if it ends after `num_steps`.
+        num_steps: the last step, exclusive: the configured number, or the number that `max_epsilon` allows.
+        record: the record to write to; None on all workers but the first.
+        starting_point: the state from which the run trains.
+        circumstances: the facts that must be the same for an exact replay, from `continuation.circumstances`.
     """
 
     objects: builders.RunObjects
@@ -59,19 +58,19 @@ def started(
     environment: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[StartedRun]:
-    """Opens the run directory of a configuration, and puts the model where the run goes on.
+    """Opens the run directory of a configuration, and puts the model in the state from which the run continues.
 
     Args:
-        objects: from `builders.build`, or restarted.
-        settings: the same configuration.
-        environment: settings of TensorFlow's that change its arithmetic, by name. Defaults to none.
-        say: told where an interrupted run goes on. Defaults to nothing.
+        objects: from `builders.build`, or reset by `builders.restart`.
+        settings: the configuration that the objects were built or reset with.
+        environment: environment variables that change TensorFlow's arithmetic, by name. Defaults to none.
+        say: called with sentences that say where an interrupted run continues. Defaults to doing nothing.
 
     Yields:
-        The run, for `train`. Until the end no other process can open it.
+        The run, for `train`. No other process can open the run before the context ends.
 
     Raises:
-        ValueError: for a run directory that cannot be used, checkpoints that cannot be read, or a budget that is spent.
+        ValueError: if the run directory cannot be used, the checkpoints cannot be read, or the privacy budget is spent.
     """
     circumstances = continuation.circumstances(objects, settings, dict(environment or {}))
     distribution.require_same(objects.strategy, "flags", repr((settings.resolved(), circumstances)).encode())
@@ -79,7 +78,7 @@ def started(
         record = None
         if distribution.is_chief(objects.strategy):
             planned = builders.privacy_statement(settings, objects.model.optimizer, objects.images.num_train_examples)
-            # What has to be refused is refused before a run directory is made.
+            # A budget that allows no step is refused before the run directory is created.
             _last_step(objects, settings, continuation.StartingPoint())
             elsewhere = settings.run.checkpoint_dir is not None
             lock = checkpoints.lock(continuation.checkpoint_directory(settings))
@@ -87,19 +86,19 @@ def started(
                 try:
                     stack.enter_context(lock)
                 except ValueError as error:
-                    raise ValueError(f"`checkpoint_dir` must be a folder for this run to write to: {error}") from error
+                    raise ValueError(f"`checkpoint_dir` must be a folder this run can write to: {error}") from error
             record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
-            # Its ledger is written in both places.
+            # The run directory also holds the ledger, so it needs a lock too.
             stack.enter_context(checkpoints.lock(settings.run.run_dir))
             if not elsewhere:
                 stack.enter_context(lock)
         starting_point = continuation.begin(objects, settings, record, circumstances=circumstances, say=say)
-        # The ledger, which a budget's last step depends on, is the first worker's.
+        # With a budget, the last step depends on the ledger, which only the first worker has.
         num_steps = int(distribution.broadcast(objects.strategy, b"%d" % _last_step(objects, settings, starting_point)))
         privacy = _privacy(objects, settings, starting_point.ledger, num_steps)
         if num_steps < settings.training.num_steps:
             budget, planned = settings.training.max_epsilon, settings.training.num_steps
-            say(f"The budget of epsilon = {budget:g} lasts for {num_steps} of the {planned} steps.")
+            say(f"The budget of epsilon = {budget:g} allows {num_steps} of the {planned} steps.")
         if record is not None:
             record.state(_described(privacy))
         yield StartedRun(
@@ -121,22 +120,22 @@ def train(
 ) -> records.Record | None:
     """Trains a started run to its end.
 
-    Noisy-SGD runs record Figure 2's squared norms at every evaluation. What a DP-SGD run computes from the training
-    data without noise goes to the run directory's private/, and to `listeners` and TensorBoard where
-    `show_private_metrics` asks for it.
+    A Noisy-SGD run records the squared norms of Figure 2 at every evaluation. A DP-SGD run writes the metrics that it
+    computes from the training data without noise to the folder private/ of the run directory. `listeners` and
+    TensorBoard get these metrics only if `show_private_metrics` is set.
 
     Args:
         run: from `started`.
-        listeners: more Keras callbacks. Defaults to none.
-        stop_requested: asked after every call of the compiled step; True ends the run with a checkpoint. Defaults to
-            never.
+        listeners: further Keras callbacks. Defaults to none.
+        stop_requested: called after every call of the compiled step. If it returns True, the run saves a checkpoint
+            and stops. Defaults to a function that returns False.
 
     Returns:
         The record of the finished run; None on all workers but the first.
 
     Raises:
-        continuation.Interrupted: where `stop_requested` ended the run.
-        ValueError: where a checkpoint cannot be written, an image cannot be decoded, or a callback would act on private
+        continuation.Interrupted: if `stop_requested` stopped the run.
+        ValueError: if a checkpoint cannot be written, an image cannot be decoded, or a callback would act on private
             facts.
     """
     objects, settings, chosen = run.objects, run.settings, run.settings.training
@@ -185,7 +184,7 @@ def train(
 
 @contextlib.contextmanager
 def _naming_images(images) -> Iterator[None]:
-    """Names the image that could not be decoded, which TensorFlow's error does not."""
+    """Turns TensorFlow's error for an image that cannot be decoded into one that names the image."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -196,14 +195,14 @@ def _naming_images(images) -> Iterator[None]:
 
 
 def _microbatches(run: StartedRun):
-    """This worker's microbatches, and how many of them a replica takes in a step."""
+    """This worker's microbatches, and a function of the step: the number of microbatches per replica."""
     objects, chosen = run.objects, run.settings.training
     count, seed = objects.images.num_train_examples, run.settings.run.seed
-    # The batches of a private run come from its secret: who knows them gets no amplification.
+    # Amplification holds only if the batches are secret, so a private run derives them from its secret.
     scheme = builders.scheme(run.settings, count, run.starting_point.secret)
     augment, kind = None, run.settings.data.augmentation
     if kind != "none":
-        # Four pixels of an image of 32, as is usual.
+        # The usual padding is four pixels for images of 32 x 32.
         padding = max(1, min(objects.images.image_shape[:2]) // 8)
         views, flips = chosen.augmentation_multiplicity, kind == "flip_and_crop"
         augment = augmentation.make(seed, views=views, padding=padding, flips=flips)
@@ -222,7 +221,7 @@ def _microbatches(run: StartedRun):
 
 
 class _Epsilon(keras.callbacks.Callback):
-    """Logs what a private run has spent by the end of each epoch, with all that earlier attempts may have released."""
+    """Logs the epsilon that a private run has spent by the end of each epoch, with the steps of earlier attempts."""
 
     def __init__(self, run: StartedRun):
         super().__init__()
@@ -249,7 +248,7 @@ def _recorders(run: StartedRun) -> list[keras.callbacks.Callback]:
 
 
 def _record_end(run: StartedRun) -> None:
-    """Evaluates the weights that a run goes on with, where no step is left to take and their evaluation is missing."""
+    """Records the evaluation of the last step if it is missing in a run that has no step left to take."""
     objects, record, step = run.objects, run.record, run.num_steps
     missing = record is not None and step not in {line["step"] for line in records.read(record.directory).metrics}
     if not distribution.any_worker(objects.strategy, missing):
@@ -280,23 +279,23 @@ def _finish(run: StartedRun, spent: ledger.Ledger | None) -> records.Record | No
 def _last_step(
     objects: builders.RunObjects, settings: config.Config, starting_point: continuation.StartingPoint
 ) -> int:
-    """The configuration's last step, or an earlier one with which the budget ends."""
+    """The configured last step, or the last step that the budget allows if that is earlier."""
     chosen = settings.training
     if chosen.max_epsilon is None:
         return chosen.num_steps
     plan = builders.plan(settings, objects.model.optimizer, objects.images.num_train_examples, chosen.num_steps)
-    # With batches that are known nothing is guaranteed; the budget is that of the same run with secret ones.
+    # Public batches give no guarantee. The budget then applies to the same run with secret batches.
     plan = dataclasses.replace(plan, batches_known=False)
     allowed = calibration.most_steps(chosen.max_epsilon, plan)
     spent = starting_point.ledger or ledger.Ledger()
     last = min(chosen.num_steps, ledger.last_end(spent, allowed, plan.sampling))
-    way_out = "raise it, or give more noise"
+    way_out = "raise it, or increase the noise"
     config.require(last > 0, "max_epsilon", "must allow one step", chosen.max_epsilon, way_out)
     return last
 
 
 def _privacy(objects, settings, spent: ledger.Ledger | None, num_steps: int) -> statement.PrivacyStatement:
-    """The statement of a run that ends with `num_steps`, after all that earlier attempts may have released."""
+    """The statement of a run that ends after `num_steps`, with all steps that earlier attempts may have released."""
     attempts = None if spent is None else spent.attempts
     return builders.privacy_statement(
         settings, objects.model.optimizer, objects.images.num_train_examples, num_steps, attempts

@@ -1,11 +1,11 @@
-"""A saved functional Keras model, as a network for the images of a run: checked, and fed the pixels that it expects.
+"""Loads and checks a saved functional Keras model as the network of a run, and scales its pixels to the expected range.
 
-Data have pixels in a range of their own (MNIST's from 0 to 255). Most saved models expect them in [0, 1], unless they
-begin with a Rescaling or Normalization layer. What is expected becomes the first layer of the trained network, so that
-`model.keras` maps the data's pixels to logits in any case, and trains on in the same way when it is given again.
+Each data set has its own range of pixels (MNIST: from 0 to 255). Most saved models expect pixels in [0, 1], unless they
+begin with a Rescaling or Normalization layer. The scaling becomes the first layer of the trained network. So the file
+`model.keras` always maps the data's pixels to logits, and a later run that loads it trains in the same way.
 
     network, fed = saved_model.load("mine.keras", images, pixel_range="auto", model_class=keras.Model)
-    print(fed)      # mine.keras gets pixels from 0 to 1, the data's from 0 to 255 scaled; ...
+    print(fed)      # mine.keras gets pixels from 0 to 1, scaled from the data's range, 0 to 255; ...
 """
 
 import pathlib
@@ -18,7 +18,7 @@ import keras
 
 from noisy_sgd import config
 
-# Layers that leave a pixel's value as it is, or nearly.
+# Layers that do not change the range of the pixels, or change it only slightly.
 _KEEPING = (
     "InputLayer", "Identity", "Reshape", "Flatten", "Permute", "ZeroPadding2D", "Cropping2D", "Resizing", "CenterCrop",
     "RandomCrop", "RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom", "Dropout", "SpatialDropout2D",
@@ -30,19 +30,19 @@ _ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
 
 
 def load(path: str, images, *, pixel_range: str, model_class: type[keras.Model]) -> tuple[keras.Model, str]:
-    """Loads a model whose weights are taken as they are.
+    """Loads a model with its saved weights.
 
     Args:
-        path: of a .keras file.
+        path: path of a .keras file.
         images: the image set, with `image_shape`, `num_classes` and `pixel_range`.
-        pixel_range: of `config.Model`.
-        model_class: called with inputs and outputs.
+        pixel_range: the value of `config.Model.pixel_range`.
+        model_class: class of the network, called with its inputs and outputs.
 
     Returns:
-        The network, from the data's pixels to logits, and a sentence that says what the saved model gets of them.
+        The network, which maps the data's pixels to logits, and a sentence that says which pixels the model receives.
 
     Raises:
-        ValueError: for a file that is no Keras model, or a model that is not functional or does not fit the images.
+        ValueError: if the file is not a Keras model, or the model is not functional or does not fit the images.
     """
     loaded = _loaded(path)
     _check(path, loaded, tuple(images.image_shape), images.num_classes)
@@ -55,23 +55,24 @@ def load(path: str, images, *, pixel_range: str, model_class: type[keras.Model])
         config.require(False, "pixel_range", constraint, pixel_range, "leave it out")
     if chosen is None and pixel_range == "auto" and not scaling and not whole:
         chosen = (0.0, 1.0)
-    name, given, way_out = pathlib.Path(path).name, f"from {low:g} to {high:g}", "`--pixel_range` chooses otherwise"
+    name, given, way_out = pathlib.Path(path).name, f"{low:g} to {high:g}", "set `--pixel_range` for another range"
     if chosen is None:
-        fed = f"{name} gets the pixels as they are, {given}; {way_out}."
+        fed = f"{name} gets unscaled pixels, from {given}; {way_out}."
     else:
-        fed = f"{name} gets pixels from {chosen[0]:g} to {chosen[1]:g}, the data's {given} scaled; {way_out}."
+        expected = f"{chosen[0]:g} to {chosen[1]:g}"
+        fed = f"{name} gets pixels from {expected}, scaled from the data's range, {given}; {way_out}."
     if whole or (chosen is None and scaling):
         return model_class(inputs, outputs), fed
-    # Also where nothing is scaled: the trained network then says by its first layer that it takes the data's pixels.
+    # Added even with scale 1: the first layer then shows that the trained network takes the data's pixels.
     scale = 1.0 if chosen is None else (chosen[1] - chosen[0]) / (high - low)
     offset = 0.0 if chosen is None else chosen[0] - low * scale
     pixels = keras.Input(images.image_shape, dtype=inputs.dtype, name=_free(loaded, "image"))
     layer = keras.layers.Rescaling(scale, offset, dtype=inputs.dtype, name=_free(loaded, "pixels"))
     scaled = layer(pixels)
     if not isinstance(loaded, keras.Sequential):
-        # The one input may be in a list or a dictionary.
+        # The single input may be in a list or a dictionary.
         scaled = keras.tree.pack_sequence_as(loaded.input, [scaled])
-    # Not `loaded(...)`: its layers are to be those of the network, one by one.
+    # `loaded(...)` would add the model as one layer; the network must have its individual layers.
     return model_class(pixels, keras.tree.flatten(loaded.call(scaled))[0]), fed
 
 
@@ -80,17 +81,17 @@ def _loaded(path: str) -> keras.Model:
     config.require(place.exists(), "model", "must name a file that exists", path, "train and save one first")
     way_out = "save one with model.save('mine.keras')"
     a_zip = place.is_file() and zipfile.is_zipfile(place)
-    config.require(a_zip, "model", "must be a Keras model, which this file is not", path, way_out)
+    config.require(a_zip, "model", "must be a file that holds a Keras model", path, way_out)
     try:
         return keras.models.load_model(path, compile=False)
-    # Keras raises whatever its parts do: TypeError for a class that it does not know, KeyError for another zip.
+    # Keras raises many types: TypeError for an unknown class, KeyError for a zip file that is not a model.
     except Exception as error:
         text = " ".join(str(error).split())
         unknown = re.search(r"Could not locate (class|function) '\w+'", text)
         reason = unknown[0] if unknown else text.split(". ")[0].rstrip(".")[:300]
         raise config.ConfigError(
-            f"`--model` must be a Keras model that can be loaded, of layers that are known here (Received: "
-            f"model={path}): {reason}"
+            "`--model` must be a Keras model that can be loaded, of layers that Keras or noisy_sgd defines "
+            f"(Received: model={path}): {reason}"
         ) from error
 
 
@@ -109,13 +110,13 @@ def _check(path: str, loaded: keras.Model, shape: tuple[int, ...], num_classes: 
 
 
 def _begins_with_scaling(described: dict[str, Any]) -> bool:
-    """Whether the configuration of a model scales its input first, before or within its first other layer."""
+    """Whether a model, by its configuration, scales its input before any layer that changes the range of the pixels."""
     layers = described["layers"]
     functional = "input_layers" in described
     as_given = {""} if not functional else set()
     for layer in layers:
         kind, name = layer["class_name"], layer["config"].get("name")
-        # A sequential model has no record of who reads whom: each layer reads the one before.
+        # A sequential model does not record the inputs of its layers: each layer reads the previous one.
         sources = list(_sources(layer.get("inbound_nodes"))) if functional else [""]
         if kind != "InputLayer" and not as_given.intersection(sources):
             continue
@@ -131,7 +132,7 @@ def _begins_with_scaling(described: dict[str, Any]) -> bool:
 
 
 def _sources(node: Any) -> Iterator[str]:
-    """The names of the layers whose outputs an entry of a configuration reads."""
+    """The names of the layers whose outputs are the inputs in a configuration entry."""
     if isinstance(node, dict):
         if node.get("class_name") == "__keras_tensor__":
             yield node["config"]["keras_history"][0]
@@ -144,7 +145,7 @@ def _sources(node: Any) -> Iterator[str]:
 
 
 def _free(model: keras.Model, name: str) -> str:
-    """The name, or one like it that no layer has."""
+    """The name, with underscores appended until no layer has it."""
     taken = {layer.name for layer in model.layers}
     while name in taken:
         name += "_"

@@ -211,7 +211,7 @@ class TrainTest(BinaryTest):
         keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs))).save(self.root / "mine.keras")
         arguments = [f"--model={self.root}/mine.keras", "--num_train_examples=48", "--num_steps=2", "--batch_size=8"]
         stdout, _ = self._run(flags.train, train.main, *arguments, f"--run_dir={self.root}/run")
-        self.assertRegex(stdout, "mine.keras gets pixels from 0 to 1, the data's from 0 to 16 scaled; `--pixel_range` ")
+        self.assertRegex(stdout, "mine.keras gets pixels from 0 to 1, scaled from the data's range, 0 to 16; set ")
         self.assertEqual(records.read(self.root / "run").config["model"]["pixel_range"], "auto")
 
     def test_batch_normalization_is_refused(self):

@@ -149,7 +149,7 @@ class SavedModelTest(absltest.TestCase):
     def test_a_run_says_what_it_is_fed(self):
         self._save()
         objects = builders.build(_settings(model=config.Model(model=self.path, pixel_range="0,2")))
-        self.assertRegex(objects.fed, "^mine.keras gets pixels from 0 to 2, the data's from 0 to 16 scaled; ")
+        self.assertRegex(objects.fed, "^mine.keras gets pixels from 0 to 2, scaled from the data's range, 0 to 16; ")
         self.assertIsNone(builders.build(_settings()).fed)
 
 

@@ -96,12 +96,12 @@ class SavedModelTest(parameterized.TestCase):
             scaled = RANGES[chosen](pixels.astype("float32"))
             expected = model({"x": scaled} if name == "a dictionary" else scaled)
             np.testing.assert_allclose(network(pixels), expected, rtol=1e-4, atol=1e-5)
-            shown = "the pixels as they are" if chosen == "raw" else f"pixels from {chosen.replace(',', ' to ')}, "
+            shown = "unscaled pixels, " if chosen == "raw" else f"pixels from {chosen.replace(',', ' to ')}, "
             self.assertStartsWith(fed, f"mine.keras gets {shown}")
             np.testing.assert_array_equal(network.get_weights()[-1], model.get_weights()[-1])
             trained_model.save(self.root / "again.keras", network)
             again, fed = self._load(path=self.root / "again.keras")
-            self.assertStartsWith(fed, "again.keras gets the pixels as they are, from 0 to 16;")
+            self.assertStartsWith(fed, "again.keras gets unscaled pixels, from 0 to 16;")
             np.testing.assert_array_equal(again(pixels), network(pixels))
 
     def test_a_range_is_for_numbers_that_are_not_whole(self):
@@ -115,7 +115,7 @@ class SavedModelTest(parameterized.TestCase):
         self.assertEqual(kinds, ["InputLayer", "Rescaling", "Conv2D", "Flatten", "Dense"])
 
     def test_what_is_no_model_is_refused(self):
-        message = "^`--model` must be a Keras model, which this file is not "
+        message = "^`--model` must be a file that holds a Keras model "
         for contents in (b"", b"garbage"):
             self.path.write_bytes(contents)
             self._assert_refused(message)
