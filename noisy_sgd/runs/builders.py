@@ -25,7 +25,7 @@ from noisy_sgd.runs import saved_model
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
-# The optimizer of Keras, and the private one.
+# Per name, the optimizer of Keras and its private version.
 _OPTIMIZERS = {
     "sgd": (keras.optimizers.SGD, sgd.DPSGD),
     "adam": (keras.optimizers.Adam, adam.DPAdam),
@@ -120,7 +120,7 @@ def restart(objects: RunObjects, settings: config.Config) -> None:
 
 
 def image_set(data: config.Data) -> bundled.ImageSet:
-    """The images, with wrong labels if the configuration asks for them; ImageNet is read during training."""
+    """The images, with label noise if the configuration asks for it; ImageNet images are read during training."""
     if data.dataset == "imagenet2012":
         from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
 

@@ -2,7 +2,7 @@
 
 A checkpoint holds the complete state of a run. Under the same circumstances (data, versions, devices), a run that
 continues from a checkpoint computes the lost steps again bit for bit, with the same noise. Each step is then one
-release, counted once.
+release and counts once.
 
 Under other circumstances the gradients can differ. The same noise on two different gradients cancels in their
 difference. A DP-SGD run therefore takes a new secret, and every step that may have been released before counts again.
@@ -35,7 +35,7 @@ from noisy_sgd.runs import builders, checkpoints, run_state
 from noisy_sgd.training import distribution
 
 _LEDGER = "ledger.jsonl"
-# The first worker sends these to the others: the step, whether the run replays exactly, and the secret.
+# The first worker sends these values to the other workers: the step, `StartingPoint.saved`, the secret.
 _TOLD = struct.Struct("<q?16s")
 # The digests are never shown: somebody who knows all examples but one could find the last one from the digest.
 _OTHER = {"data": "the training data are different", "model": "the file of `--model` is different"}
@@ -151,7 +151,7 @@ def _chief(newest, settings, run, circumstances, say) -> StartingPoint:
         fresh = keys.secret() if private else None
         if private and ledger != ledgers.Ledger():
             ledger = ledger.restarted(0)
-            say("The run starts again with new noise. All steps that it took before count in addition.")
+            say("The run starts again with new noise. Its earlier steps still count in the privacy guarantee.")
         return StartingPoint(secret=fresh, ledger=ledger)
     facts = newest.facts
     run.rewrite(facts["metrics"])
@@ -168,7 +168,7 @@ def _chief(newest, settings, run, circumstances, say) -> StartingPoint:
     say(f"The run continues from step {newest.step}, but not bit for bit: {difference}.")
     if not private:
         return StartingPoint(step=newest.step, saved=True)
-    say(f"The noise is new. All steps that were taken after step {newest.step} before count in addition.")
+    say("The noise is new. The steps already taken after the checkpoint still count in the privacy guarantee.")
     return StartingPoint(step=newest.step, secret=keys.secret(), ledger=ledger.restarted(newest.step))
 
 

@@ -90,7 +90,7 @@ def _loaded(path: str) -> keras.Model:
         unknown = re.search(r"Could not locate (class|function) '\w+'", text)
         reason = unknown[0] if unknown else text.split(". ")[0].rstrip(".")[:300]
         raise config.ConfigError(
-            "`--model` must be a Keras model that can be loaded, of layers that Keras or noisy_sgd defines "
+            "`--model` must be a Keras model that can be loaded, with layers of Keras or noisy_sgd only "
             f"(Received: model={path}): {reason}"
         ) from error
 
