@@ -90,7 +90,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
             augmentation_multiplicity=chosen.augmentation_multiplicity,
         )
         average = weight_average.WeightAverage(model.trainable_weights, chosen.ema_decay) if chosen.ema_decay else None
-        metrics = training_metrics.made(chosen.algorithm)
+        metrics = training_metrics.for_algorithm(chosen.algorithm)
     return RunObjects(
         images=images,
         strategy=strategy,

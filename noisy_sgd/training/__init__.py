@@ -1,4 +1,4 @@
-"""The training step: `PrivateModel` with its `fit`, the budget that ends it, and the streaming loop of the binaries.
+"""Training: `PrivateModel` with its `fit`, the privacy budget that ends a training, and the binaries' training loop.
 
 `loop.train` streams microbatches through the same model under any `tf.distribute` strategy of `distribution`.
 """

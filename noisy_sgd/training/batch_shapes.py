@@ -1,6 +1,6 @@
-"""The shapes of a batch: the same number of examples in all of its tensors, and maybe several views of each.
+"""Checks the shapes of a batch: all of its tensors must hold the same number of examples.
 
-batch_shapes.check(x, y, sample_weight)    # 32; ValueError where `y` holds another number than `x`
+batch_shapes.check(x, y, sample_weight)    # 32; ValueError if `y` holds another number of examples than `x`
 """
 
 import keras
@@ -8,21 +8,21 @@ import tensorflow as tf
 
 
 def check(x, y=None, sample_weight=None) -> int | None:
-    """The number of examples; None where a trace does not know it.
+    """The number of examples; None if it is not known while the step is traced.
 
     Args:
         x: any nest of [B, ...].
         y: any nest of [B, ...] and None. Defaults to None.
-        sample_weight: likewise. Defaults to None.
+        sample_weight: any nest of [B, ...] and None. Defaults to None.
 
     Raises:
-        ValueError: for numbers that differ, and for an unknown number of axes.
+        ValueError: for different numbers of examples, or an unknown number of axes.
     """
     shapes = {"x": _shapes(x), "y": _shapes(y), "sample_weight": _shapes(sample_weight)}
-    received = ", ".join(f"{name} of shapes {_shown(own)}" for name, own in shapes.items() if own)
+    received = ", ".join(f"{name} of shapes {_describe(own)}" for name, own in shapes.items() if own)
     if any(shape.rank is None for own in shapes.values() for shape in own):
         raise ValueError(
-            "`x`, `y` and `sample_weight` must have a known number of axes; give a generator's dataset an "
+            "`x`, `y` and `sample_weight` must have a known number of axes; for a dataset from a generator, pass an "
             f"`output_signature` with shapes. Received: {received}"
         )
     sizes = {shape[0] for own in shapes.values() for shape in own if shape.rank} - {None}
@@ -31,15 +31,15 @@ def check(x, y=None, sample_weight=None) -> int | None:
     return min(sizes, default=None)
 
 
-def one_view(x, inputs, views: int):
+def first_view(x, inputs, augmentation_multiplicity: int):
     """The first view of each example.
 
     Args:
-        x: [B, views, ...] or [B, ...], a nest like `inputs`.
-        inputs: the model's symbolic ones, [B, ...].
-        views: views of an example in training; 1 where `x` has no axis of them.
+        x: [B, K, ...] or [B, ...], a nest like `inputs`.
+        inputs: the model's symbolic inputs, [B, ...].
+        augmentation_multiplicity: K, the number of views of each training example; 1 if `x` has no axis of views.
     """
-    if views == 1:
+    if augmentation_multiplicity == 1:
         return x
     ranks = [sum(len(tensor.shape) for tensor in keras.tree.flatten(tensors)) for tensors in (x, inputs)]
     return keras.tree.map_structure(lambda tensor: tensor[:, 0], x) if ranks[0] > ranks[1] else x
@@ -50,6 +50,6 @@ def _shapes(tensors):
     return [tf.TensorShape(leaf.shape if hasattr(leaf, "shape") else ()) for leaf in leaves]
 
 
-def _shown(shapes):
-    shown = [None if shape.rank is None else tuple(shape) for shape in shapes]
-    return str(shown[0] if len(shown) == 1 else shown)
+def _describe(shapes):
+    known = [None if shape.rank is None else tuple(shape) for shape in shapes]
+    return str(known[0] if len(known) == 1 else known)

@@ -1,12 +1,12 @@
-"""A Keras callback that shows epsilon as DP-SGD trains, and ends the training before a budget is passed.
+"""A Keras callback that logs epsilon while DP-SGD trains, and ends the training before it exceeds a privacy budget.
 
     budget = noisy_sgd.PrivacyBudget(3.0, delta=1e-5, num_examples=60_000)
     model.fit(images, labels, epochs=100, callbacks=[budget])
 
-What may be claimed depends on how batches are made. Keras' `fit` on arrays passes over the examples again and again,
-shuffled: an example takes part at most once in a pass, whatever the order, so the cost is one Gaussian for every pass
-that was begun (sampling="shuffled", without amplification; see `noisy_sgd.sampling`). Where a dataset is not
-known to be one pass, every step counts (see `participation`).
+The guarantee depends on how the batches are drawn. Keras' `fit` on arrays passes over the shuffled examples again and
+again. An example takes part at most once in a pass, in any order. So each pass that was begun costs one Gaussian
+mechanism (sampling="shuffled", without amplification; see `noisy_sgd.sampling`). If a dataset is not known to be one
+pass, every step counts (see `participation`).
 """
 
 from collections.abc import Sequence
@@ -23,37 +23,38 @@ from noisy_sgd.training import participation
 
 
 class BudgetSpent(Exception):
-    """No further step fits a privacy budget; `PrivateModel.fit` ends quietly on it."""
+    """No further step fits the privacy budget; `PrivateModel.fit` catches it and ends the training."""
 
 
 class PrivacyBudget(keras.callbacks.Callback):
-    """Logs "epsilon", what the training has spent, and stops on the last step that fits a budget.
+    """Logs the epsilon that the training has spent as "epsilon", and stops after the last step that fits the budget.
 
-    For `PrivateModel.fit` and `noisy_sgd.training.loop.train`, with `noisy_sgd.DPSGD`. Noise multiplier, batch size and
-    a learned clip's own cost come from the optimizer. Give the same object to every `fit` of a model: it counts their
-    steps together. Steps that the optimizer took before (`iterations`) count as passes over all examples.
+    It works with `PrivateModel.fit` and `noisy_sgd.training.loop.train`, and with `noisy_sgd.DPSGD`. The noise
+    multiplier, the batch size and the cost of a learned clip come from the optimizer. Pass the same object to every
+    `fit` of a model: it counts all their steps together. Steps that the optimizer took before (`iterations`) count as
+    passes over all examples.
 
-    With sampling="shuffled", every epoch of `fit` counts as one pass over the examples where it is known to be no more:
-    arrays, and datasets of a known number of batches, at most ceil(num_examples / batch_size) of them, that hold every
-    example once. A dataset with `repeat`, a generator, or a dataset of unknown size counts every step as a
-    participation of every example, and the log says so once; where such a dataset ends by itself, the epoch counts as
-    one pass when it is over. During a pass the log shows what it costs when it is over.
+    With sampling="shuffled", an epoch of `fit` counts as one pass over the examples if it is known to be at most one:
+    arrays, and datasets that hold every example once in a known number of batches, at most
+    ceil(num_examples / batch_size). For a dataset with `repeat`, a generator, or a dataset of unknown size, every step
+    counts as a participation of every example, and the log says so once. If such a dataset ends by itself, the epoch
+    counts as one pass after its end. During a pass the log shows the epsilon at the end of the pass.
 
-    Training that has spent its budget ends with a sentence in the log; a later `fit` then takes no step.
+    When the budget is spent, the training ends with a sentence in the log. A later `fit` then takes no step.
 
     Args:
         epsilon: the budget, positive.
         delta: in (0, 1), well below 1 / num_examples.
-        num_examples: N, how many training examples there are.
-        sampling: None takes what the training says: fit(x, y, sampling="poisson"), or Keras' shuffled batches. A name
-            claims it: "poisson" for a dataset whose batches you draw so yourself, each example with probability
+        num_examples: N, the number of training examples.
+        sampling: None takes the scheme from the training: fit(x, y, sampling="poisson"), or Keras' shuffled batches.
+            "poisson" claims that you draw the batches of a dataset yourself, each example with probability
             batch_size / N, independently and secretly. Defaults to None.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
     Raises:
         ValueError: for an argument out of range; when training begins, for an optimizer that is not private, a budget
-            that not even the first step fits, or `steps_per_execution` > 1 where that could pass it.
+            that is too small for the first step, or `steps_per_execution` > 1 where that could exceed the budget.
     """
 
     def __init__(
@@ -80,30 +81,30 @@ class PrivacyBudget(keras.callbacks.Callback):
         self._optimizer = None
         self._data = participation.Data()
         self._allowed, self._pass = 0, 1
-        # Uses are what epsilon is a function of: steps under "poisson", else participations of one example.
+        # Epsilon is a function of the number of uses: steps under "poisson", else participations of one example.
         self._uses_before, self._steps = 0, 0
-        # The optimizer's step: where the current stretch of the loop began, and when it was last looked at.
+        # The optimizer's step at the beginning of the current stretch, and when it was last read.
         self._first, self._reached = 0, None
-        self._said = set()
+        self._logged = set()
 
     @property
     def sampling(self) -> str | None:
-        """How the batches are claimed to be drawn; None for as the training draws them."""
+        """The sampling scheme that the budget claims; None takes it from the training."""
         return self._claimed
 
     @property
     def amplifies(self) -> bool:
-        """Whether the batches are taken to be drawn at random, of any size."""
+        """Whether the batches are drawn with amplification by sampling, and so are of any size."""
         return self._scheme.amplifies
 
     @property
     def num_examples(self) -> int:
-        """N, how many training examples the budget is for."""
+        """N, the number of training examples that the budget is for."""
         return self._num_examples
 
     @property
     def delta(self) -> float:
-        """What epsilon is given at."""
+        """The delta of the guarantee."""
         return self._accounting["delta"]
 
     @property
@@ -113,7 +114,7 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     @property
     def spent(self) -> float:
-        """Epsilon of all that was trained; a pass that was begun is spent."""
+        """The epsilon of all steps so far; a pass that was begun counts as a whole pass."""
         return self._epsilon(self._uses(self._steps))
 
     @property
@@ -122,92 +123,92 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._first + max(0, self._allowed - self._uses_before) * self._stride
 
     def observe(self, data: participation.Data, kind: type[schemes.Scheme]) -> None:
-        """Takes what is known of the data that the next `fit` trains on, and how their batches are drawn.
+        """Sets the training data of the next `fit` and the sampling scheme of its batches.
 
         Raises:
-            ValueError: for another scheme than that of steps which were counted.
+            ValueError: for another scheme than that of the steps that were counted before.
         """
         if self._optimizer is not None and kind is not self._scheme:
             raise ValueError(
-                "`callbacks` must hold a PrivacyBudget of its own for every way of drawing batches: this one has "
-                f"counted {self._scheme.name!r} ones; make a new one, with what is left of the budget if the data are "
-                f"the same. Received: sampling={kind.name!r}"
+                "`callbacks` must hold a PrivacyBudget of its own for every sampling scheme: this one has counted "
+                f"{self._scheme.name!r} batches; make a new one, with the rest of the budget if the data are the same. "
+                f"Received: sampling={kind.name!r}"
             )
         if self._steps:
             self._close_stretch(0)
         self._data, self._scheme = data, kind
 
     def on_train_begin(self, logs=None):
-        """Reads the optimizer; in `loop.train`, finds where it goes on."""
+        """Reads the optimizer; in `loop.train`, also finds the step where the training resumes."""
         optimizer = self.model.optimizer
         if not privatized.needs_clipped_sum(optimizer):
             raise ValueError(
                 "`optimizer` must be private, such as noisy_sgd.DPSGD, for a PrivacyBudget: without clipping and noise "
-                f"no budget is kept. Received: optimizer of type {type(optimizer).__name__}"
+                f"there is no guarantee. Received: optimizer of type {type(optimizer).__name__}"
             )
         if self._optimizer is None:
             self._read(optimizer)
         elif optimizer is not self._optimizer:
             raise ValueError(
-                "`callbacks` must hold a PrivacyBudget of its own for every optimizer: this one has counted another's "
-                "steps; make a new one, with what is left of the budget if the data are the same. "
+                "`callbacks` must hold a PrivacyBudget of its own for every optimizer: this one has counted the steps "
+                "of another optimizer; make a new one, with the rest of the budget if the data are the same. "
                 f"Received: epsilon={self.epsilon:g}, of which {self.spent:.4g} is spent"
             )
         if optimizer.seed is not None:
-            self._say_once(
+            self._log_once(
                 "PrivacyBudget: the optimizer has an explicit seed, from which its noise can be recomputed: nothing is "
-                "guaranteed, and epsilon is what the same training would have with secret noise"
+                "guaranteed, and epsilon is that of the same training with secret noise"
             )
         if self._in_order:
             if self.sampling is None:
                 raise ValueError(
-                    "`sampling` must be given to a PrivacyBudget of `loop.train`, which does not know how its batches "
-                    "were drawn: 'shuffled' or 'poisson'. Received: sampling=None"
+                    "`sampling` of a PrivacyBudget must be 'shuffled' or 'poisson' for `loop.train`, because the loop "
+                    "does not know how its batches were drawn. Received: sampling=None"
                 )
             step = _iterations(optimizer)
             if step < (self._reached or 0):
-                # Steps are taken again, in the pass that they belong to.
+                # Steps are repeated, in the pass that they belong to.
                 self._close_stretch(step - step % self._stride)
             self._steps, self._reached = step - self._first, step
             if self._uses(self._steps + 1) > self._allowed:
                 self._refuse_a_budget_without_a_step()
-                self._say_it_is_spent()
+                self._log_that_it_is_spent()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Under `fit`, begins a stretch of its own, after whatever was trained elsewhere meanwhile."""
+        """Under `fit`, begins a new stretch, and counts steps that the optimizer took without this callback."""
         if self._in_order:
             return
-        # Not in on_train_begin: keras.callbacks.BackupAndRestore brings the optimizer's step back there.
+        # Not in on_train_begin, where keras.callbacks.BackupAndRestore restores the optimizer's step.
         step = _iterations(self._optimizer)
         elsewhere = max(0, step - (self._reached or 0))
         if self._reached is None:
-            # Of another process, or of a `fit` without a budget.
+            # These steps are of another process, or of a `fit` without a budget.
             self._uses_before += -(-elsewhere // self._stride)
         else:
             self._uses_before += elsewhere
         self._reached = step
-        self._say_that_every_step_counts()
+        self._log_that_every_step_counts()
         if self._uses(1) > self._allowed:
             self._refuse_a_budget_without_a_step()
-            self._say_it_is_spent()
+            self._log_that_it_is_spent()
             raise BudgetSpent
         self._refuse_long_executions(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
-        """Logs epsilon, and stops where the next step would not fit."""
+        """Logs epsilon, and stops if the next step does not fit the budget."""
         self._steps = batch + 1 - self._first
         self._reached = _iterations(self._optimizer)
         uses = self._uses(self._steps)
         if logs is not None:
-            # The accountant is slow: asked once per pass.
-            shown = _up(uses, self._pass) if self._every_step_counts else uses
-            logs["epsilon"] = self._epsilon(max(uses, min(shown, self._allowed)))
+            # The accountant is slow, so it is called once per pass.
+            logged = _rounded_up(uses, self._pass) if self._every_step_counts else uses
+            logs["epsilon"] = self._epsilon(max(uses, min(logged, self._allowed)))
         if self._uses(self._steps + 1) > self._allowed:
             self.model.stop_training = True
-            self._say_it_is_spent()
+            self._log_that_it_is_spent()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Logs epsilon, and stops where the next epoch would not fit."""
+        """Logs epsilon, and stops if the next epoch does not fit the budget."""
         self._reached = _iterations(self._optimizer)
         if not self._in_order:
             if not self.model.stop_training:
@@ -217,7 +218,7 @@ class PrivacyBudget(keras.callbacks.Callback):
             logs["epsilon"] = self.spent
         if not self._in_order and self._uses(1) > self._allowed and not self.model.stop_training:
             self.model.stop_training = True
-            self._say_it_is_spent()
+            self._log_that_it_is_spent()
 
     def _read(self, optimizer) -> None:
         scheme = self._scheme(self._num_examples, optimizer.batch_size)
@@ -228,17 +229,17 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     @property
     def _stride(self) -> int:
-        """Steps that one use stands for, for the accountant."""
+        """The number of steps that the accountant counts for one use."""
         return self._plan.sampling.stride
 
     @property
     def _counts_passes(self) -> bool:
-        """Whether an example takes part once in every pass over the examples, so that a pass is a use."""
+        """Whether an example takes part once in every pass over the examples, so that each pass is one use."""
         return issubclass(self._scheme, schemes.Shuffled)
 
     @property
     def _in_order(self) -> bool:
-        """Whether a step's place in its pass is a function of the step, as in our own loop."""
+        """Whether the place of a step in its pass is a function of the step, as in `loop.train`."""
         return "first_step" in self.params
 
     @property
@@ -249,7 +250,7 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._data.counts_every_step(self._pass)
 
     def _uses(self, steps: int) -> int:
-        """All uses once the current stretch has so many steps."""
+        """The total number of uses after this number of steps of the current stretch."""
         if self._in_order or not self._counts_passes:
             return self._uses_before + -(-steps // self._stride)
         return self._uses_before + self._data.participations(steps, self._pass)
@@ -259,18 +260,18 @@ class PrivacyBudget(keras.callbacks.Callback):
         self._first, self._steps = first, 0
 
     def _epsilon(self, uses: int) -> float:
-        # Remembered by the accountant: the same number is asked for at every batch of a pass.
+        # The accountant caches this: every batch of a pass asks for the same number.
         return self._plan.with_steps(uses * self._stride).epsilon if uses else 0.0
 
     def _refuse_a_budget_without_a_step(self) -> None:
         if self._uses(self._steps) == 0:
-            needs = "a pass over the data" if self._counts_passes else "a step of this noise"
+            unit = "a pass over the data" if self._counts_passes else "a step with this noise"
             raise ValueError(
-                f"`epsilon` must be at least {self._epsilon(1):.6g}, which {needs} costs, for one step to fit the "
+                f"`epsilon` must be at least {self._epsilon(1):.6g}, which {unit} costs, for one step to fit the "
                 f"privacy budget; raise the noise multiplier or the budget. Received: epsilon={self.epsilon:g}"
             )
 
-    def _say_it_is_spent(self) -> None:
+    def _log_that_it_is_spent(self) -> None:
         uses = self._uses(self._steps)
         logging.warning(
             "PrivacyBudget ends the training: epsilon=%.4g of %g is spent, and the next %s would make it %.4g",
@@ -280,18 +281,18 @@ class PrivacyBudget(keras.callbacks.Callback):
             self._epsilon(uses + 1),
         )
 
-    def _say_that_every_step_counts(self) -> None:
+    def _log_that_every_step_counts(self) -> None:
         if self._counts_passes and self._every_step_counts:
-            self._say_once(
+            self._log_once(
                 "PrivacyBudget counts every step as a participation of every example: "
-                f"{self._data.why_every_step(self._pass)}; give `fit` arrays, or a dataset that holds every example "
+                f"{self._data.why_every_step(self._pass)}; pass arrays to `fit`, or a dataset that holds every example "
                 "once, without `repeat`, in batches of the optimizer's `batch_size` "
-                "(tf.data.experimental.assert_cardinality tells the number of batches)"
+                "(tf.data.experimental.assert_cardinality sets the number of batches)"
             )
 
-    def _say_once(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
+    def _log_once(self, sentence: str) -> None:
+        if sentence not in self._logged:
+            self._logged.add(sentence)
             logging.warning("%s", sentence)
 
     def _refuse_long_executions(self, epoch: int) -> None:
@@ -304,13 +305,13 @@ class PrivacyBudget(keras.callbacks.Callback):
             planned = self._uses_before + (epochs - epoch) * (self._uses(steps) - self._uses_before)
         if planned is None or planned > self._allowed:
             raise ValueError(
-                "`steps_per_execution` must be 1 where the training could pass its privacy budget in the middle of "
-                f"several steps. Received: steps_per_execution={together}"
+                "`steps_per_execution` must be 1 where the training could exceed its privacy budget in the middle of "
+                f"an execution. Received: steps_per_execution={together}"
             )
 
 
-def first(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
-    """The callbacks in an order in which all others see the epsilon that a `PrivacyBudget` logs."""
+def budgets_first(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    """The callbacks, every `PrivacyBudget` first, so that the others see the epsilon that it logs."""
     return sorted(callbacks, key=lambda callback: not isinstance(callback, PrivacyBudget))
 
 
@@ -320,36 +321,36 @@ def last_step(callbacks: Sequence[keras.callbacks.Callback], num_steps: int) -> 
 
 
 def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme]) -> bool:
-    """Tells every `PrivacyBudget` among the callbacks what `fit` trains on.
+    """Passes the training data of `fit` to every `PrivacyBudget` among the callbacks.
 
     Args:
-        callbacks: of `fit`: a list, a `keras.callbacks.CallbackList`, or None.
-        x: its data.
-        steps_per_epoch: as given to `fit`.
-        kind: how the batches were drawn, as given to `fit`.
+        callbacks: the callbacks of `fit`: a list, a `keras.callbacks.CallbackList`, or None.
+        x: the training data.
+        steps_per_epoch: as passed to `fit`.
+        kind: the sampling scheme that was passed to `fit`.
 
     Returns:
-        Whether the batches are Poisson-sampled by whoever gives them, and so may be larger than the nominal size.
+        Whether the user's batches are Poisson-sampled, and so may be larger than the nominal size.
 
     Raises:
-        ValueError: for a budget that claims another sampling than `fit` does.
+        ValueError: for a budget with another sampling scheme than that of `fit`.
     """
     data, budgets = participation.Data.of(x, steps_per_epoch), _budgets(callbacks)
     for budget in budgets:
         if budget.sampling not in (None, kind.name) and (data.one_pass or kind.amplifies):
             raise ValueError(
-                f"`sampling` of the PrivacyBudget must be that of `fit`, which is {kind.name!r}; leave it out, or give "
-                f"`fit` the other: fit(x, y, sampling={budget.sampling!r}). Received: sampling={budget.sampling!r}"
+                f"`sampling` of the PrivacyBudget must be that of `fit`, which is {kind.name!r}; leave it out, or call "
+                f"fit(x, y, sampling={budget.sampling!r}). Received: sampling={budget.sampling!r}"
             )
         budget.observe(data, schemes.named(budget.sampling) if budget.sampling else kind)
     return kind.amplifies or any(budget.amplifies for budget in budgets)
 
 
 def observe_scheme(callbacks, scheme: schemes.Scheme) -> None:
-    """Tells every `PrivacyBudget` among the callbacks what draws the batches.
+    """Passes the scheme that draws the batches to every `PrivacyBudget` among the callbacks.
 
     Raises:
-        ValueError: for a budget that claims another sampling, or counts another number of examples.
+        ValueError: for a budget with another sampling scheme or another number of examples.
     """
     for budget in _budgets(callbacks):
         if budget.sampling not in (None, scheme.name):
@@ -372,10 +373,10 @@ def _budgets(callbacks) -> list[PrivacyBudget]:
 
 
 def _iterations(optimizer: keras.optimizers.Optimizer) -> int:
-    """The steps done; of the replicas', which all have the same, the first one's."""
+    """The number of steps that the optimizer has done; all replicas have the same number."""
     return int(optimizer.iterations.numpy())
 
 
-def _up(count: int, stride: int) -> int:
-    """Rounded up to a multiple."""
+def _rounded_up(count: int, stride: int) -> int:
+    """The count, rounded up to a multiple of the stride."""
     return -(-count // stride) * stride

@@ -1,4 +1,4 @@
-"""The workers that the environment variable TF_CONFIG lists: what it may say, and waiting until all have started.
+"""The workers of the environment variable TF_CONFIG: checks the variable, and waits until all workers have started.
 
 addresses, own = cluster.workers(resolver)      # ["host0:2222", "host1:2222"], 0
 cluster.meet(addresses, own, say=print)         # "Waiting for worker 1 at host1:2222, 300 seconds at most ..."
@@ -13,16 +13,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-# How long the workers may start after one another: schedulers take minutes, and a worker that never comes is a mistake.
+# The longest time between the starts of the workers. Schedulers take minutes; a worker that never starts is a mistake.
 SECONDS_TO_MEET = 300.0
-# A cluster's own name server may learn a worker's name when that worker starts.
+# The name server of a cluster may know the name of a worker only after that worker has started.
 _SECONDS_TO_RESOLVE = 30.0
 _SECONDS_BETWEEN_TRIES = 0.1
 _SECONDS_TO_ANSWER = 10.0
 
 
 def workers(resolver) -> tuple[list[str], int]:
-    """The addresses of all workers, the chief's first, and this worker's place among them."""
+    """The addresses of all workers, the chief's first, and the index of this worker."""
     cluster = resolver.cluster_spec().as_dict()
     chiefs = list(cluster.get("chief", []))
     index = int(resolver.task_id) + (len(chiefs) if resolver.task_type == "worker" else 0)
@@ -30,7 +30,7 @@ def workers(resolver) -> tuple[list[str], int]:
 
 
 def check_addresses(addresses: list[str]) -> None:
-    """Refuses addresses that no worker can have.
+    """Refuses addresses that are not valid.
 
     Raises:
         ValueError: naming the worker.
@@ -47,9 +47,9 @@ def check_addresses(addresses: list[str]) -> None:
 
 
 def meet(addresses: list[str], own: int, say: Callable[[str], None]) -> None:
-    """Returns when every worker has been there: TensorFlow alone would wait for an hour or for ever, and not say so.
+    """Waits until every worker has started, because TensorFlow itself would wait silently for an hour or forever.
 
-    Each listens at its port, as TensorFlow's own server will right afterwards, until it has reached all others.
+    Each worker listens at its port until it has reached all others. TensorFlow's server uses the same port afterwards.
     """
     port = int(addresses[own].rpartition(":")[2])
     dual = socket.has_dualstack_ipv6()
@@ -63,12 +63,12 @@ def meet(addresses: list[str], own: int, say: Callable[[str], None]) -> None:
         ) from None
     with server:
         others = [index for index in range(len(addresses)) if index != own]
-        unknown = _waited_for(others, lambda index: _resolves(addresses[index]), _SECONDS_TO_RESOLVE)
+        unknown = _wait_for(others, lambda index: _resolves(addresses[index]), _SECONDS_TO_RESOLVE)
         if unknown:
             _refuse_addresses("must name hosts that are known", addresses, unknown)
         if others:
             say(f"Waiting for {_listed(addresses, others)}, {SECONDS_TO_MEET:g} seconds at most ...")
-        missing = _waited_for(others, lambda index: _answers(addresses[index]), SECONDS_TO_MEET)
+        missing = _wait_for(others, lambda index: _answers(addresses[index]), SECONDS_TO_MEET)
         if missing:
             constraint = f"must list workers that start within {SECONDS_TO_MEET:g} seconds of each other"
             _refuse_addresses(constraint, addresses, missing)
@@ -85,8 +85,8 @@ def _listed(addresses: list[str], indices: list[int]) -> str:
     return ", ".join(f"worker {index} at {addresses[index]}" for index in indices)
 
 
-def _waited_for(indices: list[int], ready: Callable[[int], bool], seconds: float) -> list[int]:
-    """Waits until each has been ready once; returns those that are not in time."""
+def _wait_for(indices: list[int], ready: Callable[[int], bool], seconds: float) -> list[int]:
+    """Waits until each worker was ready once; returns the workers that were not ready in time."""
     deadline = time.monotonic() + seconds
     while (indices := [index for index in indices if not ready(index)]) and time.monotonic() < deadline:
         time.sleep(_SECONDS_BETWEEN_TRIES)
@@ -106,19 +106,19 @@ def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER) as connection:
-            # Where nobody listens, a connection within one machine may by chance reach itself.
+            # If no process listens, a connection within one machine may by chance connect to itself.
             return connection.getsockname() != connection.getpeername()
     except OSError:
         return False
 
 
 def check(resolver) -> None:
-    """Refuses a TF_CONFIG that does not say who the workers are, and which of them this process is.
+    """Refuses a TF_CONFIG that does not list the workers, or does not say which of them this process is.
 
     Raises:
-        ValueError: naming what is amiss.
+        ValueError: naming the part that is wrong.
     """
-    way_out = f"write for example TF_CONFIG='{_EXAMPLE}'"
+    way_out = f"for example TF_CONFIG='{_EXAMPLE}'"
     try:
         cluster = resolver.cluster_spec().as_dict()
         kind, index = resolver.task_type, resolver.task_id
@@ -128,8 +128,8 @@ def check(resolver) -> None:
         ) from None
     if not cluster:
         raise ValueError(
-            f'`strategy` "multi_worker" needs the workers in the environment variable TF_CONFIG; {way_out}. '
-            "Received: a TF_CONFIG that is not set, or names no cluster"
+            f'`strategy` "multi_worker" needs the list of workers in the environment variable TF_CONFIG; {way_out}. '
+            "Received: a TF_CONFIG that is not set or has no cluster"
         )
     if not cluster.get("worker") or set(cluster) - {"chief", "worker"} or len(cluster.get("chief", [])) > 1:
         raise ValueError(
@@ -144,5 +144,5 @@ def check(resolver) -> None:
 
 
 def first_sentence(error: Exception) -> str:
-    """What an error of TensorFlow's says before its pages."""
+    """The first sentence of a long TensorFlow error."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].split(": No OpKernel")[0].rstrip(". ")

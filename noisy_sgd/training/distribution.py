@@ -1,13 +1,13 @@
-"""The only maker of tf.distribute strategies, and what the workers of one tell each other.
+"""Makes all tf.distribute strategies, and passes messages between the workers of a strategy.
 
 distribution.use_logical_devices(2)                 # before TensorFlow starts: two replicas on one CPU
 strategy = distribution.make_strategy("mirrored")
-strategy = distribution.make_strategy("multi_worker")     # before TensorFlow runs anything; TF_CONFIG says who is who
+strategy = distribution.make_strategy("multi_worker")     # before TensorFlow runs anything; reads TF_CONFIG
 index, count = distribution.worker(strategy)
 secret = distribution.broadcast(strategy, keys.secret())  # the chief's, on every worker
 
-Workers run the same program, and meet in its collectives: whatever asks another worker has to be called by all of
-them, in the same order.
+All workers run the same program. A function that communicates with other workers must be called by all workers, in the
+same order.
 """
 
 import contextlib
@@ -29,7 +29,8 @@ from noisy_sgd.training import cluster
 STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
 
 _SECONDS_TO_ANSWER = 10.0
-# What /proc/cpuinfo calls a processor's kind, and the cache that matrix products are cut to; x86's, then ARM's.
+# The fields of /proc/cpuinfo for the kind of processor, and for the cache size that decides how matrix products are
+# split; first x86's, then ARM's.
 _PROCESSOR = (
     "vendor_id", "cpu family", "model", "model name", "stepping", "cache size",
     "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features",
@@ -38,17 +39,17 @@ _VECTOR_FLAGS = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 
 
 class WorkerLost(RuntimeError):
-    """Another worker of the run died or cannot be reached; this process can only end, and all be started again."""
+    """Another worker of the run died or cannot be reached; this process must end, and all workers must start again."""
 
 
 def use_logical_devices(count: int) -> None:
-    """Splits the CPU into `count` logical devices, so that several replicas can be tried anywhere.
+    """Splits the CPU into `count` logical devices, so that several replicas run on any machine.
 
     Args:
         count: at least 1. The same count again does nothing.
 
     Raises:
-        ValueError: for a count below 1, or after TensorFlow has started with another one.
+        ValueError: for a count below 1, or if TensorFlow has started with another count.
     """
     checks.at_least("logical_devices", count, 1)
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -59,7 +60,7 @@ def use_logical_devices(count: int) -> None:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     except RuntimeError:
         raise ValueError(
-            "`logical_devices` must be set before TensorFlow runs anything: set it first. "
+            "`logical_devices` must be set before TensorFlow runs anything; set it first. "
             f"Received: logical_devices={count}"
         ) from None
 
@@ -71,36 +72,36 @@ def make_strategy(
 
     Args:
         name: "default", one device; "mirrored", one replica on each GPU, or on each logical CPU where there is no GPU;
-            "multi_worker", the same over the processes that the environment variable TF_CONFIG lists, each of which
-            runs this program (one CPU replica or all GPUs of each), and which have to start within five minutes of
-            each other; "tpu". The last two have to be made before TensorFlow runs anything. One a process.
-        tpu: a Cloud TPU's name, its address "grpc://host:port", or "local". For "tpu" alone.
-        say: told which other workers are waited for, and how long. Defaults to nothing.
+            "multi_worker", the same over the processes that the environment variable TF_CONFIG lists; "tpu". Each
+            process of "multi_worker" runs this program, with one CPU replica or all its GPUs, and all must start within
+            five minutes. The last two must be made before TensorFlow runs anything, and only once per process.
+        tpu: a Cloud TPU's name, its address "grpc://host:port", or "local". Only for "tpu".
+        say: called with a sentence that names the workers that this one waits for. Defaults to nothing.
 
     Returns:
         A `tf.distribute.Strategy`; build model and optimizer in its `scope()`.
 
     Raises:
-        ValueError: for another name, a TF_CONFIG that is missing or wrong, workers that do not come, a TPU that is not
-            there, or a strategy made too late.
+        ValueError: for another name, a TF_CONFIG that is missing or wrong, workers that do not start, a TPU that is not
+            found, or a strategy that is made too late.
     """
     if tpu is not None and name != "tpu":
-        raise ValueError(f'`tpu` is for strategy "tpu" alone. Received: strategy={name!r}, tpu={tpu!r}')
+        raise ValueError(f'`tpu` must be left out for any strategy but "tpu". Received: strategy={name!r}, tpu={tpu!r}')
     if name == "default":
         return tf.distribute.get_strategy()
     if name == "mirrored":
         return _mirrored()
     if name == "multi_worker":
-        if name not in _made:
-            _made[name] = _multi_worker(say)
-        return _made[name]
+        if name not in _multi_worker_strategies:
+            _multi_worker_strategies[name] = _multi_worker(say)
+        return _multi_worker_strategies[name]
     if name == "tpu":
         return _tpu(tpu)
     raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
 
 
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """This process's place among the workers: (index, count); (0, 1) where one process drives all devices."""
+    """(index of this worker, number of workers); (0, 1) if one process drives all devices."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
     addresses, index = cluster.workers(strategy.cluster_resolver)
@@ -108,12 +109,12 @@ def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the worker that writes the run's files."""
+    """Whether this process is the chief, the worker that writes the files of the run."""
     return worker(strategy)[0] == 0
 
 
 def broadcast(strategy: tf.distribute.Strategy, data: bytes) -> bytes:
-    """The chief's bytes, on every worker; what the others pass is not used."""
+    """The chief's bytes, on every worker; the bytes of the other workers are ignored."""
     return gather(strategy, data if is_chief(strategy) else b"")[0]
 
 
@@ -132,19 +133,19 @@ def gather(strategy: tf.distribute.Strategy, data: bytes) -> list[bytes]:
 
 
 def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
-    """Whether any worker's flag is set; the same answer on every one."""
+    """Whether the flag of any worker is set; the result is the same on all workers."""
     if worker(strategy)[1] == 1:
         return bool(flag)
     return bool(_sum_over_workers(strategy, np.asarray([flag], np.int64))[0])
 
 
 def require_same(strategy: tf.distribute.Strategy, name: str, data: bytes) -> None:
-    """Refuses to go on where the workers hold different values of what has to be the same everywhere.
+    """Refuses data that differ between the workers.
 
     Args:
         strategy: from `make_strategy`.
-        name: what it is, for the message.
-        data: this worker's, for example a configuration as text.
+        name: the name of the data, for the message.
+        data: this worker's data, for example a configuration as text.
 
     Raises:
         ValueError: on every worker, for data that differ from the chief's.
@@ -153,23 +154,23 @@ def require_same(strategy: tf.distribute.Strategy, name: str, data: bytes) -> No
     different = [index for index, row in enumerate(rows) if row != rows[0]]
     if different:
         raise ValueError(
-            f"`{name}` must be the same on every worker: start all of them with the same flags and data. "
-            f"Received: another one than worker 0's on workers {different} of {len(rows)}"
+            f"`{name}` must be the same on every worker; start all workers with the same flags and data. "
+            f"Received: a value different from worker 0's on workers {different} of {len(rows)}"
         )
 
 
 def topology(strategy: tf.distribute.Strategy) -> dict[str, int | list[str]]:
-    """What floating-point results depend on beside the program: {"replicas", "workers", "devices": one a worker}."""
+    """What floating-point results depend on besides the program: "replicas", "workers", "devices" (one per worker)."""
     devices = [data.decode() for data in gather(strategy, _devices(strategy).encode())]
     return {"replicas": strategy.num_replicas_in_sync, "workers": worker(strategy)[1], "devices": devices}
 
 
 @contextlib.contextmanager
 def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns TensorFlow's errors of a worker that died (at once) or fell silent (after ten seconds) into `WorkerLost`.
+    """Turns TensorFlow's errors about another worker that died, or is silent for ten seconds, into `WorkerLost`.
 
     Raises:
-        WorkerLost: where the block failed so.
+        WorkerLost: if the block fails with such an error.
     """
     index, count = worker(strategy)
     try:
@@ -190,14 +191,14 @@ def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 @functools.cache
 def _mirrored() -> tf.distribute.Strategy:
-    # One a process, and no collectives between logical CPUs: those of two strategies take each other's places.
+    # One strategy per process, without collectives on logical CPUs: the collectives of two strategies would collide.
     gpus = tf.config.list_logical_devices("GPU")
     reduction = None if gpus else tf.distribute.ReductionToOneDevice()
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
-_made: dict[str, tf.distribute.Strategy] = {}
+_multi_worker_strategies: dict[str, tf.distribute.Strategy] = {}
 
 
 def _multi_worker(say: Callable[[str], None]) -> tf.distribute.Strategy:
@@ -213,28 +214,28 @@ def _multi_worker(say: Callable[[str], None]) -> tf.distribute.Strategy:
         if "startup" not in str(error):
             raise
         raise ValueError(
-            '`strategy` "multi_worker" must be made before TensorFlow runs anything: make it first. '
+            '`strategy` "multi_worker" must be made before TensorFlow runs anything; make it first. '
             "Received: strategy='multi_worker'"
         ) from None
     except tf.errors.OpError as error:
         raise ValueError(
-            f"`TF_CONFIG` must give this worker an address that it can listen on, and the others theirs: "
+            f"`TF_CONFIG` must give every worker an address that it can listen on: "
             f"{cluster.first_sentence(error)}. Received: {addresses[own]!r} for worker {own}"
         ) from None
-    # Or every microbatch asks all workers, by a collective of its own, whether they have one.
+    # Otherwise every microbatch needs one more collective, which asks all workers whether they have a microbatch.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
 
 
 @contextlib.contextmanager
 def _keeping_sigterm() -> Iterator[None]:
-    """Undoes that TensorFlow takes SIGTERM for itself, and then does nothing: the process could not be stopped."""
-    in_charge = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if in_charge else None
+    """Restores the handler of SIGTERM, because TensorFlow's own handler ignores the signal."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if in_main_thread else None
     try:
         yield
     finally:
-        # None: a handler that Python has not set, and cannot set again.
+        # None is a handler that was not set from Python. Python cannot set it again.
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 
@@ -244,7 +245,7 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
     if not name:
         raise ValueError(
             '`tpu` must name the TPU of strategy "tpu": its name in Google Cloud, grpc://host:port, or "local" on a '
-            f"machine with TPUs of its own. Received: tpu={name!r}"
+            f"machine with TPUs. Received: tpu={name!r}"
         )
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
@@ -252,16 +253,16 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    # Whatever the metadata server, the network or the runtime raise: without its TPU the program can only end.
+    # The metadata server, the network and the runtime raise errors of many types. All of them end the program.
     except Exception as error:
         raise ValueError(
-            f"`tpu` must be a TPU that answers, under a TensorFlow that drives TPUs: {cluster.first_sentence(error)}. "
+            f"`tpu` must be a TPU that answers, with a TensorFlow built for TPUs: {cluster.first_sentence(error)}. "
             f"Received: tpu={name!r}"
         ) from None
 
 
 def _check_answering(jobs: dict[str, list[str]]) -> None:
-    # TensorFlow itself waits for minutes.
+    # TensorFlow itself would wait for minutes.
     for address in (address for job in jobs.values() for address in job):
         host, _, port = address.removeprefix("grpc://").rpartition(":")
         try:
@@ -297,12 +298,12 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
         return "TPU"
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus)
-    # The kernels depend on the processor, and how they split their sums on the number of threads.
+    # The kernels depend on the processor. How they split their sums depends on the number of threads.
     return f"{_processor()}, {len(os.sched_getaffinity(0))} threads"
 
 
 def _processor() -> str:
-    """What the kernels are chosen by: a cloud calls processors of several generations by one name."""
+    """The properties that kernels are chosen by; a name alone may stand for processors of several generations."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             first, _, _ = file.read().partition("\n\n")
@@ -311,7 +312,7 @@ def _processor() -> str:
     lines = (line.partition(":") for line in first.splitlines())
     fields = {name.strip(): value.strip() for name, _, value in lines}
     known = {name: fields[name] for name in _PROCESSOR if name in fields}
-    # Of all flags those of the vector units: what a kernel's update adds changes no result.
+    # Only the flags of the vector units: other flags, which a newer Linux kernel may add, change no result.
     known["flags"] = sorted(flag for flag in fields.get("flags", "").split() if flag.startswith(_VECTOR_FLAGS))
     digest = hashlib.sha256(repr(sorted(known.items())).encode()).hexdigest()
     return f"{fields.get('model name', platform.machine())} ({digest[:12]})"

@@ -1,4 +1,4 @@
-"""What a `PrivateModel` is made of: the inputs and outputs of a functional or Sequential model that exists already.
+"""Takes the inputs and outputs of an existing functional or Sequential model, for a `PrivateModel`.
 
 inputs, outputs = existing_model.inputs_and_outputs(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
 """
@@ -14,7 +14,7 @@ _AROUND = (
 
 
 def check_tensors(inputs=None, outputs=None, name=None, **kwargs) -> None:
-    """Refuses what is no functional model's inputs and outputs, but a model, layers, or nothing.
+    """Refuses a model, layers or nothing in place of the inputs and outputs of a functional model.
 
     Raises:
         ValueError: naming the way to a `PrivateModel`.
@@ -27,7 +27,7 @@ def check_tensors(inputs=None, outputs=None, name=None, **kwargs) -> None:
             way_out = _FROM_MODEL if isinstance(layers[0], keras.Model) else _SEQUENTIAL
         kinds = ", ".join(type(each).__name__ for each in given)
         raise ValueError(
-            "`inputs` and `outputs` must be a functional model's, a keras.Input and what layers make of it; "
+            "`inputs` and `outputs` must be those of a functional model: a keras.Input, and the output of layers; "
             f"{way_out}. Received: {kinds}"
         )
 
@@ -39,10 +39,10 @@ def inputs_and_outputs(model):
         model: a `keras.Model`.
 
     Returns:
-        (inputs, outputs), nests as the model was made of.
+        (inputs, outputs), with the model's own nesting.
 
     Raises:
-        ValueError: for anything else, and for a model of which more than its layers would be lost.
+        ValueError: for any other object, and for a model with a training step or loss of its own, which would be lost.
     """
     if not isinstance(model, keras.Model):
         way_out = _AROUND if isinstance(model, keras.Layer) else _SEQUENTIAL
@@ -57,8 +57,8 @@ def inputs_and_outputs(model):
         )
     if own:
         raise ValueError(
-            f"`model` must be trained as Keras' models are, because only its layers are shared: its own {own} would be "
-            "lost; noisy_sgd.PrivateModel(model.input, model.output) does without. "
+            f"`model` must use Keras' own training step and loss, because only its layers are shared: its own {own} "
+            "would be lost; noisy_sgd.PrivateModel(model.input, model.output) trains without it. "
             f"Received: {type(model).__name__}"
         )
     try:

@@ -1,7 +1,7 @@
-"""What `PrivateModel.fit` makes of its arguments: batches that a scheme draws, callbacks in order, budgets informed.
+"""Prepares the arguments of `PrivateModel.fit`: draws batches by a scheme, orders callbacks, and informs budgets.
 
-    fit = fitting.prepared(model, {"x": x, "y": y, "epochs": 3}, sampling="poisson", batch_size=256)
-    fit.arguments       # for Keras' own `fit`: a dataset of Poisson-sampled batches, ceil(N / B) of them per epoch
+    fit = fitting.prepare(model, {"x": x, "y": y, "epochs": 3}, sampling="poisson", batch_size=256)
+    fit.arguments       # for Keras' `fit`: a dataset of Poisson-sampled batches, ceil(N / B) per epoch
 
 Covered by tests/training/sampling_in_fit_test.py and private_model_test.py.
 """
@@ -19,13 +19,14 @@ from noisy_sgd.training import budget, participation, private_facts, training_ar
 
 
 class Fit(NamedTuple):
-    """A call of Keras' `fit`.
+    """A prepared call of Keras' `fit`.
 
     Attributes:
         arguments: its keyword arguments.
         any_size: whether batches may be larger than the nominal size.
-        scheme: what draws the batches, or None where Keras or the user makes them.
-        secret: what noise and batches of this training are derived from, or None where `scheme` is.
+        scheme: the scheme that draws the batches; None if Keras or the user draws them.
+        secret: the noise and the batches of this training are derived from it. None without a scheme, or if the seed is
+            explicit.
     """
 
     arguments: dict[str, Any]
@@ -34,17 +35,17 @@ class Fit(NamedTuple):
     secret: bytes | None = None
 
 
-def prepared(model: keras.Model, arguments: dict[str, Any], *, sampling: str, batch_size: int | None) -> Fit:
-    """Checks the arguments of `fit`, and tells budgets and the log what is trained on.
+def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, batch_size: int | None) -> Fit:
+    """Checks the arguments of `fit`, and passes the training data to the budgets and to the log.
 
     Args:
         model: a compiled `PrivateModel`.
-        arguments: what `fit` was given, by name.
-        sampling: how batches are drawn from arrays, or were drawn by whoever gives a dataset.
-        batch_size: the configured one, or None.
+        arguments: the arguments of `fit`, by name.
+        sampling: the scheme that draws batches from arrays, or by which the user drew the batches of a dataset.
+        batch_size: the configured batch size, or None.
 
     Raises:
-        ValueError: for arguments that do not go together.
+        ValueError: for arguments that contradict each other.
     """
     arguments = dict(arguments)
     private = privatized.needs_clipped_sum(model.optimizer)
@@ -53,10 +54,10 @@ def prepared(model: keras.Model, arguments: dict[str, Any], *, sampling: str, ba
     training_arguments.check_batch_size(arguments.get("batch_size"), batch_size)
     callbacks = arguments.get("callbacks")
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = arguments["callbacks"] = budget.first(keras.tree.flatten(callbacks))
+        callbacks = arguments["callbacks"] = budget.budgets_first(keras.tree.flatten(callbacks))
     kind, x = schemes.named(sampling), arguments.get("x")
     if kind.amplifies and participation.is_arrays(x):
-        fit = _drawn(model, arguments, kind, batch_size, private)
+        fit = _sampled_fit(model, arguments, kind, batch_size, private)
         budget.observe_scheme(callbacks, fit.scheme)
         return fit
     if arguments.get("batch_size") is None and participation.is_arrays(x):
@@ -67,11 +68,11 @@ def prepared(model: keras.Model, arguments: dict[str, Any], *, sampling: str, ba
     return Fit(arguments, any_size)
 
 
-def _drawn(model, arguments, kind, batch_size, private) -> Fit:
+def _sampled_fit(model, arguments, kind, batch_size, private) -> Fit:
     if batch_size is None:
         raise ValueError(
-            f"`batch_size` must be given to `compile` where sampling={kind.name!r}: it decides how often an example is "
-            "drawn, and the sum is divided by it. Received: batch_size=None"
+            f"`batch_size` must be given to `compile` for sampling={kind.name!r}: it sets the probability of each "
+            "example, and the sum is divided by it. Received: batch_size=None"
         )
     given = arguments.pop("batch_size", None)
     checks.require(
@@ -88,7 +89,7 @@ def _drawn(model, arguments, kind, batch_size, private) -> Fit:
         arrays, number = _rows(arrays, 0, kept), kept
     secret = keys.secret() if private and model.optimizer.seed is None else None
     scheme = kind(number, batch_size, _seed(model.optimizer) if secret is None else secret)
-    arguments["shuffle"] = False  # The scheme draws; Keras would warn.
+    arguments["shuffle"] = False  # The scheme shuffles; Keras would warn.
     if arguments.get("steps_per_epoch") is None:
         arguments["steps_per_epoch"] = scheme.steps_per_epoch
     first_step = int(model.optimizer.iterations.numpy())
@@ -97,7 +98,7 @@ def _drawn(model, arguments, kind, batch_size, private) -> Fit:
 
 
 def _seed(optimizer) -> int | bytes:
-    """An explicit seed, so that a training can be repeated; another one per training where there is none."""
+    """The explicit seed, so that a training can be repeated; without one, a new secret per training."""
     seed = getattr(optimizer, "seed", None)
     return keys.secret() if seed is None else seed
 

@@ -1,10 +1,10 @@
 """The training loop of the binaries: logical batches stream through as microbatches, on every strategy.
 
-A logical batch of any size is `rounds` microbatches on each replica, `accumulate`d, then one `finish`. It is never in
-memory as a whole.
+For a logical batch of any size, each replica calls `accumulate` on `rounds` microbatches, and then `finish` once. The
+whole logical batch is never in memory.
 
     with strategy.scope():
-        model.compile(...); metrics = training_metrics.made("noisy_sgd")
+        model.compile(...); metrics = training_metrics.for_algorithm("noisy_sgd")
     loop.train(model, dataset, lambda step: rounds, strategy=strategy, num_steps=1000, metrics=metrics, callbacks=[...])
 """
 
@@ -42,30 +42,32 @@ def train(
 
     Args:
         model: a compiled `PrivateModel`, built in the strategy's scope.
-        dataset: microbatches (images [m, ...], labels [m], mask [m]) in order, from `first_step` on; consecutive ones
-            go to the replicas in turn.
-        rounds: how many microbatches each replica takes in a step.
+        dataset: microbatches (images [m, ...], labels [m], mask [m]) in order, from `first_step` on. The replicas take
+            them in turn.
+        rounds: a function from a step to the number of microbatches that each replica takes.
         strategy: from `distribution.make_strategy`.
         num_steps: the last step, exclusive, counted from the beginning of the run.
-        metrics: from `training_metrics.made`, updated with every microbatch.
-        first_step: where to begin; in the middle of an epoch the metrics go on from what they are. Defaults to 0.
-        steps_per_epoch: what Keras' callbacks see as an epoch, at whose end metrics are reported. Defaults to all
-            steps.
+        metrics: from `training_metrics.for_algorithm`, updated with every microbatch.
+        first_step: the first step to run. In the middle of an epoch the metrics keep their values. Defaults to 0.
+        steps_per_epoch: the number of steps that Keras' callbacks see as an epoch. Metrics are reported at its end.
+            Defaults to all steps.
         steps_per_call: logical steps in one call of the compiled function. Defaults to 1.
-        pause_every: ends a call at every so many steps, for callbacks that must see them. Defaults to None.
-        norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) every so many steps. Defaults
-            to never.
+        pause_every: ends a call after every multiple of this number of steps, for callbacks that must see these steps.
+            Defaults to None.
+        norms_every: reports "squared_gradient_norm" and "squared_noise_norm" (Figure 2) at multiples of this number of
+            steps. Defaults to None, never.
         evaluate: called at the end of every epoch; its results are logged as "val_...". Defaults to None.
         report: called with the step and the metrics at the end of every epoch. Defaults to None.
-        log_metrics: whether callbacks see the metrics and norms: what is read from the training data without noise is
-            no public fact of a DP-SGD run. Defaults to True.
+        log_metrics: whether callbacks see the metrics and norms. In a DP-SGD run they are private facts, computed from
+            the training data without noise. Defaults to True.
         callbacks: Keras callbacks.
-        steps: from `step_functions` of the same model, strategy and metrics, so that several runs share their tracing.
-            Defaults to new ones.
-        noise_secret: what a `DPSGD` without seed takes its noise from, the same on all workers. Defaults to a new one.
+        steps: from `step_functions` of the same model, strategy and metrics, so that several runs share traced
+            functions. Defaults to new ones.
+        noise_secret: a `DPSGD` without seed derives its noise from it; the same on all workers. Defaults to a new
+            secret.
 
     Returns:
-        The number of steps done since the beginning of the run; less than `num_steps` if a callback set
+        The number of steps since the beginning of the run; less than `num_steps` if a callback set
         `model.stop_training`.
     """
     if privatized.needs_clipped_sum(model.optimizer):
@@ -75,7 +77,7 @@ def train(
     run_steps, run_step_with_norms = steps or step_functions(model, strategy, metrics)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     listeners = keras.callbacks.CallbackList(
-        budget.first(callbacks), add_history=False, add_progbar=False, model=model,
+        budget.budgets_first(callbacks), add_history=False, add_progbar=False, model=model,
         epochs=math.ceil(num_steps / steps_per_epoch), steps=steps_per_epoch, first_step=first_step,
     )  # fmt: skip
     model.stop_training = False
@@ -96,7 +98,7 @@ def train(
             stops = [(step // every + 1) * every for every in (norms_every, pause_every) if every]
             count = 1 if with_norms else min(end, step + steps_per_call, *stops) - step
             many = [rounds(index) for index in range(step, step + count)]
-            # One shape, whatever the count: another one would be traced again.
+            # Always the same shape, because another shape would be traced again.
             many = tf.constant(many + [0] * (steps_per_call - count), tf.int32)
             if with_norms:
                 gradient, noise = run_step_with_norms(iterator, many, tf.constant(1))
@@ -117,11 +119,11 @@ def train(
 
 
 def step_functions(model, strategy, metrics, average=None) -> tuple[collections.abc.Callable, collections.abc.Callable]:
-    """The compiled steps without and with norms, for several calls of `train`; each is traced when first needed.
+    """The compiled step functions without and with norms; each is traced once and serves several calls of `train`.
 
     Args:
         model: a compiled `PrivateModel`.
-        strategy: what it was built under.
+        strategy: the strategy that the model was built under.
         metrics: as in `train`.
         average: a `weight_average.WeightAverage` that follows the weights after every step. Defaults to None.
     """
@@ -129,14 +131,14 @@ def step_functions(model, strategy, metrics, average=None) -> tuple[collections.
 
 
 def evaluation(model, dataset: collections.abc.Iterable) -> collections.abc.Callable[[], dict[str, float]]:
-    """A function that evaluates the model's weights of the moment.
+    """A function that evaluates the current weights of the model.
 
     Args:
         model: a compiled `PrivateModel` for classification.
-        dataset: microbatches (images, labels, mask); read anew each time.
+        dataset: microbatches (images, labels, mask), read again in each evaluation.
 
     Returns:
-        A function without arguments; it returns {"loss": ..., "accuracy": ...} over the examples that are not padding.
+        A function without arguments; it returns {"loss": ..., "accuracy": ...} over all examples but padding.
     """
     metrics = training_metrics.classification()
 

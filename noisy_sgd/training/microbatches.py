@@ -1,4 +1,4 @@
-"""Cuts a batch into microbatches of one size, and takes them one after the other: memory for one at a time.
+"""Splits a batch into microbatches of one size, and processes them one after the other, to bound the memory.
 
 predictions = microbatches.map_in_order(lambda microbatch, mask: model(microbatch), x, size, 32)
 """
@@ -7,13 +7,13 @@ import tensorflow as tf
 
 
 def map_in_order(function, batch, size, microbatch_size):
-    """Calls a function on one microbatch after the other, at least on one; the last one is padded.
+    """Calls a function on each microbatch, at least on one; the last microbatch is padded.
 
     Args:
         function: function(microbatch, mask) -> a nest of [microbatch_size, ...]; `mask` [microbatch_size] is False for
             padding.
         batch: any nest of [size, ...].
-        size: examples of the batch, possibly none, a scalar tensor.
+        size: the number of examples of the batch, a scalar tensor; it may be 0.
         microbatch_size: an integer or a scalar tensor.
 
     Returns:

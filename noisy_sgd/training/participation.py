@@ -1,9 +1,9 @@
-"""How often one example may take part in the steps of an epoch of `fit`, from what is known of the data.
+"""How often one example may take part in the steps of an epoch of `fit`, by the kind of training data.
 
-Shuffled batches get no amplification by sampling: what counts is how often an example takes part. In one pass over the
-examples it takes part once, but a dataset may hold several passes (`repeat`), pass over a part of the examples again
-and again (`drop_remainder` before `repeat`), or not say where it ends. What is not known to be one pass counts every
-step.
+Shuffled batches get no amplification by sampling: the cost depends on how often an example takes part. In one pass over
+the examples an example takes part once. But a dataset may hold several passes (`repeat`), pass over a part of the
+examples again and again (`drop_remainder` before `repeat`), or have an unknown end. If an epoch is not known to be one
+pass, every step counts.
 
     data = Data.of(dataset, steps_per_epoch=None)
     data.participations(steps=3, pass_length=4)    # 1 for a dataset of at most 4 batches
@@ -18,12 +18,12 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """What is known of the batches that an epoch takes.
+    """The facts that are known about the batches of an epoch.
 
     Attributes:
-        one_pass: whether an epoch is at most one pass over the examples, whatever its number of batches: arrays.
-        num_batches: batches of one pass over a dataset that ends by itself; None where that is not known.
-        ends: whether an epoch lasts until the data end, if they do.
+        one_pass: whether an epoch is at most one pass over the examples, for any number of batches; True for arrays.
+        num_batches: the number of batches until a dataset ends by itself; None if it is not known.
+        ends: whether an epoch lasts until the data end, if they end.
     """
 
     one_pass: bool = False
@@ -32,11 +32,11 @@ class Data:
 
     @classmethod
     def of(cls, x, steps_per_epoch: int | None) -> "Data":
-        """What is known of what `fit` was given.
+        """The facts about the training data of `fit`.
 
         Args:
-            x: arrays, a dataset, a `keras.utils.PyDataset`, a generator, or anything else that Keras takes.
-            steps_per_epoch: as given to `fit`.
+            x: arrays, a dataset, a `keras.utils.PyDataset`, a generator, or other data that Keras takes.
+            steps_per_epoch: as passed to `fit`.
         """
         if is_arrays(x):
             return cls(one_pass=True)
@@ -49,7 +49,7 @@ class Data:
         return cls(ends=ends)
 
     def counts_every_step(self, pass_length: int) -> bool:
-        """Whether an example may take part in every step of an epoch, as far as is known at its first step.
+        """Whether an example may take part in every step of an epoch, as known at the first step of the epoch.
 
         Args:
             pass_length: batches of one pass over the examples, ceil(N / B).
@@ -57,30 +57,30 @@ class Data:
         return not self.one_pass and (self.num_batches is None or self.num_batches > pass_length)
 
     def participations(self, steps: int, pass_length: int) -> int:
-        """The most that one example may have taken part in the steps of an epoch so far.
+        """The largest number of steps of an epoch so far that one example may have taken part in.
 
         Args:
-            steps: of the epoch.
+            steps: the number of steps of the epoch so far.
             pass_length: as in `counts_every_step`.
         """
         if self.counts_every_step(pass_length):
             return steps
-        # A dataset of unknown size may be longer than it was before.
+        # A dataset of unknown size may be longer than in an earlier epoch.
         beyond = 0 if self.num_batches is None else max(0, steps - self.num_batches)
         return min(steps, 1) + beyond
 
     def after_an_epoch(self, steps: int) -> "Data":
-        """The same after an epoch that nothing but the end of the data ended."""
+        """The facts after an epoch that lasted until the end of the data."""
         learned = self.ends and self.num_batches is None and not self.one_pass
         return dataclasses.replace(self, num_batches=steps) if learned else self
 
     def why_every_step(self, pass_length: int) -> str:
-        """A clause about why every step counts."""
+        """The reason why every step counts, as a clause of a sentence."""
         if self.num_batches is None:
-            return "the dataset does not say how many batches a pass over the examples has"
+            return "the dataset does not state the number of its batches"
         return f"the dataset has {self.num_batches} batches, and a pass over the examples has {pass_length}"
 
 
 def is_arrays(x) -> bool:
-    """Whether Keras itself makes the batches, in passes over arrays."""
+    """Whether the data are arrays, from which Keras itself draws the batches."""
     return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x))

@@ -1,9 +1,9 @@
-"""Keras' `loss` argument, one value an example instead of one a batch.
+"""Keras' `loss` argument as a loss with one value per example instead of one per batch.
 
     loss_i = sum over the outputs of loss_weight * sample_weight_i * loss(y_i, prediction_i)
 
-with the mean over an example's further axes, over what a mask leaves of them: what Keras computes for a batch of this
-example alone.
+with the mean over the further axes of an example, except for masked values. This is the loss that Keras computes for a
+batch with this example alone.
 
 loss_fn = per_example_loss.from_keras("sparse_categorical_crossentropy")
 loss_fn((labels,), predictions)                   # [B]
@@ -24,25 +24,26 @@ _HINGES = ("hinge", "squared_hinge", "Hinge", "SquaredHinge", keras.losses.hinge
 class PerExampleLoss:
     """A function ((y,), predictions) or ((y, sample_weight), predictions) -> losses [B].
 
-    The weight, [B] or with the further axes of the unreduced loss, multiplies the loss; weights are one tensor for all
-    outputs or one an output. None, or an empty tuple, stands for a weight of 1 and for targets that no loss needs.
+    The sample weight, [B] or with the further axes of the unreduced loss, multiplies the loss. Sample weights are one
+    tensor for all outputs, or one per output. None or an empty tuple stands for a weight of 1, and for targets that no
+    loss needs.
 
     Args:
         losses: a nest of functions (y_true, y_pred, sample_weight or None) -> [B]; None for outputs without a loss.
         scales: a nest of floats, or None.
-        output_names: of the outputs, flattened.
+        output_names: the names of the flattened outputs.
 
     Attributes:
-        given: what `from_keras` made it of.
-        saw_masks: whether predictions of any call carried a mask of Keras'.
+        keras_loss: the loss that was passed to `from_keras`.
+        saw_masks: whether the predictions of any call carried a Keras mask.
     """
 
     def __init__(self, losses, scales, output_names):
         self._losses, self._scales, self._names = losses, scales, output_names
-        self.given, self.saw_masks = None, False
+        self.keras_loss, self.saw_masks = None, False
 
     def __call__(self, targets, predictions):
-        self.saw_masks = self.saw_masks or prediction_masks.of_any(predictions)
+        self.saw_masks = self.saw_masks or prediction_masks.any_mask(predictions)
         losses = [
             (function(y_true, y_pred, weight), scale)
             for function, scale, y_true, weight, y_pred in self.matched(targets, predictions)
@@ -52,17 +53,17 @@ class PerExampleLoss:
         return scaled[0] if len(scaled) == 1 else tf.add_n(scaled)
 
     def matched(self, targets, predictions):
-        """What belongs together.
+        """Matches losses, scales, targets, sample weights and predictions by output.
 
         Args:
             targets: (y,) or (y, sample_weight); None for the losses alone.
-            predictions: the model's outputs, tensors or symbolic ones.
+            predictions: the model's outputs, tensors or symbolic tensors.
 
         Returns:
-            A tuple for each output that has a loss: the function, its scale, targets, sample weight and prediction.
+            One tuple for each output that has a loss: the function, its scale, targets, sample weight and prediction.
 
         Raises:
-            ValueError: for structures that differ, and where targets are missing.
+            ValueError: for structures that differ, and for missing targets.
         """
         functions = per_output.entries("loss", self._losses, predictions, self._names)
         needed = [place for place, function in enumerate(functions) if function is not None]
@@ -77,27 +78,27 @@ class PerExampleLoss:
 
 
 def from_keras(loss, loss_weights=None, output_names=()) -> PerExampleLoss:
-    """A per-example loss from what `compile(loss=...)` takes.
+    """The per-example loss of a `loss` argument of Keras' `compile`.
 
     Args:
         loss: a name, a function (y_true, y_pred) -> [B, ...], a `keras.losses.Loss`, whose reduction is left out, or
-            for several outputs a list or dict of these, with None, or without an entry, for outputs without a loss.
-        loss_weights: a number for all outputs or, in a list or dict, one an output. Defaults to 1 each.
-        output_names: of the model's outputs, flattened, for a dict beside a list of outputs. Defaults to none.
+            for several outputs a list or dict of these. Outputs without a loss have None or no entry.
+        loss_weights: one number for all outputs, or a list or dict with one number per output. Defaults to 1.
+        output_names: the names of the model's flattened outputs, for a dict beside a list of outputs. Defaults to none.
 
     Raises:
-        ValueError: for a loss that cannot be resolved, or weights that are no numbers.
+        ValueError: for an unknown loss, or weights that are not numbers.
     """
     if not any(part is not None for part in keras.tree.flatten(loss)):
         raise ValueError(f"`loss` must be given: a name, a function or a keras.losses.Loss. Received: loss={loss!r}")
     losses = keras.tree.map_structure(lambda part: None if part is None else _of_signs(part, _per_example(part)), loss)
-    made = PerExampleLoss(losses, _scales(loss_weights), output_names)
-    made.given = loss
-    return made
+    per_example_loss = PerExampleLoss(losses, _scales(loss_weights), output_names)
+    per_example_loss.keras_loss = loss
+    return per_example_loss
 
 
 def _scales(loss_weights):
-    """The same nest of plain floats."""
+    """The same nest with Python floats."""
     try:
         return keras.tree.map_structure(lambda scale: None if scale is None else float(scale), loss_weights)
     except (TypeError, ValueError):
@@ -108,7 +109,7 @@ def _scales(loss_weights):
 
 
 def _of_signs(loss, per_example):
-    """The same for a hinge loss, with an example's targets 0 and 1 as -1 and 1; Keras converts a batch's or none."""
+    """The loss; a hinge loss gets an example's targets 0 and 1 as -1 and 1, where Keras looks at the whole batch."""
     if not (type(loss) in (keras.losses.Hinge, keras.losses.SquaredHinge) or loss in _HINGES):
         return per_example
 
@@ -131,11 +132,11 @@ def _per_example(loss):
             losses = tf.cast(losses, tf.float32)
         axes = list(range(1, losses.shape.rank))
         if sample_weight is not None:
-            losses = losses * _beside("sample_weight", sample_weight, losses)
+            losses = losses * _matched_rank("sample_weight", sample_weight, losses)
         masks = [mask for mask in (keras_internals.mask(y_pred), own_mask) if mask is not None]
         if not masks:
             return tf.reduce_mean(losses, axis=axes) if axes else losses
-        mask = math.prod(_beside("mask", mask, losses) for mask in masks)
+        mask = math.prod(_matched_rank("mask", mask, losses) for mask in masks)
         if not axes:
             return losses * mask
         mask = tf.broadcast_to(mask, tf.shape(losses))
@@ -145,7 +146,7 @@ def _per_example(loss):
 
 
 def _unreduced(loss):
-    """unreduced(y_true, y_pred) -> ([B, ...], the mask that the loss itself sets on them or None)."""
+    """unreduced(y_true, y_pred) -> ([B, ...], the mask that the loss itself sets on its values, or None)."""
     if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
         return lambda y_true, y_pred: _of_function(_crossentropy(y_true, y_pred))(y_true, y_pred)
     try:
@@ -158,7 +159,7 @@ def _unreduced(loss):
 
 
 def _of_object(loss):
-    """A `keras.losses.Loss` as it is, but for its reduction."""
+    """A `keras.losses.Loss` without its reduction."""
 
     def unreduced(y_true, y_pred):
         given, own = keras_internals.mask(y_pred), []
@@ -170,10 +171,10 @@ def _of_object(loss):
             own.append(keras_internals.mask(values))
             return tf.identity(values)
 
-        # The reduction is an attribute of the user's object, which must not change; and a copy made from its
-        # configuration loses what `get_config` does not name. So Keras' conversions, or a `__call__` of the loss's own,
-        # run on another object that shares all other attributes. It sees no mask: Keras would multiply it into losses
-        # that it may not fit, across examples.
+        # The reduction is an attribute of the user's object, which must not change. A copy from its configuration would
+        # lose attributes that `get_config` leaves out. So Keras' conversions, or the `__call__` of a subclass, run on
+        # another object that shares all other attributes. This object sees no mask, because Keras would multiply the
+        # mask into losses that it may not fit, across examples.
         twin = object.__new__(type(loss))
         vars(twin).update(vars(loss), reduction="none", call=call)
         values = tf.convert_to_tensor(twin(y_true, tf.identity(y_pred)))
@@ -197,14 +198,14 @@ def _called(function, y_true, y_pred):
     if not (y_true.dtype.is_integer or y_true.dtype.is_bool):
         return function(y_true, y_pred)
     try:
-        # Keras has floats only.
+        # Keras passes floats only.
         return function(tf.cast(y_true, y_pred.dtype), y_pred)
-    except Exception:  # noqa: BLE001 - whatever TensorFlow raises for floats where it takes integers alone
+    except Exception:  # noqa: BLE001 - TensorFlow raises errors of many types for floats in place of integers
         return function(y_true, y_pred)
 
 
 def _crossentropy(y_true, y_pred):
-    """The function that Keras means by "crossentropy"; the shapes say."""
+    """The loss function that Keras chooses for "crossentropy", by the shapes."""
     y_shape, shape = tf.TensorShape(y_true.shape), tf.TensorShape(y_pred.shape)
     if shape[-1] == 1:
         return keras.losses.binary_crossentropy
@@ -214,7 +215,7 @@ def _crossentropy(y_true, y_pred):
 
 
 def _as_keras_passes_them(y_true, y_pred):
-    """Floats in one precision, single or more, and a last axis of size 1 in both or in none."""
+    """Floats in one precision, at least single, and a last axis of size 1 in both tensors or in none."""
     y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     if y_pred.dtype.size < 4:
         y_pred = tf.cast(y_pred, tf.float32)
@@ -227,14 +228,14 @@ def _as_keras_passes_them(y_true, y_pred):
     return y_true, y_pred
 
 
-def _beside(argument, weights, losses):
-    """Weights [B, ...] in the losses' type, with axes of size 1 added or taken at the end until the ranks agree."""
+def _matched_rank(argument, weights, losses):
+    """Weights [B, ...] of the losses' type and rank, by adding or removing last axes of size 1."""
     weights = tf.cast(weights, losses.dtype)
     while weights.shape.rank > losses.shape.rank and weights.shape[-1] == 1:
         weights = tf.squeeze(weights, -1)
     if weights.shape.rank > losses.shape.rank:
         raise ValueError(
-            f"`{argument}` must hold one value an example, or one for each value of the loss, of shape {losses.shape}. "
+            f"`{argument}` must hold one value per example, or one per value of the loss, of shape {losses.shape}. "
             f"Received: {argument} of shape {weights.shape}"
         )
     while weights.shape.rank < losses.shape.rank:

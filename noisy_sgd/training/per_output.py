@@ -1,4 +1,4 @@
-"""Finds, for each of a model's outputs, its entry in what Keras lets users give once or once an output.
+"""Finds the entry of each model output in an argument that Keras takes once, or once per output.
 
 Losses, loss weights, targets and sample weights may be one value for all outputs, a nest like the outputs, a flat list
 in their order, or a dict by the outputs' names.
@@ -19,18 +19,18 @@ def entries(argument, values, predictions, names=(), needed=()):
     """The entry of `values` for each output.
 
     Args:
-        argument: what `values` are called in errors.
+        argument: the name of `values` in errors.
         values: a nest; None, an empty tuple or a missing key of a dict stands for no entry.
         predictions: the model's outputs, any nest.
-        names: of the outputs, flattened. Defaults to none.
-        needed: places of the flattened outputs that a shorter list, with entries for these alone, belongs to. Defaults
-            to none.
+        names: the names of the flattened outputs. Defaults to none.
+        needed: indices of the flattened outputs that a shorter list, with entries for these outputs alone, is for.
+            Defaults to none.
 
     Returns:
-        A list in the order of the flattened outputs, None for no entry.
+        A list in the order of the flattened outputs, with None for no entry.
 
     Raises:
-        ValueError: for entries that belong to no output.
+        ValueError: for entries without an output.
     """
     count = len(keras.tree.flatten(predictions))
     places = keras.tree.pack_sequence_as(predictions, list(range(count)))
@@ -40,40 +40,40 @@ def entries(argument, values, predictions, names=(), needed=()):
         and not (_is_list(places) and len(places) == len(values))
     ):
         places = list(needed)
-    found = [None] * count
+    by_output = [None] * count
     try:
         for place, value in _placed(values, places, names):
-            found[place] = value
+            by_output[place] = value
     except (KeyError, ValueError):
         raise ValueError(
             f"`{argument}` must be a single one, or have the structure of the outputs, {_structure(predictions)}"
             f"{f', with the names {list(names)}' if names else ''}. Received: {argument}={_structure(values)}"
         ) from None
-    return found
+    return by_output
 
 
 def targets(y, predictions, names, needed):
-    """The targets of each output, None for outputs without; arguments as of `entries`.
+    """The targets of each output, None for outputs without targets; arguments as for `entries`.
 
     Raises:
-        ValueError: for targets that belong to no output, and where some of the needed ones are missing.
+        ValueError: for targets without an output, and for missing targets.
     """
     if keras.tree.is_nested(y) or len(needed) == 1:
-        found = entries("y", y if keras.tree.is_nested(y) else [y], predictions, names, needed)
+        by_output = entries("y", y if keras.tree.is_nested(y) else [y], predictions, names, needed)
     else:
-        # One array for all is right for a weight, not for targets.
-        found = [None] * len(keras.tree.flatten(predictions))
-    missing = [names[place] if names else place for place in needed if found[place] is None]
+        # One array for all outputs is valid as weights, but not as targets.
+        by_output = [None] * len(keras.tree.flatten(predictions))
+    missing = [names[place] if names else place for place in needed if by_output[place] is None]
     if missing:
         raise ValueError(
             "`y` must hold targets for every output that has a loss. "
             f"Received: y={_structure(y)}, without targets for outputs {missing}"
         )
-    return found
+    return by_output
 
 
 def _placed(values, places, names):
-    """Pairs of an output's place and its value."""
+    """Pairs of the index of an output and its value."""
     if values is None or (isinstance(values, tuple) and not values):
         return []
     if not keras.tree.is_nested(values):

@@ -1,4 +1,4 @@
-"""The training step, written once: `accumulate` a microbatch, `finish` the logical batch.
+"""The training step of all models: `accumulate` a microbatch, `finish` the logical batch.
 
     model = noisy_sgd.PrivateModel(inputs, outputs)
     model.compile(noisy_sgd.DPSGD(0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256),
@@ -60,9 +60,9 @@ class PrivateModel(keras.Model):
 
     @classmethod
     def from_model(cls, model: keras.Model) -> "PrivateModel":
-        """A private model of the same layers, and so of the same weights, as a functional or Sequential model.
+        """A private model that shares the layers and weights of a functional or Sequential model.
 
-        Training one of them trains the other. Nothing of the model's own `compile` is taken over.
+        Training one model trains the other. The private model must be compiled itself.
 
         Args:
             model: a functional or Sequential `keras.Model` that knows the shape of its inputs.
@@ -99,26 +99,24 @@ class PrivateModel(keras.Model):
             weighted_metrics: as in Keras.
             run_eagerly, steps_per_execution: as in Keras.
             jit_compile: whether XLA compiles the gradients of a microbatch. Defaults to False.
-            microbatch_size: examples on each replica at once; bounds memory and changes nothing else. Defaults to the
-                whole batch.
-            batch_size: the divisor of the summed gradient. Defaults to `DPSGD`'s own, else to the number of examples in
-                the batch.
-            engine: how clipped sums are computed: "auto", "book_keeping" or "vectorized" (see
-                `noisy_sgd.clipped_gradient_sum`). Defaults to "auto".
-            augmentation_multiplicity: K, views of each training example. Above 1 the inputs that are trained on are
-                [B, K, ...] with targets [B, ...]; an example's gradient, loss and predictions are the mean over its
-                views, and the gradient is clipped once. Evaluation and prediction take inputs [B, ...]. Defaults to 1.
-            **foreign: none; names of other libraries are answered with ours.
+            microbatch_size: examples on each replica at once; it only bounds the memory. Defaults to the whole batch.
+            batch_size: the divisor of the summed gradient. Defaults to that of a private optimizer, else to the number
+                of examples in the batch.
+            engine: "auto", "book_keeping" or "vectorized"; see `noisy_sgd.clipped_gradient_sum`. Defaults to "auto".
+            augmentation_multiplicity: K, the number of views of each training example. Above 1, training takes inputs
+                [B, K, ...] and targets [B, ...]. An example's gradient, loss and predictions are the mean over its
+                views; the mean gradient is clipped once. Evaluation takes inputs [B, ...]. Defaults to 1.
+            **foreign: refused; for arguments of other libraries the error names ours.
 
         Raises:
-            ValueError: for an argument out of range, a model that `noisy_sgd.gradients.trials` refuses, or a method of
-                Keras' that must not be overridden (see `overrides`).
+            ValueError: for an argument out of range, a model that mixes examples (see `noisy_sgd.gradients.trials`), or
+                an overridden Keras method that clipping needs (see `overrides`).
         """
         training_arguments.check_names("compile", foreign)
         optimizer = keras.optimizers.get(optimizer)
         training_arguments.check_size("microbatch_size", microbatch_size)
         batch_size = training_arguments.divisor(optimizer, batch_size)
-        training_arguments.check_views(augmentation_multiplicity)
+        training_arguments.check_augmentation_multiplicity(augmentation_multiplicity)
         overrides.check(self, PrivateModel, optimizer)
         arguments.check_precision(self)
         clipped_sum.engine_named(engine)
@@ -139,7 +137,7 @@ class PrivateModel(keras.Model):
         self._microbatch_size = microbatch_size
         self._batch_size = batch_size
         self._engine = engine
-        self._views = augmentation_multiplicity
+        self._augmentation_multiplicity = augmentation_multiplicity
         self._any_size, self._secret = False, None
         self.sampling = None
         self._jit_gradients = jit_compile
@@ -150,22 +148,22 @@ class PrivateModel(keras.Model):
         self.prepare()
 
     def prepare(self, noise_secret: bytes | None = None) -> None:
-        """Makes the accumulators and slots for the weights that are trainable now; called before every training.
+        """Makes the accumulators and slots for the weights that are currently trainable; called before every training.
 
         Args:
-            noise_secret: what a DP-SGD optimizer without a seed derives its noise from; workers that train together
-                need the same. Defaults to a new one from the operating system.
+            noise_secret: a private optimizer without a seed derives its noise from it; the same on all workers.
+                Defaults to a new secret from the operating system.
         """
-        # What is trainable decides how it runs.
+        # The choice of the engine depends on the trainable weights, which may have changed since `compile`.
         clipped_sum.check_model(self, self._engine, clipped=privatized.needs_clipped_sum(self.optimizer))
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
             if privatized.needs_clipped_sum(self.optimizer):
-                # A secret is drawn anew; an explicit seed replays its noise, as tests want it.
+                # A new secret per training; an explicit seed repeats its noise, for tests.
                 seed = self.optimizer.seed
                 self.optimizer.rekey(noise_secret if seed is None else seed)
             if self._running_sum is not None:
-                # A step that an error cut short has left its microbatches there.
+                # A step that failed may have left its microbatches in the sum.
                 self._running_sum.reset()
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
@@ -183,25 +181,25 @@ class PrivateModel(keras.Model):
         """Adds a microbatch to this replica's running sum.
 
         Args:
-            x: inputs, any nest of [B, ...]; [B, K, ...] where `augmentation_multiplicity` is K > 1.
+            x: inputs, any nest of [B, ...]; [B, K, ...] if `augmentation_multiplicity` is K > 1.
             y: targets, any nest of [B, ...], None for outputs without a loss.
-            sample_weight: [B], or a nest with one an output; multiplies the loss before clipping. Defaults to 1.
+            sample_weight: [B], or a nest with one per output; multiplies the loss before clipping. Defaults to 1.
             mask: [B], 0 for padding, which contributes nothing. Defaults to no padding.
 
         Returns:
             A `microbatch_gradients.Accumulated`.
         """
-        # What is called once needs no graph of its own, which TensorFlow would hold beside the one it is called in.
+        # Inside another graph, a graph of its own would only cost memory.
         in_own_graph = tf.executing_eagerly() or self._jit_gradients
         compute = self._gradients if in_own_graph else self._compute_gradients
         return self._accumulate(compute, x, y, sample_weight, mask=mask)
 
     def _accumulate(self, compute, x, y, sample_weight=None, *, mask):
         targets = self._checked_targets(y, sample_weight)
-        seen, values, statistic = compute(x, targets, mask)
-        present = tf.shape(seen.losses)[0] if mask is None else tf.math.count_nonzero(mask)
+        accumulated, values, statistic = compute(x, targets, mask)
+        present = tf.shape(accumulated.losses)[0] if mask is None else tf.math.count_nonzero(mask)
         self._running_sum.add(values, present, statistic)
-        return seen
+        return accumulated
 
     def _checked_targets(self, y, sample_weight):
         targets = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
@@ -213,17 +211,18 @@ class PrivateModel(keras.Model):
         return self._loss_fn((y,), predictions)
 
     def _compute_gradients(self, x, targets, mask):
-        return microbatch_gradients.summed(
-            self, self._loss_fn, x, targets, mask=mask, engine=self._engine, views=self._views
+        views = self._augmentation_multiplicity
+        return microbatch_gradients.gradient_sum(
+            self, self._loss_fn, x, targets, mask=mask, engine=self._engine, augmentation_multiplicity=views
         )
 
     def finish(self) -> None:
-        """Ends the logical batch: noise, one all-reduce, one update of the weights; the running sum is zero again."""
+        """Ends the logical batch: noise, one all-reduce, one update of the weights; resets the running sum to zero."""
         values, divisor, statistic = self._sum_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        values = weight_penalties.added(values, self.trainable_weights, divisor / replicas)
+        values = weight_penalties.add_gradients(values, self.trainable_weights, divisor / replicas)
         if privatized.needs_clipped_sum(self.optimizer):
-            # The regularization does not depend on the data, so the sum's sensitivity is still the clip's.
+            # The regularization does not depend on the data, so the sensitivity of the sum is still the clip.
             update = clipping.ClippedSum(
                 values=values,
                 norms=tf.zeros([0]),
@@ -238,8 +237,7 @@ class PrivateModel(keras.Model):
     def squared_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Squared L2 norms of the mean gradient before noise, and of the noise that `finish` will add to it (Figure 2).
 
-        Called on a replica after the last `accumulate` of a logical batch. The first is a fact about the data, without
-        noise.
+        Call it on a replica after the last `accumulate` of a logical batch. The first norm is a private fact.
 
         Returns:
             Two scalars, the same on every replica; the second is 0 for optimizers without noise.
@@ -266,33 +264,32 @@ class PrivateModel(keras.Model):
         sampling="shuffled",
         **kwargs,
     ):
-        """Keras' `fit`, and batches that are Poisson-sampled from arrays.
+        """Keras' `fit`, which can also draw Poisson-sampled batches from arrays.
 
         Args:
-            x: as in Keras, like all that is not listed here.
-            batch_size: as in Keras; at most the configured one, which is what arrays are batched by. Defaults to that.
-            sampling: "shuffled", Keras' own batches, without amplification by sampling; or "poisson": each example of
-                the arrays is in each batch with probability B / N, independently, drawn from the training's own secret
-                (from the optimizer's seed where it has one), B the configured `batch_size`. Batches are then of any
-                size, an empty one is a step of noise alone, and an epoch is ceil(N / B) steps. Of a dataset it says
-                that its batches were Poisson-sampled by whoever gives it. Defaults to "shuffled".
+            x: as in Keras, like all arguments that are not listed here.
+            batch_size: as in Keras; at most the configured batch size. Defaults to the configured batch size.
+            sampling: "shuffled", Keras' own batches, without amplification by sampling; or "poisson". With "poisson"
+                each example of the arrays is in each batch with probability B / N, independently, where B is the
+                configured `batch_size`. The draws come from a secret, or from the optimizer's seed if it has one.
+                Batches are of any size, an empty batch is a step of noise alone, and an epoch is ceil(N / B) steps. For
+                a dataset, "poisson" states that the user drew its batches so. Defaults to "shuffled".
 
         Returns:
             Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.
 
         Raises:
-            ValueError: for a `batch_size` larger than the configured one; a budget that claims another sampling; with
-                a private optimizer, for callbacks that act on private facts (see `noisy_sgd.training.private_facts`);
-                under a strategy of several workers.
+            ValueError: for a `batch_size` above the configured one, a budget with another sampling scheme, or several
+                workers; with a private optimizer, for callbacks that act on private facts (see `private_facts`).
         """
         foreign_arguments.refuse(kwargs)
         if not self.compiled:
-            return super().fit(x, y)  # Keras says so.
+            return super().fit(x, y)  # Keras raises its own error.
         training_arguments.check_one_host(self.distribute_strategy)
-        given = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
-        fit = fitting.prepared(self, given.arguments, sampling=sampling, batch_size=self._batch_size)
+        bound = inspect.signature(super().fit).bind(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        fit = fitting.prepare(self, bound.arguments, sampling=sampling, batch_size=self._batch_size)
         if fit.any_size != self._any_size:
-            # Whether a batch may be larger than the nominal size is decided while the step is traced.
+            # The traced step depends on whether a batch may be larger than the nominal size.
             self._any_size, self.train_function = fit.any_size, None
         self.sampling, self._secret = fit.scheme, fit.secret
         try:
@@ -305,21 +302,21 @@ class PrivateModel(keras.Model):
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if iterator is not None and self.distribute_strategy.num_replicas_in_sync > 1:
-            # Keras takes the mean over the replicas' parts, which fails where they are of different sizes.
-            data_batch, iterator = replica_parts.first_of(self.distribute_strategy, iterator), None
+            # Keras takes the mean over the replicas' parts, which fails for parts of different sizes.
+            data_batch, iterator = replica_parts.first_part(self.distribute_strategy, iterator), None
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        # Keras calls the model on a batch as it comes, to build the metrics.
+        # Keras calls the model on the whole batch to build the metrics, so the axis of views must go.
         if data_batch is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
             batch_shapes.check(x, y, sample_weight)
             self._checked_targets(y, sample_weight)
-            data_batch = (batch_shapes.one_view(x, self.inputs, self._views), y, sample_weight)
+            data_batch = (batch_shapes.first_view(x, self.inputs, self._augmentation_multiplicity), y, sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def make_train_function(self, force=False):
-        """Keras' train function, after `prepare`; it splits a batch that is not distributed between the replicas."""
+        """Keras' train function, after `prepare`; it splits a batch between the replicas if Keras does not."""
         overrides.check(self, PrivateModel, self.optimizer)
         training_arguments.check_one_host(self.distribute_strategy)
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
@@ -327,14 +324,14 @@ class PrivateModel(keras.Model):
         before = self.train_function
         super().make_train_function(force=force or not fits)
         if self.train_function is not before:
-            self.train_function = replica_parts.splitting(self, self.train_function)
+            self.train_function = replica_parts.split_batches(self, self.train_function)
 
     def make_test_function(self, force=False):
-        """Keras' test function; it splits a batch that is not distributed between the replicas."""
+        """Keras' test function; it splits a batch between the replicas if Keras does not."""
         before = self.test_function
         super().make_test_function(force=force)
         if self.test_function is not before:
-            self.test_function = replica_parts.splitting(self, self.test_function)
+            self.test_function = replica_parts.split_batches(self, self.test_function)
 
     def train_step(self, data):
         """One logical batch on this replica: its microbatches, then `finish`."""
@@ -348,17 +345,17 @@ class PrivateModel(keras.Model):
         size = tf.shape(tf.nest.flatten(x)[0])[0]
         losses, predictions = self._accumulate_all(x, y, sample_weight, size)
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
-        penalties = [tf.cast(penalty, losses.dtype) for penalty in weight_penalties.of(self.trainable_weights)]
+        penalties = [tf.cast(penalty, losses.dtype) for penalty in weight_penalties.penalties(self.trainable_weights)]
         keras_internals.loss_tracker(self).update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
         if self._matched_loss.saw_masks:
-            one_view = batch_shapes.one_view(x, self.inputs, self._views)
-            predictions = prediction_masks.attached(self, one_view, predictions)
-            sample_weight = prediction_masks.beside(sample_weight)
+            first_view = batch_shapes.first_view(x, self.inputs, self._augmentation_multiplicity)
+            predictions = prediction_masks.attach(self, first_view, predictions)
+            sample_weight = prediction_masks.expand_weights(sample_weight)
         with tf.control_dependencies(tf.nest.flatten(x)):
-            # Where the data have ended there is no step, and the optimizer must not count one.
+            # At the end of the data there is no step, and the optimizer must not count one.
             self.finish()
         if len(keras.tree.flatten(predictions)) > 1:
-            # It keeps the means that Keras reports of each output's own loss.
+            # This updates the mean loss of each output, which Keras reports.
             self.compute_loss(x, y, predictions, sample_weight)
         return self.compute_metrics(x, y, predictions, sample_weight=sample_weight)
 
@@ -368,8 +365,8 @@ class PrivateModel(keras.Model):
         known = self._batch_size is None or tf.nest.flatten(x)[0].shape[0] is not None
         if self._microbatch_size is None and replicas == 1 and known:
             return self.accumulate(x, y, sample_weight)[:2]
-        # A size known to the trace lets the engine choose; and a replica may get no example at all of an epoch's last
-        # batch: it takes one microbatch of padding.
+        # A static size lets the engine choose its method. A replica without examples, which the last batch of an epoch
+        # may leave, takes one microbatch of padding.
         whole = tf.maximum(size, 1) if self._batch_size is None else -(-self._batch_size // replicas)
         batch = per_output.without_none((y,) if sample_weight is None else (y, sample_weight))
         return microbatches.map_in_order(
@@ -380,21 +377,21 @@ class PrivateModel(keras.Model):
         )
 
     def get_compile_config(self):
-        """Keras' compile arguments and our own."""
+        """The compile arguments of Keras and of this class."""
         config = super().get_compile_config()
         if config:
             config.update(
-                loss=saved_losses.serialized(self._matched_loss.given),
+                loss=saved_losses.serialize(self._matched_loss.keras_loss),
                 microbatch_size=self._microbatch_size,
                 batch_size=self._batch_size,
                 engine=self._engine,
-                augmentation_multiplicity=self._views,
+                augmentation_multiplicity=self._augmentation_multiplicity,
                 jit_compile=self._jit_gradients,
             )
             config.pop("auto_scale_loss", None)
         return config
 
     def compile_from_config(self, config):
-        """Compiles a loaded or cloned model as the saved one was."""
+        """Compiles a loaded or cloned model like the original."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)

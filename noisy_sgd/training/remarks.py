@@ -1,4 +1,4 @@
-"""Remarks that are no errors: each is logged once per model, through absl.
+"""Logs warnings through absl, each once per model.
 
     remarks.once(model, "private", "PrivateModel %r trains without privacy", model.name)
 
@@ -10,19 +10,19 @@ import weakref
 import keras
 from absl import logging
 
-_MADE: "weakref.WeakKeyDictionary[keras.Model, set[str]]" = weakref.WeakKeyDictionary()
+_LOGGED: "weakref.WeakKeyDictionary[keras.Model, set[str]]" = weakref.WeakKeyDictionary()
 
 
 def once(model: keras.Model, about: str, message: str, *values) -> None:
-    """Logs a warning, unless the model has had one about the same.
+    """Logs a warning, unless one about the same subject was logged for the model before.
 
     Args:
-        model: what it is about.
-        about: a word for the kind of remark.
-        message: a format.
-        *values: what the format shows.
+        model: the model that the warning is about.
+        about: a word for the subject.
+        message: a format string.
+        *values: the values of the format string.
     """
-    made = _MADE.setdefault(model, set())
-    if about not in made:
-        made.add(about)
+    logged = _LOGGED.setdefault(model, set())
+    if about not in logged:
+        logged.add(about)
         logging.warning(message, *values)

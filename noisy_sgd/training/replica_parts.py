@@ -1,9 +1,9 @@
-"""Splits a batch between the replicas of a strategy where Keras gives all of it to each one.
+"""Splits a batch between the replicas of a strategy where Keras gives the whole batch to each replica.
 
-Keras' `train_on_batch` and `test_on_batch` run every replica on the whole batch. For a clipped sum that would be a
-sensitivity of twice the bound on two replicas, with the noise of one.
+Keras' `train_on_batch` and `test_on_batch` run every replica on the whole batch. With two replicas a clipped sum would
+then have twice its sensitivity, but the noise of one batch.
 
-    model.train_function = replica_parts.splitting(model, model.train_function)
+    model.train_function = replica_parts.split_batches(model, model.train_function)
 """
 
 import keras
@@ -12,12 +12,12 @@ import tensorflow as tf
 from noisy_sgd.training import batch_shapes
 
 
-def splitting(model: keras.Model, function):
-    """Keras' train or test function with batches split where they are not distributed already.
+def split_batches(model: keras.Model, function):
+    """Keras' train or test function with split batches, unless they are distributed already.
 
     Args:
-        model: whose function it is.
-        function: from an iterator over batches to logs.
+        model: the model of the function.
+        function: a function from an iterator over batches to logs.
     """
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1:
@@ -27,7 +27,7 @@ def splitting(model: keras.Model, function):
         if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
             return function(iterator)
         logs = function(_parts(strategy, next(iterator)))
-        # Those are the mean over the replicas, whatever the sizes of their parts.
+        # `logs` are the mean over the replicas, without regard to the sizes of their parts.
         results = model.get_metrics_result()
         return results if set(results) == set(logs) else logs
 
@@ -35,11 +35,11 @@ def splitting(model: keras.Model, function):
 
 
 def _parts(strategy, batch):
-    """An iterator over one batch, of which each replica holds its part; the sizes differ by at most one."""
+    """An iterator over one batch, split between the replicas; the sizes of the parts differ by at most one."""
     replicas = strategy.num_replicas_in_sync
     size = batch_shapes.check(*batch)
     if size is None or size < replicas:
-        # As a dataset, whose shapes do not say that a part is empty: Keras would not reduce the loss of one.
+        # A dataset has no static shapes. Keras would not reduce the loss of a part whose shape shows that it is empty.
         given = tuple(part for part in batch if part is not None)
         return iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(given)))
 
@@ -58,11 +58,11 @@ def _parts(strategy, batch):
     return iter([keras.tree.map_structure(distributed, batch)])
 
 
-def first_of(strategy: tf.distribute.Strategy, epoch):
+def first_part(strategy: tf.distribute.Strategy, epoch):
     """The first replica's part of the first batch.
 
     Args:
-        strategy: what distributes the batches.
+        strategy: the strategy that distributes the batches.
         epoch: Keras' iterator over an epoch, of (first step, last step, an iterator over batches).
     """
     *_, batches = next(iter(epoch))

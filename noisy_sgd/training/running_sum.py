@@ -1,4 +1,4 @@
-"""A sum over the microbatches of a logical batch, kept apart on each replica until the one all-reduce.
+"""A sum over the microbatches of a logical batch, separate on each replica until the all-reduce.
 
 total = running_sum.RunningSum(model.trainable_weights)    # in the strategy's scope
 total.add(values, count); total.read(); total.reset()      # on a replica
@@ -12,12 +12,13 @@ from noisy_sgd.optimizers import noised
 
 
 class RunningSum:
-    """One accumulator per weight, the number of examples, and the statistic that a mechanism asks for; invisible to
-    Keras' saving, since a step never ends half-way.
+    """One accumulator per weight, the number of examples, and the statistic that a mechanism needs.
+
+    Keras does not save the accumulators, because a model is never saved in the middle of a step.
 
     Args:
         weights: the Keras weights whose gradients are summed.
-        has_statistic: whether a scalar statistic is summed as well. Defaults to False.
+        has_statistic: whether a scalar statistic is summed too. Defaults to False.
     """
 
     def __init__(self, weights, *, has_statistic: bool = False):
@@ -27,11 +28,11 @@ class RunningSum:
         self._statistic = _accumulator(tf.zeros([], tf.float32)) if has_statistic else None
 
     def fits(self, weights) -> bool:
-        """Whether these are the weights it was made for."""
+        """Whether the accumulators fit these weights."""
         return self._like == [(weight.path, tuple(weight.shape), weight.dtype) for weight in weights]
 
     def add(self, values, count, statistic=None) -> None:
-        """Adds a microbatch's sums, its number of examples and its statistic to this replica's."""
+        """Adds the sums, the number of examples and the statistic of a microbatch to those of this replica."""
         for accumulator, value in zip(self._values, values, strict=True):
             accumulator.assign_add(tf.cast(value, accumulator.dtype))
         self._count.assign_add(tf.cast(count, tf.float32))
@@ -39,12 +40,12 @@ class RunningSum:
             self._statistic.assign_add(statistic)
 
     def read(self) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor | None]:
-        """This replica's sums, its number of examples, and their statistic."""
+        """The sums, the number of examples and the statistic of this replica."""
         values = [tf.identity(accumulator) for accumulator in self._values]
         return values, tf.identity(self._count), None if self._statistic is None else tf.identity(self._statistic)
 
     def reset(self) -> None:
-        """Back to zero."""
+        """Resets the accumulators to zero."""
         statistic = [] if self._statistic is None else [self._statistic]
         accumulators = [*self._values, self._count, *statistic]
         zeros = {key: tf.zeros(*key) for key in {_key(accumulator) for accumulator in accumulators}}
@@ -56,9 +57,9 @@ def squared_norms(model, values, divisor) -> tuple[tf.Tensor, tf.Tensor]:
     """Squared L2 norms of the mean gradient before noise, and of the noise that the next step adds to it.
 
     Args:
-        model: whose optimizer adds the noise.
+        model: the model whose optimizer adds the noise.
         values: this replica's sums.
-        divisor: scalar; what the sums are divided by.
+        divisor: the divisor of the sums, a scalar.
     """
     context = tf.distribute.get_replica_context()
     gradient = context.all_reduce(
@@ -72,7 +73,7 @@ def squared_norms(model, values, divisor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _squared_norm(tensors) -> tf.Tensor:
-    """Of all tensors together, in single precision."""
+    """The squared L2 norm of all tensors together, in single precision."""
     return tf.add_n([tf.cast(tf.reduce_sum(tf.square(tensor)), tf.float32) for tensor in tensors])
 
 

@@ -1,9 +1,9 @@
-"""The configuration of Keras' losses with all of their arguments, for saved and cloned models.
+"""The configuration of Keras' losses with all their arguments, for saved and cloned models.
 
-    saved_losses.serialized(keras.losses.Huber(0.3))["config"]["delta"]    # 0.3
+    saved_losses.serialize(keras.losses.Huber(0.3))["config"]["delta"]    # 0.3
 
-Some of Keras' own classes (seen in 3.15) leave arguments out of `get_config`: a saved `Huber(0.3)` would go on as
-`Huber(1.0)`.
+Some of Keras' own classes (seen in 3.15) leave arguments out of `get_config`: a saved `Huber(0.3)` would be
+loaded as `Huber(1.0)`.
 """
 
 import inspect
@@ -13,11 +13,11 @@ import keras
 from noisy_sgd import keras_internals
 
 
-def serialized(loss):
-    """What Keras' deserialization makes the same losses of.
+def serialize(loss):
+    """The configuration from which Keras makes the same losses again.
 
     Args:
-        loss: what `compile(loss=...)` takes, any nest.
+        loss: the `loss` of Keras' `compile`, any nest.
     """
     return keras.tree.map_structure(_in_full, loss)
 

@@ -1,32 +1,32 @@
-"""Refuses targets of a shape that the loss does not take beside the model's outputs, naming both shapes.
+"""Refuses targets whose shape does not fit the loss and the shape of the model's outputs, naming both shapes.
 
     TargetShapes().check(loss.matched((y,), model.output))
     # ValueError: `y` must have a shape that ... Received: y of shape (None, 4), outputs of shape (None, 2)
 
-The loss is traced on shapes, and no value is computed. TensorFlow's own error would come out of the trial on made-up
-examples, or out of the middle of a step.
+The loss is traced on shapes; no value is computed. Without this check TensorFlow would raise its own error in the trial
+on synthetic inputs, or in the middle of a step.
 """
 
 import tensorflow as tf
 
-# Targets [B] fit any outputs [B, C] where B is not known, and must not fit by chance: no output has so many classes.
+# With an unknown B, targets [B] would fit any outputs [B, C]. No output has this number of classes C.
 _EXAMPLES = 7919
 
 
 class TargetShapes:
-    """Tries each shape once."""
+    """Checks each combination of shapes once."""
 
     def __init__(self):
         self._fitting = set()
 
     def check(self, rows) -> None:
-        """Tries the losses of all outputs, where the shapes have a known rank.
+        """Traces the losses of all outputs whose shapes have a known rank.
 
         Args:
             rows: from `PerExampleLoss.matched`, with targets.
 
         Raises:
-            ValueError: naming the shapes that a loss fails on.
+            ValueError: naming the shapes that a loss does not take.
         """
         for function, _, y_true, weight, y_pred in rows:
             tensors = {"y": y_true, "outputs": y_pred} | ({} if weight is None else {"sample_weight": weight})
@@ -56,7 +56,7 @@ def _trace(function, specs):
         shapes = ", ".join(f"{name} of shape {(None, *spec.shape[1:])}" for name, spec in specs.items())
         named = "`y`" if len(specs) == 2 else "`y` and `sample_weight`"
         raise ValueError(
-            f"{named} must have a shape that the loss takes beside the model's outputs: {_first_line(error)}. "
+            f"{named} must have a shape that fits the loss and the model's outputs: {_first_line(error)}. "
             f"Received: {shapes}"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What the arguments of `PrivateModel.compile` and `fit` may be, and what is remarked on although it is allowed.
+"""Checks the arguments of `PrivateModel.compile` and `fit`, and warns of allowed ones that may be a mistake.
 
 batch_size = training_arguments.divisor(optimizer, None)            # DPSGD's own
 training_arguments.check_batch_size(17, configured=16)              # ValueError: `batch_size` must be at most ...
@@ -19,11 +19,11 @@ _TOO_LARGE = "A batch of `fit` must hold at most the configured `batch_size` of 
 
 
 def check_names(method: str, names: dict) -> None:
-    """Refuses keyword arguments that a method does not have; those of other libraries with ours.
+    """Refuses unknown keyword arguments; for arguments of other libraries it names ours.
 
     Raises:
         ValueError: for a name of another library.
-        TypeError: for any other, as Python does.
+        TypeError: for any other name, as in Python.
     """
     foreign_arguments.refuse(names)
     for name in names:
@@ -31,13 +31,13 @@ def check_names(method: str, names: dict) -> None:
 
 
 def check_size(name: str, value) -> None:
-    """Refuses what is neither a positive integer nor None."""
+    """Refuses a value that is neither a positive integer nor None."""
     if value is not None:
         checks.count(name, value, constraint="must be a positive integer or None")
 
 
-def check_views(value) -> None:
-    """Refuses what is no positive integer."""
+def check_augmentation_multiplicity(value) -> None:
+    """Refuses a value that is not a positive integer."""
     if value is None:
         raise ValueError(
             "`augmentation_multiplicity` must be a positive integer, 1 for one view of each example. "
@@ -47,24 +47,24 @@ def check_views(value) -> None:
 
 
 def divisor(optimizer: keras.optimizers.Optimizer, batch_size: int | None) -> int | None:
-    """The number that the summed gradient is divided by; None for the number of examples in the batch.
+    """The divisor of the summed gradient; None for the number of examples in the batch.
 
     Raises:
-        ValueError: for another size than a DPSGD's own.
+        ValueError: for another batch size than that of a private optimizer.
     """
     check_size("batch_size", batch_size)
     if not privatized.needs_clipped_sum(optimizer):
         return batch_size
     if batch_size not in (None, optimizer.batch_size):
         raise ValueError(
-            "`batch_size` must be the optimizer's, which the noise is scaled to, or be left out: "
-            f"DPSGD has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
+            "`batch_size` must be the optimizer's, which scales the noise, or be left out: "
+            f"the optimizer has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
         )
     return optimizer.batch_size
 
 
 def remark_on_optimizer(model: keras.Model) -> None:
-    """Remarks, once, that a training is not private."""
+    """Warns once that a training is not private."""
     if not noised.is_noised(model.optimizer):
         remarks.once(
             model, "optimizer", "PrivateModel %r trains without privacy: %s neither clips gradients nor adds noise; "
@@ -81,23 +81,23 @@ def check_one_host(strategy: tf.distribute.Strategy) -> None:
     workers = distribution.worker(strategy)[1]
     if workers > 1:
         raise ValueError(
-            "`fit` trains on one host: several workers train through `noisy_sgd.training.loop`, as "
-            f"noisy_sgd.experiments.train does. Received: {workers} workers"
+            "`fit` trains on one host only; several workers train through `noisy_sgd.training.loop`, as in "
+            f"noisy_sgd.experiments.train. Received: {workers} workers"
         )
 
 
 def check_batch_size(batch_size: int | None, configured: int | None) -> None:
-    """Refuses a `batch_size` of `fit` that is larger than the configured one."""
+    """Refuses a `batch_size` of `fit` that is larger than the configured batch size."""
     holds = configured is None or batch_size is None or batch_size <= configured
     constraint = f"must be at most the configured one, which the sum is divided by: {configured}"
     checks.require(holds, "batch_size", constraint, batch_size)
 
 
 def batch_within(x: tf.Tensor, configured: int) -> tf.Operation | None:
-    """Refuses a replica's part of a batch that is larger than its share: now where the size is known, else later.
+    """Refuses a replica's part of a batch that is larger than its share; in the step if the size is unknown.
 
     Raises:
-        ValueError: for a larger one.
+        ValueError: for a larger part.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     limit = -(-configured // replicas)
@@ -108,10 +108,10 @@ def batch_within(x: tf.Tensor, configured: int) -> tf.Operation | None:
 
 @contextlib.contextmanager
 def naming_failed_steps(configured: int | None):
-    """Makes sentences of what TensorFlow raises in the middle of a step: `batch_within`'s, and what XLA cannot compile.
+    """Turns TensorFlow's errors about a large batch, or an operation that XLA cannot compile, into one sentence.
 
     Raises:
-        ValueError: where the block failed so.
+        ValueError: if the block fails with such an error.
     """
     try:
         yield
@@ -125,13 +125,13 @@ def naming_failed_steps(configured: int | None):
 
 
 def remark_on_sizes(model: keras.Model, x, batch_size, configured, validation_split, callbacks) -> None:
-    """Remarks, once each, on sizes that do not belong together.
+    """Warns once each of sizes that do not fit together.
 
     Args:
-        model: what is trained.
-        x: the inputs that `fit` is given.
-        batch_size: of the batches that Keras makes of them, or None.
-        configured: what the sum is divided by, or None.
+        model: the model that is trained.
+        x: the inputs of `fit`.
+        batch_size: the size of the batches that Keras draws from `x`, or None.
+        configured: the configured batch size, which the sum is divided by, or None.
         validation_split: as in `fit`.
         callbacks: a nest of callbacks, or None.
     """
@@ -143,8 +143,8 @@ def remark_on_sizes(model: keras.Model, x, batch_size, configured, validation_sp
     if configured is not None and sizes and min(sizes) < configured:
         remarks.once(
             model, "small batches", "The batches of `fit` hold %d examples, and their sum is divided by the configured "
-            "batch_size=%d: each step is smaller by that quotient, and the noise as large as ever. A DPSGD whose "
-            "batch_size is that of the batches steps as far as Keras' SGD.", min(sizes), configured,
+            "batch_size=%d: the steps are smaller by this ratio, but the noise is not. Set the optimizer's batch_size "
+            "to the size of the batches for steps as large as those of Keras' SGD.", min(sizes), configured,
         )  # fmt: skip
 
 
@@ -152,17 +152,18 @@ def _remark_on_budget(model, callback, examples):
     if examples not in (None, callback.num_examples):
         remarks.once(
             model, "num_examples", "PrivacyBudget has num_examples=%d, and `fit` trains on %d examples: its epsilon is "
-            "that of another data set.", callback.num_examples, examples,
+            "not that of this data set. Set num_examples to the number of training examples.",
+            callback.num_examples, examples,
         )  # fmt: skip
     if callback.delta > 1 / callback.num_examples:
         remarks.once(
-            model, "delta", "PrivacyBudget has delta=%g, above 1 / num_examples = %g: publishing an example outright "
-            "would satisfy it. Choose a delta well below.", callback.delta, 1 / callback.num_examples,
+            model, "delta", "PrivacyBudget has delta=%g, above 1 / num_examples = %g, which even the publication of "
+            "an example would satisfy. Choose a much smaller delta.", callback.delta, 1 / callback.num_examples,
         )  # fmt: skip
 
 
 def _number_of_examples(x, validation_split) -> int | None:
-    """How many examples arrays hold beside those that Keras sets aside; None where that is not known."""
+    """The number of training examples in arrays, without those of `validation_split`; None if it is not known."""
     leaf = next((leaf for leaf in keras.tree.flatten(x) if leaf is not None), None)
     shape = getattr(leaf, "shape", None)
     if shape is None or not len(shape) or shape[0] is None:
@@ -171,7 +172,7 @@ def _number_of_examples(x, validation_split) -> int | None:
 
 
 def _dataset_batch_size(x) -> int | None:
-    """Of the batches of a dataset; None where its shapes do not say."""
+    """The batch size of a dataset; None if its shapes do not show it."""
     if not isinstance(x, tf.data.Dataset):
         return None
     shapes = [spec.shape for spec in tf.nest.flatten(x.element_spec) if getattr(spec, "shape", None) is not None]

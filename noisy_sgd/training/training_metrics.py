@@ -1,10 +1,10 @@
-"""What a training reports of the examples it passes through: loss and accuracy, and for DP-SGD how they were clipped.
+"""Metrics of the training examples: loss, accuracy and, for DP-SGD, facts about the clipping.
 
-All of it is computed from the training data without noise: in a DP-SGD run these are private facts, which the privacy
+They are computed from the training data without noise. In a DP-SGD run they are private facts, which the privacy
 statement does not cover.
 
     with strategy.scope():
-        metrics = training_metrics.made("dp_sgd")
+        metrics = training_metrics.for_algorithm("dp_sgd")
     training_metrics.update(metrics, model.accumulate(x, y, mask=mask), y, mask, clip_norm=1.0)    # on a replica
     {name: float(metric.result()) for name, metric in metrics.items()}
 """
@@ -14,23 +14,23 @@ import tensorflow as tf
 
 
 def classification() -> dict[str, keras.metrics.Metric]:
-    """Mean loss and accuracy, "loss" and "accuracy"; made in the strategy's scope."""
+    """Mean "loss" and "accuracy"; call this in the strategy's scope."""
     return {
         "loss": keras.metrics.Mean(name="loss"),
         "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
     }
 
 
-def made(algorithm: str) -> dict[str, keras.metrics.Metric]:
-    """The training metrics of an algorithm; made in the strategy's scope.
+def for_algorithm(algorithm: str) -> dict[str, keras.metrics.Metric]:
+    """The training metrics of an algorithm; call this in the strategy's scope.
 
     Args:
         algorithm: "sgd", "noisy_sgd" or "dp_sgd".
 
     Returns:
-        "loss" and "accuracy"; for "dp_sgd" also, of the gradients before clipping, "gradient_norm", the mean norm,
-        "fraction_clipped", how many of them are longer than the bound, and "non_finite_examples", the number of
-        examples whose gradient was not finite. Those contribute nothing to the step, and to no other metric either.
+        "loss" and "accuracy". For "dp_sgd" also "gradient_norm", the mean norm of the gradients before clipping,
+        "fraction_clipped", the fraction of gradients above the bound, and "non_finite_examples", the number of examples
+        whose gradient is not finite. Such examples contribute nothing to the step or to the other metrics.
     """
     metrics = classification()
     if algorithm == "dp_sgd":
@@ -44,8 +44,8 @@ def update(metrics: dict[str, keras.metrics.Metric], accumulated, labels, mask=N
     """Adds a microbatch to the metrics; padding never counts.
 
     Args:
-        metrics: from `made` or `classification`; an empty dict does nothing.
-        accumulated: from `PrivateModel.accumulate` of the same microbatch.
+        metrics: from `for_algorithm` or `classification`; an empty dict does nothing.
+        accumulated: from `PrivateModel.accumulate` for the same microbatch.
         labels: [B].
         mask: [B], 0 for padding. Defaults to no padding.
         clip_norm: the bound on the gradients of this step; needed for "fraction_clipped".
@@ -55,7 +55,7 @@ def update(metrics: dict[str, keras.metrics.Metric], accumulated, labels, mask=N
     counted = present if norms is None else present & tf.math.is_finite(norms)
 
     def only_counted(values):
-        # Not by a weight of 0 alone: 0 * NaN is NaN.
+        # A weight of 0 is not enough, because 0 * NaN is NaN.
         return tf.where(counted, tf.cast(values, tf.float32), 0.0)
 
     for name, metric in metrics.items():

@@ -2,12 +2,12 @@
 
     average <- d_t average + (1 - d_t) weights,    d_t = min(decay, (1 + t) / (10 + t)),    t = 0, 1, ...
 
-so that the first steps, far from where the weights end, are soon forgotten. It is computed from the weights alone: it
-costs no privacy, and no communication, since the weights are the same on every replica.
+so that the first weights, which are far from the final ones, soon lose their influence. The average is computed from
+the weights alone. It costs no privacy, and no communication, because the weights are the same on every replica.
 
     with strategy.scope():
         average = weight_average.WeightAverage(model.trainable_weights, decay=0.9999)
-    average.update(strategy, step)          # after every step, in cross-replica context: step 0 is the first
+    average.update(strategy, step)          # after every step, from step 0 on, in cross-replica context
     with average.applied(model):
         results = evaluate()
 """
@@ -22,13 +22,13 @@ from noisy_sgd import checks
 
 
 class WeightAverage:
-    """The average of some of a model's weights; the others are used as they are while it is applied.
+    """The moving average of some weights of a model; `applied` leaves the other weights unchanged.
 
-    It starts as the weights are when it is made, and is kept in their precision.
+    It starts at the current weights, and has their precision.
 
     Args:
-        weights: Keras weights, usually `model.trainable_weights`: those that training moves.
-        decay: in [0, 1): the fraction that a step leaves of the average, once it is warm. 0 follows the weights.
+        weights: Keras weights, usually `model.trainable_weights`.
+        decay: in [0, 1): the fraction of the average that a step keeps after the warm-up. With 0 it equals the weights.
 
     Raises:
         ValueError: for a decay out of range.
@@ -44,15 +44,15 @@ class WeightAverage:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """The averages, in the order of the weights: to be saved and restored with the run."""
+        """The averages in the order of the weights, for checkpoints."""
         return list(self._averages)
 
     def update(self, strategy: tf.distribute.Strategy, step) -> None:
-        """Takes the weights of the moment into the average; in cross-replica context, eagerly or in a tf.function.
+        """Updates the average with the current weights; in cross-replica context, eagerly or in a tf.function.
 
         Args:
-            strategy: the one in whose scope it was made.
-            step: t, how many steps were averaged before; an integer or a scalar tensor.
+            strategy: the strategy in whose scope the average was made.
+            step: t, the number of earlier updates; an integer or a scalar tensor.
         """
         step = tf.cast(step, tf.float64)
         decay = tf.minimum(tf.constant(self.decay, tf.float64), (1.0 + step) / (10.0 + step))
@@ -64,19 +64,19 @@ class WeightAverage:
             strategy.extended.update(average, move, args=(weight.value,))
 
     def reset(self) -> None:
-        """Starts again from the weights of the moment."""
+        """Starts again from the current weights."""
         for average, weight in zip(self._averages, self._weights, strict=True):
             average.assign(tf.convert_to_tensor(weight))
 
     @contextlib.contextmanager
     def applied(self, model: keras.Model) -> Iterator[None]:
-        """Gives the weights their averages for the length of a `with`, and then their own values back.
+        """Sets the weights to their averages within a `with` block, and restores them afterwards.
 
         Args:
             model: the model whose weights are averaged.
 
         Raises:
-            ValueError: for a model that has not these weights.
+            ValueError: for a model without these weights.
         """
         own = {id(weight) for weight in model.weights}
         if not all(id(weight) in own for weight in self._weights):

@@ -1,6 +1,6 @@
-"""Weight regularization, which does not depend on the data: added to the clipped sum after it is clipped.
+"""Weight regularization. It does not depend on the data, so its gradient is added to the sum after clipping.
 
-    values = weight_penalties.added(values, model.trainable_weights, scale=batch_size / replicas)
+    values = weight_penalties.add_gradients(values, model.trainable_weights, scale=batch_size / replicas)
 
 Covered by tests/training/private_model_test.py.
 """
@@ -9,12 +9,12 @@ import keras
 import tensorflow as tf
 
 
-def of(weights) -> list[tf.Tensor]:
+def penalties(weights) -> list[tf.Tensor]:
     """The penalty of each regularized weight, a scalar."""
     return [weight.regularizer(weight.value) for weight in weights if weight.regularizer is not None]
 
 
-def added(values: list[tf.Tensor], weights: list[keras.Variable], scale: tf.Tensor) -> list[tf.Tensor]:
+def add_gradients(values: list[tf.Tensor], weights: list[keras.Variable], scale: tf.Tensor) -> list[tf.Tensor]:
     """The sums plus `scale` times the gradients of the penalties.
 
     Args:
@@ -26,7 +26,7 @@ def added(values: list[tf.Tensor], weights: list[keras.Variable], scale: tf.Tens
     if not regularized:
         return values
     with tf.GradientTape() as tape:
-        penalty = tf.add_n([tf.cast(each, tf.float32) for each in of(regularized)])
+        penalty = tf.add_n([tf.cast(each, tf.float32) for each in penalties(regularized)])
     gradients = tape.gradient(penalty, [weight.value for weight in regularized])
     by_path = dict(zip([weight.path for weight in regularized], gradients, strict=True))
     return [

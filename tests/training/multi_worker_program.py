@@ -50,7 +50,7 @@ def compiled(strategy, *, hidden=8, dtype="float32", seed=3, **arguments):
         arguments = {"learning_rate": 0.2, "noise_multiplier": 0.2, "momentum": 0.9, **arguments}
         optimizer = sgd.DPSGD(l2_norm_clip=L2_NORM_CLIP, batch_size=BATCH_SIZE, seed=seed, **arguments)
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        metrics = training_metrics.made("dp_sgd")
+        metrics = training_metrics.for_algorithm("dp_sgd")
         average = weight_average.WeightAverage(model.trainable_weights, 0.9)
         return model, metrics, loop.step_functions(model, strategy, metrics, average), average
 

@@ -106,7 +106,7 @@ class LossObjectsTest(parameterized.TestCase):
                 return tf.reduce_sum(tf.square(y_true - y_pred), axis=[1, 2])
 
         predictions = masked(np.ones((4, 4, 3), np.float32), np.ones((4, 4), bool))
-        with self.assertRaisesRegex(ValueError, "`mask` must hold one value an example"):
+        with self.assertRaisesRegex(ValueError, "`mask` must hold one value per example"):
             per_example_loss.from_keras(Total())((np.zeros((4, 4, 3)),), predictions)
 
 

@@ -92,11 +92,11 @@ class PredictionMasksTest(parameterized.TestCase):
         inputs = keras.Input((5,), dtype="int32")
         embedded = keras.layers.Embedding(7, 4, mask_zero=True)(inputs)
         model = keras.Model(inputs, [embedded, keras.layers.GlobalAveragePooling1D()(embedded)])
-        first, second = prediction_masks.attached(model, IDS, [tf.zeros([11, 5, 4]), tf.zeros([11, 4])])
+        first, second = prediction_masks.attach(model, IDS, [tf.zeros([11, 5, 4]), tf.zeros([11, 4])])
         np.testing.assert_array_equal(keras_internals.mask(first), IDS != 0)
         self.assertIsNone(keras_internals.mask(second))
-        self.assertTrue(prediction_masks.of_any([second, first]))
-        self.assertFalse(prediction_masks.of_any([second]))
+        self.assertTrue(prediction_masks.any_mask([second, first]))
+        self.assertFalse(prediction_masks.any_mask([second]))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class SavedLossesTest(parameterized.TestCase):
         losses = [*with_other_arguments(), keras.losses.CosineSimilarity(axis=1), keras.losses.MeanSquaredError()]
         self.assertIn("Huber", {type(loss).__name__ for loss in losses})
         for loss in losses:
-            again = keras.saving.deserialize_keras_object(saved_losses.serialized(loss))
+            again = keras.saving.deserialize_keras_object(saved_losses.serialize(loss))
             self.assertIs(type(again), type(loss))
             targets = np.arange(6) % 4 if "Circle" in type(loss).__name__ or "Generalized" in type(loss).__name__ else Y
             np.testing.assert_array_equal(again(targets, P), loss(targets, P), err_msg=type(loss).__name__)

@@ -34,7 +34,7 @@ def measured(strategy, algorithm, x, mask, clip_norm):
     }[algorithm]
     model = compiled(strategy, make)
     with strategy.scope():
-        metrics = training_metrics.made(algorithm)
+        metrics = training_metrics.for_algorithm(algorithm)
     replicas = strategy.num_replicas_in_sync
     rows = [slice(i * 12 // replicas, (i + 1) * 12 // replicas) for i in range(replicas)]
 
