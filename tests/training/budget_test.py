@@ -264,7 +264,7 @@ class DataTest(parameterized.TestCase):
         self.assertLen(every_step, 1 if data is of_generator else 0)
 
     @parameterized.parameters(
-        (lambda: batches().repeat(), 100, "does not say how many batches"),
+        (lambda: batches().repeat(), 100, "does not state the number of its batches"),
         (lambda: batches().repeat(4), None, "has 12 batches, and a pass over the examples has 3"),
         (lambda: Batches(5), None, "has 10 batches, and a pass over the examples has 3"),
     )

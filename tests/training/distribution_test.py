@@ -48,9 +48,12 @@ class DistributionTest(parameterized.TestCase):
             distribution.use_logical_devices(3)
 
     @parameterized.parameters(
-        (None, "needs the workers in the environment variable TF_CONFIG.*Received: a TF_CONFIG that is not set"),
+        (
+            None,
+            "needs the list of workers in the environment variable TF_CONFIG.*Received: a TF_CONFIG that is not set",
+        ),
         ("{", "`TF_CONFIG` must be JSON.*Received: Expecting property name"),
-        ("[]", "Received: a TF_CONFIG that is not set, or names no cluster"),
+        ("[]", "Received: a TF_CONFIG that is not set or has no cluster"),
         ({"cluster": ["a:1"]}, "`TF_CONFIG` must be JSON with a cluster and a task"),
         ({"cluster": {"worker": "a:1"}}, "`TF_CONFIG` must be JSON with a cluster and a task"),
         ({"cluster": {"chief": ["a:1"]}}, "must list the workers under"),

@@ -160,7 +160,7 @@ class BudgetTest(parameterized.TestCase):
         model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
         budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
         model.fit(X, Y, verbose=0, callbacks=[budget], sampling="poisson")
-        with self.assertRaisesRegex(ValueError, "a PrivacyBudget of its own for every way of drawing batches"):
+        with self.assertRaisesRegex(ValueError, "a PrivacyBudget of its own for every sampling scheme"):
             model.fit(X, Y, verbose=0, callbacks=[budget])
 
     @parameterized.parameters("call", "budget")
