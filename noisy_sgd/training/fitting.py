@@ -71,8 +71,8 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
 def _sampled_fit(model, arguments, kind, batch_size, private) -> Fit:
     if batch_size is None:
         raise ValueError(
-            f"`batch_size` must be given to `compile` for sampling={kind.name!r}: it sets the probability of each "
-            "example, and the sum is divided by it. Received: batch_size=None"
+            f"`batch_size` must be given to `compile` for sampling={kind.name!r}: it sets the probability of drawing "
+            "each example, and the sum is divided by it. Received: batch_size=None"
         )
     given = arguments.pop("batch_size", None)
     checks.require(
