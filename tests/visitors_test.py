@@ -45,6 +45,9 @@ class EveryOther(sampling.Scheme):
     def participation(self, num_steps, *, batches_known=False):
         return sampling.Participation(times=-(-num_steps // 2), separation=2)
 
+    def counted_steps(self, first, end):
+        return 2 * -(-(end - first) // 2)
+
 
 def fitted(optimizer, epochs=2, **arguments):
     keras.utils.set_random_seed(1)
@@ -116,6 +119,10 @@ class SamplingTest(absltest.TestCase):
         optimizer = noisy_sgd.DPSGD(0.1, 1.0, 3.0, 64)
         plan = privacy.Plan(event=optimizer.mechanism, sampling=scheme, num_steps=9, delta=1e-5)
         self.assertEqual(plan.epsilon, privacy.epsilon(3.0, 1, 1, 5, 1e-5, sampling="shuffled"))
+        # Two attempts at step 0 alone: its examples took part twice.
+        self.assertEqual(
+            privacy.ledger.spent(privacy.ledger.Ledger(((0, 1), (0, 1))), plan), plan.with_steps(4).epsilon
+        )
         said = privacy.statement.statement("dp_sgd", plan)
         self.assertTrue(said.guaranteed)
         self.assertIn("every_other, an example takes part in at most 5 steps", said.text)

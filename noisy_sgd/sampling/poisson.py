@@ -58,6 +58,10 @@ class Poisson(scheme.Scheme):
             return scheme.Participation(times=times)
         return scheme.Participation(times=times, probability=self.batch_size / self.num_examples)
 
+    def counted_steps(self, first: int, end: int) -> int:
+        """Every step of every attempt is one more independent draw."""
+        return end - first
+
     def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
         """The scheme as a clause of a privacy statement."""
         probability = self.batch_size / self.num_examples

@@ -8,11 +8,13 @@ that a run can stop and resume anywhere. It states its `participation`, from whi
         def indices(self, step): return np.arange(self.num_examples)
         def size(self, step): return self.num_examples
         def participation(self, num_steps, *, batches_known=False): return Participation(times=num_steps)
+        def counted_steps(self, first, end): return end - first
 
 Covered by the tests of the schemes and tests/visitors_test.py.
 """
 
 import abc
+import bisect
 import dataclasses
 from typing import ClassVar
 
@@ -107,13 +109,18 @@ class Scheme(abc.ABC):
         """The number of steps after which the cost of a run changes. Defaults to 1."""
         return 1
 
+    @abc.abstractmethod
     def counted_steps(self, first: int, end: int) -> int:
-        """The number of steps of a run from step 0 that costs as much as steps `first` to `end` - 1."""
-        return end - first
+        """How many steps of a run from step 0 to count for steps `first` to `end` - 1 of one attempt at a run.
+
+        The counts of several attempts, each with batches and noise of its own, are added. So the participation in the
+        sum must be at least the sum of what an example can take part in; a count is at least `end` - `first`.
+        """
 
     def last_end(self, first: int, num_steps: int) -> int:
         """The largest `end` with `counted_steps(first, end)` at most `num_steps`; `first` where there is none."""
-        return first + max(0, num_steps)
+        ends = range(first + 1, first + max(0, num_steps) + 1)
+        return first + bisect.bisect_right(ends, num_steps, key=lambda end: self.counted_steps(first, end))
 
     def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
         """The scheme as a clause of a privacy statement.

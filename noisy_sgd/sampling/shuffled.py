@@ -56,10 +56,6 @@ class Shuffled(scheme.Scheme):
             return 0
         return (-(-end // self.stride) - first // self.stride) * self.stride
 
-    def last_end(self, first: int, num_steps: int) -> int:
-        """The end of the last epoch that fits."""
-        return max(first, (first // self.stride + num_steps // self.stride) * self.stride)
-
     def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
         """The scheme as a clause of a privacy statement."""
         return (
