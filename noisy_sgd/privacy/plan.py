@@ -15,7 +15,6 @@ Without an optimizer, `epsilon` answers for Gaussian noise:
     epsilon(2.5, 16384, 1281167, 72000, delta=8e-7, sampling="poisson", accountant="rdp")    # 7.954
     epsilon(1.0, 64, 1797, 280, delta=1e-5, sampling="shuffled")         # ten epochs started: the Gaussian ten times
 
-Covered by tests/privacy/accounting_test.py and tests/privacy/statement_test.py.
 """
 
 import dataclasses

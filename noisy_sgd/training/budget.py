@@ -32,7 +32,7 @@ class PrivacyBudget(keras.callbacks.Callback):
     It works with `PrivateModel.fit` and `noisy_sgd.training.loop.train`, and with `noisy_sgd.DPSGD`. The noise
     multiplier, the batch size and the cost of a learned clip come from the optimizer. Pass the same object to every
     `fit` of a model: it counts all their steps together. Steps that the optimizer took before (`iterations`) count as
-    passes over all examples.
+    passes over all examples. If `fit` draws Poisson batches, `sampling` must claim the same of these earlier steps.
 
     With sampling="shuffled", an epoch of `fit` counts as one pass over the examples if it is known to be at most one:
     arrays, and datasets that hold every example once in a known number of batches, at most
@@ -181,6 +181,12 @@ class PrivacyBudget(keras.callbacks.Callback):
         # Not in on_train_begin, where keras.callbacks.BackupAndRestore restores the optimizer's step.
         step = _iterations(self._optimizer)
         elsewhere = max(0, step - (self._reached or 0))
+        if elsewhere and self.sampling is None and self.amplifies:
+            raise ValueError(
+                f"`sampling` of the PrivacyBudget must be given: the optimizer has taken {elsewhere} steps that this "
+                f"budget has not seen; pass {self._scheme.name!r} if their batches were drawn so, too, or make a new "
+                "optimizer. Received: sampling=None"
+            )
         if self._reached is None:
             # These steps are of another process, or of a `fit` without a budget.
             self._uses_before += -(-elsewhere // self._stride)

@@ -156,6 +156,17 @@ class BudgetTest(parameterized.TestCase):
             model.fit(X, Y, verbose=0, callbacks=[budget], sampling=drawn)
         self.assertEqual(int(model.optimizer.iterations), 0)
 
+    def test_steps_of_unknown_batches_are_not_counted_as_amplified(self):
+        model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+        model.fit(X, Y, verbose=0)
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        with self.assertRaisesRegex(ValueError, "has taken 5 steps that this budget has not seen.*sampling=None"):
+            model.fit(X, Y, verbose=0, callbacks=[budget], sampling="poisson")
+        self.assertEqual(int(model.optimizer.iterations), 5)
+        claimed = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N, sampling="poisson")
+        model.fit(X, Y, verbose=0, callbacks=[claimed], sampling="poisson")
+        self.assertEqual(claimed.spent, privacy.epsilon(2.0, B, N, 10, 1e-3, sampling="poisson"))
+
     def test_one_budget_counts_one_way_of_drawing(self):
         model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
         budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
