@@ -56,7 +56,8 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arguments["callbacks"] = budget.budgets_first(keras.tree.flatten(callbacks))
     kind, x = schemes.named(sampling), arguments.get("x")
-    if kind.amplifies and participation.is_arrays(x):
+    # Keras itself draws shuffled batches of arrays, and the user those of a dataset.
+    if kind is not schemes.Shuffled and participation.is_arrays(x):
         fit = _sampled_fit(model, arguments, kind, batch_size, private)
         budget.observe_scheme(callbacks, fit.scheme)
         return fit

@@ -1,5 +1,7 @@
 """`fit(sampling="poisson")`: who is in which batch, what the steps are, and what budgets make of it."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -93,6 +95,37 @@ class BatchesTest(parameterized.TestCase):
         model = compiled(noisy_sgd.NoisySGD(0.1, 0.0, seed=0), batch_size=7)
         model.fit(X, Y, epochs=2, verbose=0, sampling="poisson")
         self.assertEqual(int(model.optimizer.iterations), 2 * 6)
+
+
+class OtherSchemesTest(absltest.TestCase):
+    def test_any_scheme_but_keras_shuffling_draws_the_batches_itself(self):
+        class Halves(sampling.Scheme):
+            """The first half of the examples in even steps, the second in odd ones."""
+
+            name, steps_per_epoch = "halves", 2
+
+            def indices(self, step):
+                return np.arange(N // 2) + step % 2 * (N // 2)
+
+            def size(self, step):
+                return N // 2
+
+            def participation(self, num_steps, *, batches_known=False):
+                return sampling.Participation(times=-(-num_steps // 2), separation=2)
+
+            def counted_steps(self, first, end):
+                return 2 * -(-(end - first) // 2)
+
+        counts = Counts()
+        with mock.patch.dict(sampling.SCHEMES, halves=Halves):
+            compiled().fit(X, Y, epochs=2, verbose=0, callbacks=[counts], sampling="halves")
+            budget = noisy_sgd.PrivacyBudget(1000.0, delta=1e-3, num_examples=N)
+            model = compiled(noisy_sgd.DPSGD(1.0, 1.0, 2.0, B))
+            model.fit(X, Y, epochs=2, verbose=0, callbacks=[budget], sampling="halves")
+        first = np.arange(N) < N // 2
+        np.testing.assert_array_equal(counts.batches, [first, ~first, first, ~first])
+        plan = privacy.Plan(event=model.optimizer.mechanism, sampling=model.sampling, num_steps=4, delta=1e-3)
+        self.assertEqual(budget.spent, plan.epsilon)
 
 
 class KerasTest(parameterized.TestCase):
