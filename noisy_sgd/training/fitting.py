@@ -56,20 +56,22 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arguments["callbacks"] = budget.budgets_first(keras.tree.flatten(callbacks))
     kind, x = schemes.named(sampling), arguments.get("x")
+    # Keras splits off no validation data where some are given.
+    split = 0.0 if arguments.get("validation_data") is not None else arguments.get("validation_split") or 0.0
     # Keras itself draws shuffled batches of arrays, and the user those of a dataset.
     if kind is not schemes.Shuffled and participation.is_arrays(x):
-        fit = _sampled_fit(model, arguments, kind, batch_size, private)
+        fit = _sampled_fit(model, arguments, kind, batch_size, split, private)
         budget.observe_scheme(callbacks, fit.scheme)
+        training_arguments.remark_on_sizes(model, x, None, batch_size, split, callbacks)
         return fit
     if arguments.get("batch_size") is None and participation.is_arrays(x):
         arguments["batch_size"] = batch_size
     any_size = budget.observe(callbacks, x, arguments.get("steps_per_epoch"), kind)
-    split = arguments.get("validation_split") or 0.0
     training_arguments.remark_on_sizes(model, x, arguments.get("batch_size"), batch_size, split, callbacks)
     return Fit(arguments, any_size)
 
 
-def _sampled_fit(model, arguments, kind, batch_size, private) -> Fit:
+def _sampled_fit(model, arguments, kind, batch_size, split, private) -> Fit:
     if batch_size is None:
         raise ValueError(
             f"`batch_size` must be given to `compile` for sampling={kind.name!r}: it sets the probability of drawing "
@@ -83,8 +85,8 @@ def _sampled_fit(model, arguments, kind, batch_size, private) -> Fit:
     while arrays[-1] is None:
         arrays.pop()
     number = int(keras.tree.flatten(arrays[0])[0].shape[0])
-    split = arguments.pop("validation_split", None) or 0.0
-    if split and arguments.get("validation_data") is None:
+    arguments.pop("validation_split", None)
+    if split:
         kept = math.floor(number * (1 - checks.real("validation_split", split, above=0, below=1)))
         arguments["validation_data"] = _rows(arrays, kept, number)
         arrays, number = _rows(arrays, 0, kept), kept

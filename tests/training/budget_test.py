@@ -317,6 +317,10 @@ class LoopTest(parameterized.TestCase):
             self.assertEqual(self.run_loop(callback, steps_per_call=steps_per_call)[0], last)
             self.assertEqual(callback.spent, spent(last, sampling))
 
+    def test_the_loop_is_told_how_its_batches_were_drawn(self):
+        with self.assertRaisesRegex(ValueError, "`sampling` of a PrivacyBudget must be .*Received: sampling=None"):
+            self.run_loop(budget(50.0))
+
     def test_going_on_in_a_pass_begins_no_other(self):
         callback, model = budget(spent(9) + 1e-6, sampling="shuffled"), compiled()
         self.assertEqual(self.run_loop(callback, num_steps=4, model=model)[0], 4)

@@ -169,6 +169,15 @@ class BudgetTest(parameterized.TestCase):
         self.assertTrue(said.guaranteed)
         self.assertIn("Poisson, each of 40 examples", said.text)
 
+    def test_a_large_delta_is_remarked_on(self):
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=0.5, num_examples=N)
+        with self.assertLogs("absl", "WARNING") as log:
+            compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B)).fit(
+                X, Y, verbose=0, callbacks=[budget], sampling="poisson", validation_split=0.25, validation_data=(X, Y)
+            )
+        self.assertLen(log.output, 1)
+        self.assertIn("PrivacyBudget has delta=0.5", log.output[0])
+
     def test_it_ends_the_training(self):
         model = compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
         budget = noisy_sgd.PrivacyBudget(2.0, delta=1e-3, num_examples=N)
