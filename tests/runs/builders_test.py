@@ -161,8 +161,10 @@ class RestartTest(parameterized.TestCase):
             weights = {}
             for folder, objects, seed in (("other", shared, 0), ("shared", shared, 1), ("fresh", None, 1)):
                 settings = _settings(name, seed=seed, run_dir=f"{directory}/{folder}", **options)
-                objects = objects or builders.build(settings)
-                builders.restart(objects, settings)
+                if objects is None:
+                    objects = builders.build(settings)
+                else:
+                    builders.restart(objects, settings)
                 with recorded_run.started(objects, settings) as run:
                     recorded_run.train(run)
                 weights[folder] = np.concatenate([weight.ravel() for weight in objects.model.get_weights()])
