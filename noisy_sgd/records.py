@@ -15,6 +15,7 @@ Example:
     records.read("runs/first").metrics[-1]["test_accuracy"]
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -24,7 +25,7 @@ import math
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from noisy_sgd import files
@@ -66,13 +67,9 @@ class Run:
         Raises:
             ValueError: if the line cannot be written.
         """
-        path = self._metrics(private)
-        try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(plain(metrics)) + "\n")
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+        line = json.dumps(plain(metrics)) + "\n"
+        with self._written(self._metrics(private)) as path, open(path, "a", encoding="utf-8") as file:
+            file.write(line)
 
     def text(self, *, private: bool = False) -> str:
         """All of metrics.jsonl, or of the one in private/; empty before the first line."""
@@ -81,23 +78,35 @@ class Run:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def rewrite(self, text: str, *, private: bool = False) -> None:
-        """Resets metrics.jsonl, or the one in private/, to an earlier `text`."""
+        """Resets metrics.jsonl, or the one in private/, to an earlier `text`.
+
+        Raises:
+            ValueError: if the file cannot be written.
+        """
         if text != self.text(private=private):
-            path = self._metrics(private)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            files.write(path, text)
+            with self._written(self._metrics(private)) as path:
+                files.write(path, text)
 
     def state(self, privacy: Any) -> None:
-        """Replaces the privacy statement."""
+        """Replaces the privacy statement; a ValueError names the file if it cannot be written."""
         self._describe(privacy=plain(privacy))
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Marks the run as finished, with its last results."""
+        """Marks the run as finished, with its last results; a ValueError names the file if it cannot be written."""
         self._describe(status=FINISHED, results=plain(results))
 
     def _describe(self, **changes: Any) -> None:
         self._description.update(changes)
-        files.write(self.directory / "run.json", _as_json(self._description))
+        with self._written(self.directory / "run.json") as path:
+            files.write(path, _as_json(self._description))
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _written(path: pathlib.Path) -> Iterator[pathlib.Path]:
+        """The path in a directory that exists; errors of the block name it."""
+        with files.naming(path, "written"):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            yield path
 
     def _metrics(self, private: bool) -> pathlib.Path:
         return self.directory / "private" / "metrics.jsonl" if private else self.directory / "metrics.jsonl"
@@ -216,12 +225,11 @@ def _description(directory: pathlib.Path) -> dict[str, Any]:
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """The complete lines of a metrics.jsonl; none where the file does not exist."""
-    try:
-        contents = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    with files.naming(path, "read"):
+        try:
+            contents = path.read_bytes()
+        except FileNotFoundError:
+            return []
     lines = []
     for number, line in enumerate(contents.split(b"\n")[:-1], start=1):
         try:
@@ -286,11 +294,6 @@ def source_digest() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces a file as a whole; an OSError names the file."""
-    files.write(path, text)
 
 
 def _as_json(description: Mapping[str, Any]) -> str:

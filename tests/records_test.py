@@ -146,7 +146,7 @@ class RunDirectoryTest(parameterized.TestCase):
     def test_a_failed_replacement_keeps_the_old_file(self):
         run = records.create(self.directory, CONFIG, privacy="none")
         with mock.patch.object(os, "fsync", side_effect=OSError(28, "No space left on device")):
-            with self.assertRaises(OSError):
+            with self.assertRaisesRegex(ValueError, "run.json cannot be written: No space left on device"):
                 run.finish({})
         self.assertEqual(records.read(self.directory).status, records.RUNNING)
         self.assertEqual(os.listdir(self.directory), ["run.json"])

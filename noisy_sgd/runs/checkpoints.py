@@ -31,9 +31,6 @@ _HEADER, _ARRAYS = "checkpoint", "arrays/"
 _DIGEST_SIZE = 64
 _PLAIN_KINDS = "biufcSU"
 
-# A directory of checkpoints has the same lock as any other directory.
-lock = files.lock
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:

@@ -18,10 +18,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from noisy_sgd import config, records
+from noisy_sgd import config, files, records
 from noisy_sgd.data import augmentation, streaming
 from noisy_sgd.privacy import calibration, ledger, statement
-from noisy_sgd.runs import builders, callbacks, checkpoints, continuation, trained_model
+from noisy_sgd.runs import builders, callbacks, continuation, trained_model
 from noisy_sgd.training import distribution, loop
 
 STEPS_PER_CALL = 10
@@ -81,7 +81,7 @@ def started(
             # A budget that allows no step is refused before the run directory is created.
             _last_step(objects, settings, continuation.StartingPoint())
             elsewhere = settings.run.checkpoint_dir is not None
-            lock = checkpoints.lock(continuation.checkpoint_directory(settings))
+            lock = files.lock(continuation.checkpoint_directory(settings))
             if elsewhere:
                 try:
                     stack.enter_context(lock)
@@ -89,7 +89,7 @@ def started(
                     raise ValueError(f"`checkpoint_dir` must be a folder this run can write to: {error}") from error
             record = records.reopen(settings.run.run_dir, settings.resolved(), privacy=_described(planned))
             # The run directory also holds the ledger, so it needs a lock too.
-            stack.enter_context(checkpoints.lock(settings.run.run_dir))
+            stack.enter_context(files.lock(settings.run.run_dir))
             if not elsewhere:
                 stack.enter_context(lock)
         starting_point = continuation.begin(objects, settings, record, circumstances=circumstances, say=say)

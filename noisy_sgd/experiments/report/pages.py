@@ -10,7 +10,7 @@ import html
 import pathlib
 from collections.abc import Sequence
 
-from noisy_sgd import records
+from noisy_sgd import files
 from noisy_sgd.experiments.report import claims
 
 _HEADER = ("claim", "paper", "here", "verdict")
@@ -38,7 +38,7 @@ def write(
     for path, text in zip(
         paths, (_markdown(rows, results, figures, setting), _html(rows, figures, setting)), strict=True
     ):
-        records.write_text(path, text)
+        files.write(path, text)
     return paths
 
 

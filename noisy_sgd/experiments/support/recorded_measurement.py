@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from noisy_sgd import records
+from noisy_sgd import files, records
 from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.support import endings
-from noisy_sgd.runs import checkpoints, progress
+from noisy_sgd.runs import progress
 
 PRIVACY = {"text": "No privacy guarantee: the data are synthetic, and no gradient is clipped."}
 
@@ -66,6 +66,6 @@ def begin(
         with flags.refusals():
             # Another process may be writing to the directory: nothing is changed before its lock is free.
             records.reopen(directory, configuration, privacy=privacy)
-            stack.enter_context(checkpoints.lock(directory))
+            stack.enter_context(files.lock(directory))
             recorded = records.create(directory, configuration, privacy=privacy)
         yield recorded
