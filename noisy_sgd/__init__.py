@@ -36,15 +36,10 @@ _NAMES = {
 
 # What a saved model may hold of the package: Keras' registered name, without "noisy_sgd>", and the module.
 _SAVED = {
-    "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",
-    "DPAdam": "noisy_sgd.optimizers.adam",
-    "DPAdamW": "noisy_sgd.optimizers.adam",
-    "DPSGD": "noisy_sgd.optimizers.sgd",
+    **{name: _NAMES[name] for name in ("AdaptiveClipping", "DPAdam", "DPAdamW", "DPSGD", "NoisySGD", "PrivateModel")},
     "DiagonalLinearNetwork": "noisy_sgd.models.diagonal_linear",
     "GroupNormalization": "noisy_sgd.models.group_normalization",
     "LinearLeastSquares": "noisy_sgd.models.least_squares",
-    "NoisySGD": "noisy_sgd.optimizers.sgd",
-    "PrivateModel": "noisy_sgd.training.private_model",
     "SkipGain": "noisy_sgd.models.normalizer_free",
     "WeightStandardizedConv2D": "noisy_sgd.models.normalizer_free",
 }

@@ -3,3 +3,9 @@
 from noisy_sgd.studies import noise_threshold
 lines = noise_threshold.measure(range(12))      # what a run directory records, and figures are drawn from
 """
+
+from noisy_sgd import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__, {}, ("deep_diagonal", "diagonal_linear", "least_squares", "noise_threshold", "sde_error", "theory")
+)
