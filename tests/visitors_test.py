@@ -49,11 +49,12 @@ class EveryOther(sampling.Scheme):
         return 2 * -(-(end - first) // 2)
 
 
-def fitted(optimizer, epochs=2, **arguments):
+def fitted(optimizer, epochs=2, batch_size_of_compile=None, **arguments):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
     model = noisy_sgd.PrivateModel(inputs, keras.layers.Dense(3)(inputs))
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, batch_size=batch_size_of_compile)
     model.fit(X, Y, epochs=epochs, shuffle=False, verbose=0, **arguments)
     return model
 
@@ -126,6 +127,22 @@ class SamplingTest(absltest.TestCase):
         said = privacy.statement.statement("dp_sgd", plan)
         self.assertTrue(said.guaranteed)
         self.assertIn("every_other, an example takes part in at most 5 steps", said.text)
+
+    def test_it_draws_the_batches_of_a_fit(self):
+        budget = noisy_sgd.PrivacyBudget(100.0, delta=1e-3, num_examples=32)
+        optimizer = noisy_sgd.NoisySGD(0.1, 0.0, seed=0)
+        private = noisy_sgd.DPSGD(0.1, 1.0, 2.0, 16)
+        model = fitted(private, steps_per_epoch=2, callbacks=[budget], sampling=EveryOther)
+        self.assertIsInstance(model.sampling, EveryOther)
+        plan = privacy.Plan(event=private.mechanism, sampling=model.sampling, num_steps=4, delta=1e-3)
+        self.assertEqual(budget.spent, plan.epsilon)
+        # Two steps of all examples of even number, then of odd number, by Keras.
+        ours = fitted(optimizer, 1, steps_per_epoch=2, sampling=EveryOther, batch_size_of_compile=16)
+        theirs = fitted(keras.optimizers.SGD(0.1), 0)
+        for half in (0, 1):
+            theirs.train_on_batch(X[half::2], Y[half::2])
+        for one, other in zip(ours.weights, theirs.weights, strict=True):
+            np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,12 @@ __all__ = [
 ]
 
 
-def named(name: str) -> type[Scheme]:
-    """The class of a scheme by its name, as in `sampling="poisson"`.
+def named(name: str | type[Scheme]) -> type[Scheme]:
+    """The class of a scheme by its name, as in `sampling="poisson"`; a class of yours is taken as it is.
 
     Raises:
         ValueError: if no scheme has the name.
     """
+    if isinstance(name, type) and issubclass(name, Scheme):
+        return name
     return SCHEMES[checks.choice("sampling", name, tuple(SCHEMES))]

@@ -63,7 +63,7 @@ class PrivacyBudget(keras.callbacks.Callback):
         *,
         delta: float,
         num_examples: int,
-        sampling: str | None = None,
+        sampling: str | type[schemes.Scheme] | None = None,
         accountant: str = "pld",
         neighbors: str = "add_or_remove",
     ):

@@ -273,7 +273,8 @@ class PrivateModel(keras.Model):
                 each example of the arrays is in each batch with probability B / N, independently, where B is the
                 configured `batch_size`. The draws come from a secret, or from the optimizer's seed if it has one.
                 Batches are of any size, an empty batch is a step of noise alone, and an epoch is ceil(N / B) steps. For
-                a dataset, "poisson" states that the user drew its batches so. Defaults to "shuffled".
+                a dataset, "poisson" states that the user drew its batches in this way. A class of your own that derives
+                from `noisy_sgd.sampling.Scheme` draws its batches likewise. Defaults to "shuffled".
 
         Returns:
             Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.
