@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.models import functional
 
 
 def layers(model: keras.Layer, *, include_self: bool = True) -> list[keras.Layer]:
@@ -22,6 +23,20 @@ def layers(model: keras.Layer, *, include_self: bool = True) -> list[keras.Layer
         include_self: whether it comes first. Defaults to True.
     """
     return list(model._flatten_layers(include_self=include_self, recursive=True))
+
+
+def converts_inputs(model: keras.Model) -> bool:
+    """Whether a model converts its inputs to the types of `model.inputs`, whatever nest and types it is called with.
+
+    A functional model without a `call` of its own does so before its first layer.
+
+    Keras 3.12.4 and 3.15.1: `Functional.call` begins with `Functional._standardize_inputs`.
+    """
+    keras_own = functional.Functional
+    return isinstance(model, keras_own) and all(
+        getattr(type(model), name) is getattr(keras_own, name) and name not in vars(model)
+        for name in ("__call__", "call", "_standardize_inputs")
+    )
 
 
 def own_weights(layer: keras.Layer) -> list[keras.Variable]:

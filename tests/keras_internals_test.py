@@ -27,6 +27,35 @@ class LayersTest(absltest.TestCase):
         self.assertContainsSubset([layer.name for layer in model.layers], names)
         self.assertEmpty(keras_internals.layers(model.get_layer("last"), include_self=False))
 
+    def test_a_model_that_converts_its_inputs_is_functional_without_a_call_of_its_own(self):
+        seen = []
+
+        class Spy(keras.layers.Layer):
+            def call(self, inputs):
+                seen.append(keras.backend.standardize_dtype(inputs.dtype))
+                return inputs
+
+        class Own(keras.Model):
+            def call(self, inputs):
+                return super().call(inputs)
+
+        class OwnOuter(keras.Model):
+            def __call__(self, *args, **kwargs):
+                return super().__call__(*args, **kwargs)
+
+        inputs = keras.Input((3,))
+        outputs = Spy()(inputs)
+        model = keras.Model(inputs, outputs)
+        self.assertTrue(keras_internals.converts_inputs(model))
+        for x in (np.ones((2, 3), np.uint8), np.ones((2, 3))):
+            model(x)
+        self.assertEqual(set(seen), {"float32"})
+        self.assertFalse(keras_internals.converts_inputs(Own(inputs, outputs)))
+        self.assertFalse(keras_internals.converts_inputs(OwnOuter(inputs, outputs)))
+        self.assertFalse(keras_internals.converts_inputs(keras.Sequential([inputs, keras.layers.Dense(2)])))
+        model.call = model.call
+        self.assertFalse(keras_internals.converts_inputs(model))
+
     def test_own_weights_with_frozen_ones_and_without_those_of_inner_layers(self):
         model = nested()
         dense = model.get_layer("last")

@@ -18,12 +18,14 @@ from noisy_sgd.gradients import layer_calls, layer_rules
 from noisy_sgd.gradients.trials import synthetic
 
 _OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which depends on the weights once more"
-# For each model: the layers that were tried, by id, and what was found.
+# For each model: what was found, by the ids of the layers and the kind of inputs that were tried.
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
 
 def check(model, layers, x, views: int = 1) -> None:
-    """Refuses a model in which a row of some tap is not the example of that index; tries every model once.
+    """Refuses a model in which a row of some tap is not the example of that index.
+
+    Every model is tried once per choice of layers and kind of inputs.
 
     Args:
         model: a built Keras model.
@@ -35,15 +37,14 @@ def check(model, layers, x, views: int = 1) -> None:
         layer_rules.NoRuleError: naming the layer.
         ValueError: if the model fails on synthetic inputs.
     """
-    names = [id(layer) for layer, _ in layers]
-    tried, found = _TRIED.get(model, (None, None))
-    if tried != names:
-        if views > 1:
-            x = tf.nest.map_structure(_one_view, x)
-        found = synthetic.first_success_of_model(model, x, lambda examples: _misplaced(model, layers, examples))
-        _TRIED[model] = (names, found)
-    if found is not None:
-        index, reason = found
+    tried = _TRIED.setdefault(model, {})
+    if views > 1:
+        x = tf.nest.map_structure(_one_view, x)
+    case = (tuple(id(layer) for layer, _ in layers), synthetic.kind(model, x))
+    if case not in tried:
+        tried[case] = synthetic.first_success_of_model(model, x, lambda examples: _misplaced(model, layers, examples))
+    if tried[case] is not None:
+        index, reason = tried[case]
         raise layer_rules.NoRuleError(layers[index][0], reason)
 
 

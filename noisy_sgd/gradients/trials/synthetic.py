@@ -211,6 +211,21 @@ def signature(tensors, of_shape: collections.abc.Callable[[tf.TensorShape], Any]
     return repr(keras.tree.map_structure(described, tensors))
 
 
+def kind(model: keras.Model, inputs) -> str:
+    """What tells one kind of a model's inputs from another: types, structure and numbers of axes.
+
+    A model whose own `call` goes by any of them may be another model for each kind.
+
+    Args:
+        model: a Keras model.
+        inputs: its inputs, as in `first_success`.
+    """
+    flat, declared = keras.tree.flatten(inputs), model.inputs if keras_internals.converts_inputs(model) else ()
+    if len(flat) == len(declared):
+        inputs = [tf.TensorSpec(tensor.shape, like.dtype) for tensor, like in zip(flat, declared, strict=True)]
+    return signature(inputs, lambda shape: shape.rank)
+
+
 def check_finite(tensors) -> None:
     """Raises FloatingPointError for a tensor without a finite entry, which would look the same whatever is moved."""
     if not all(np.any(np.isfinite(np.asarray(tf.cast(tensor, tf.float64)))) for tensor in tensors):

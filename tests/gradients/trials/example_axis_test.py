@@ -77,6 +77,19 @@ MISPLACED = (
 )
 
 
+class TurnedByKind(keras.Model):
+    """Works on the reversed batch where its inputs have another number of axes than 2, another type or structure."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(2, name="dense")
+
+    def call(self, inputs):
+        usual = not isinstance(inputs, dict) and inputs.dtype == "float32" and len(inputs.shape) == 2
+        x = ops.cast(inputs["x"] if isinstance(inputs, dict) else inputs, "float32")
+        return self.dense(x) if usual else ops.flip(self.dense(ops.flip(x, 0)), 0)
+
+
 class Scaled(L.Layer):
     """Has a rule of its own, given by the test."""
 
@@ -192,6 +205,35 @@ class PlacementTest(parameterized.TestCase):
         del model, call
         gc.collect()
         self.assertIsNone(gone())
+
+    @parameterized.parameters(
+        (lambda x: x[:, None] * tf.ones([1, 3, 1]), 1), (lambda x: {"x": x}, 1), (lambda x: tf.cast(x, tf.int32), 1),
+        (lambda x: x[:, None, None] * tf.ones([1, 2, 3, 1]), 2),
+    )  # fmt: skip
+    def test_a_model_is_tried_on_every_kind_of_inputs(self, other_kind, views):
+        keras.utils.set_random_seed(0)
+        model, x, y = TurnedByKind(), tf.constant(RNG.normal(scale=9, size=(4, 3)), tf.float32), tf.ones([4])
+
+        def summed(x, y, views=1):
+            return clipped_sum.clipped_gradient_sum(model, squared, x, y, l2_norm_clip=0.1, views=views).values
+
+        summed(x, y)
+        other = other_kind(x)
+        with self.assertRaisesRegex(layer_rules.NoRuleError, "'dense'.*not the examples"):
+            book_keeping.clipped_sum(model, squared, other, y, clip=clipping.flat(0.1), views=views)
+        without_first = tf.nest.map_structure(lambda t: t[1:], other)
+        pairs = zip(summed(other, y, views), summed(without_first, y[1:], views), strict=True)
+        self.assertLess(tf.linalg.global_norm([a - b for a, b in pairs]), 0.1 * (1 + 1e-5))
+        tried(model, x)
+
+    def test_a_functional_model_is_tried_once_for_all_types_and_nests_that_it_converts(self):
+        model, x = model_of(L.Dense(2)), RNG.normal(size=(5, 4, 3))
+        with mock.patch.object(synthetic, "stateless_call", wraps=synthetic.stateless_call) as call:
+            tried(model)
+            passes = call.call_count
+            for like in (x, x.astype(np.float32), x.astype(np.uint8), [x], (x,)):
+                tried(model, like)
+            self.assertEqual(call.call_count, passes)
 
     def test_views_are_rows_of_their_own(self):
         model = model_of(timemajor, (2, 3))
