@@ -15,8 +15,8 @@ from noisy_sgd import keras_internals
 from noisy_sgd.gradients import layer_calls
 from noisy_sgd.gradients.trials import synthetic
 
-# The layers of each model, by id, that were seen to run in inference mode only.
-_INFERRING: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+# For each model: the ids of the layers that were seen to run in inference mode only, with the kind of inputs.
+_INFERRING: "weakref.WeakKeyDictionary[keras.Model, set]" = weakref.WeakKeyDictionary()
 
 
 def check(model: keras.Model, inputs=None) -> None:
@@ -51,10 +51,15 @@ def check(model: keras.Model, inputs=None) -> None:
 
 def _check_normalization(model, layers, inputs):
     """Refuses the first of the layers that does not run in inference mode while the model trains."""
-    names = [id(layer) for layer in layers]
-    if not layers or _INFERRING.get(model) == names:
+    if not layers:
         return
-    inferring = _inferring(model, layers, inputs)
+    if inputs is None:
+        inputs = getattr(model, "inputs", None) and model.input
+    seen = _INFERRING.setdefault(model, set())
+    case = (tuple(id(layer) for layer in layers), None if inputs is None else synthetic.kind(model, inputs))
+    if case in seen:
+        return
+    inferring = set() if inputs is None else _inferring(model, layers, inputs)
     for layer in layers:
         if id(layer) not in inferring:
             raise ValueError(
@@ -63,15 +68,11 @@ def _check_normalization(model, layers, inputs):
                 "`trainable = False` on it, or on the model that it is part of, before `compile`) or use "
                 f"keras.layers.GroupNormalization instead. Received: layer={layer.name}"
             )
-    _INFERRING[model] = names
+    seen.add(case)
 
 
 def _inferring(model, layers, inputs) -> set[int]:
     """The layers, by id, that a call of the model in training calls in inference mode only."""
-    if inputs is None:
-        inputs = getattr(model, "inputs", None) and model.input
-    if inputs is None:
-        return set()
     inference, training = set(), set()
 
     def handler(layer, rule, usual, args, kwargs):
