@@ -114,25 +114,27 @@ def compute(function: collections.abc.Callable[[Batch], clipping.Result], x, y, 
         The result, of B examples.
     """
     first = tf.nest.flatten(x)[0]
+    examples = prepared(x, y, mask, views)
     if first.shape[0]:
-        return function(prepared(x, y, mask, views))
+        return function(examples)
     size = tf.shape(first)[0]
-    mask = tf.ones([size], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-    x, y, mask = tf.nest.map_structure(lambda t: _at_least_one(t, size), (x, y, mask))
-    result = function(prepared(x, y, mask, views))
+    missing = tf.maximum(1 - size, 0)
+    present = tf.ones([size], tf.bool) if examples.present is None else examples.present
+    x, y, present = tf.nest.map_structure(lambda t: _with_zeros(t, missing), (examples.x, examples.y, present))
+    result = function(Batch(x=x, y=y, present=present, views=views))
     return dataclasses.replace(
         result,
         losses=result.losses[:size],
         predictions=tf.nest.map_structure(lambda t: t[:size], result.predictions),
-        norms=result.norms[:size],
+        norms=None if result.norms is None else result.norms[:size],
     )
 
 
-def _at_least_one(tensor, size):
-    """The tensor, with zeros as its one row where it has none."""
-    tensor = tf.convert_to_tensor(tensor)
-    missing = tf.zeros(tf.concat([[tf.maximum(1 - size, 0)], tf.shape(tensor)[1:]], axis=0), tensor.dtype)
-    return tf.concat([tensor, missing], axis=0)
+def _with_zeros(tensor, missing):
+    """The tensor, followed by `missing` rows of zeros."""
+    inner = tensor.shape[1:]
+    shape = [missing, *inner] if inner.is_fully_defined() else tf.concat([[missing], tf.shape(tensor)[1:]], axis=0)
+    return tf.concat([tensor, tf.zeros(shape, tensor.dtype)], axis=0)
 
 
 def _flat_views(tensor):

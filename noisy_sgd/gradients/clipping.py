@@ -77,14 +77,15 @@ class Result:
 
     Attributes:
         losses: [B], 0 for padding.
-        predictions: the model's outputs, each [B, ...].
-        norms: [B], before clipping; 0 for padding, not finite where an example's gradient is not.
+        predictions: the model's outputs, each [B, ...], the mean over an example's views.
+        norms: [B], before clipping; 0 for padding, not finite where an example's gradient is not. None where nothing is
+            clipped.
         values: sums of the clipped gradients, one tensor per trainable weight.
     """
 
     losses: tf.Tensor
     predictions: Any
-    norms: tf.Tensor
+    norms: tf.Tensor | None
     values: list[tf.Tensor]
 
 

@@ -55,13 +55,10 @@ def gradient_sum(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, 
         clip = model.optimizer.clip
         clipped_gradient_sum = clipped_sum.engine_named(engine)
         result = clipped_gradient_sum(model, loss_fn, x, targets, clip=clip, mask=mask, views=augmentation_multiplicity)
-        accumulated, values = Accumulated(result.losses, result.predictions, result.norms), result.values
         present = None if mask is None else tf.cast(mask, tf.bool)
         statistic = model.optimizer.statistic(result.norms, present)
     else:
-        losses, predictions, values = unclipped.gradient_sum(
-            model, loss_fn, x, targets, mask=mask, views=augmentation_multiplicity
-        )
-        accumulated, statistic = Accumulated(losses, predictions, None), None
+        result = unclipped.gradient_sum(model, loss_fn, x, targets, mask=mask, views=augmentation_multiplicity)
+        statistic = None
     trials.check_no_added_losses(model)
-    return accumulated, values, statistic
+    return Accumulated(result.losses, result.predictions, result.norms), result.values, statistic

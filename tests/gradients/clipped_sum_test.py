@@ -76,7 +76,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
 
     def test_without_a_bound_it_is_the_plain_gradient(self):
         model = small_network()
-        _, _, expected = unclipped.gradient_sum(model, oracles.cross_entropy, IMAGES, LABELS)
+        expected = unclipped.gradient_sum(model, oracles.cross_entropy, IMAGES, LABELS).values
         actual = clipped_sum.clipped_gradient_sum(
             model, oracles.cross_entropy, IMAGES, LABELS, l2_norm_clip=float("inf")
         )
@@ -112,7 +112,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
         actual = clipped_sum.clipped_gradient_sum(
             model, oracles.cross_entropy, views, LABELS, l2_norm_clip=1e9, views=2
         )
-        halves = [unclipped.gradient_sum(model, oracles.cross_entropy, views[:, k], LABELS)[2] for k in range(2)]
+        halves = [unclipped.gradient_sum(model, oracles.cross_entropy, views[:, k], LABELS).values for k in range(2)]
         for value, first, second in zip(actual.values, *halves, strict=True):
             np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-4, atol=2e-6)
         self.assertEqual(actual.norms.shape, (6,))
@@ -138,7 +138,7 @@ class ClippedGradientSumTest(parameterized.TestCase):
         actual = clipped_sum.clipped_gradient_sum(
             model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0], l2_norm_clip=float("inf")
         )
-        _, _, expected = unclipped.gradient_sum(model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0])
+        expected = unclipped.gradient_sum(model, lambda y, p: tf.square(p - y), inputs, IMAGES[:, 0, 0, 0]).values
         for value, reference in zip(actual.values, expected, strict=True):
             np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-5)
 

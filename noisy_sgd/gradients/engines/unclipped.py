@@ -1,16 +1,15 @@
 """The ordinary gradient, as a sum over a microbatch: what SGD and Noisy-SGD accumulate.
 
-losses, predictions, values = unclipped.gradient_sum(model, loss_fn, x, y, mask=mask)
-
-Covered by tests/gradients/clipped_sum_test.py and tests/training/private_model_test.py.
+result = unclipped.gradient_sum(model, loss_fn, x, y, mask=mask)
+result.values    # the sum, aligned with model.trainable_weights
 """
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import batch
+from noisy_sgd.gradients import batch, clipping
 
 
-def gradient_sum(model, loss_fn, x, y, *, mask=None, views: int = 1):
+def gradient_sum(model, loss_fn, x, y, *, mask=None, views: int = 1) -> clipping.Result:
     """The gradient of the sum of the losses of the examples that are not padding.
 
     Args:
@@ -22,11 +21,13 @@ def gradient_sum(model, loss_fn, x, y, *, mask=None, views: int = 1):
         views: augmented views of an example; its loss is the mean over them. Defaults to 1.
 
     Returns:
-        (losses [B], predictions, values): predictions are the mean over the views, `values` is aligned with
-        `model.trainable_weights`.
+        A `clipping.Result` without norms.
     """
+    return batch.compute(lambda examples: _gradient_sum(model, loss_fn, examples), x, y, mask, views)
+
+
+def _gradient_sum(model, loss_fn, examples):
     weights = [weight.value for weight in model.trainable_weights]
-    examples = batch.prepared(x, y, mask, views)
     inputs, targets = examples.rows()
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
@@ -34,4 +35,6 @@ def gradient_sum(model, loss_fn, x, y, *, mask=None, views: int = 1):
         total = tf.reduce_sum(losses)
     gradients = tape.gradient(total, weights, unconnected_gradients="zero")
     values = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    return losses, examples.mean_over_views(predictions), values
+    return clipping.Result(
+        losses=losses, predictions=examples.mean_over_views(predictions), norms=None, values=values
+    )
