@@ -60,6 +60,9 @@ class Config:
             del groups["run"][name]
         if not self.model.is_saved:
             del groups["model"]["pixel_range"]
+        if self.training.optimizer == "sgd":
+            # Records older than this option do not have it; they are of SGD.
+            del groups["algorithm"]["optimizer"]
         groups["data"]["image_size"] = self.data.resolved_image_size
         sigma = self.training.resolved_noise_multiplier
         groups["algorithm"].update(

@@ -6,7 +6,7 @@ import sys
 
 from absl.testing import absltest
 
-from noisy_sgd import config
+from noisy_sgd import config, records
 
 _PRIVATE = {"algorithm": "dp_sgd", "noise_multiplier": 1.0, "l2_norm_clip": 1.0}
 
@@ -50,6 +50,49 @@ class ConfigTest(absltest.TestCase):
         self.assertEqual(made["model"]["precision"], "bfloat16")
         self.assertEqual({name: made["algorithm"][name] for name in options}, options)
         self.assertEqual(made["algorithm"]["clipping"], "flat")
+
+    def test_resolves_to_what_a_record_of_before_the_optimizers_holds(self):
+        record = {
+            "data": {
+                "dataset": "digits",
+                "num_train_examples": None,
+                "label_noise": 0.0,
+                "augmentation": "none",
+                "image_size": None,
+            },
+            "model": {"model": "mlp", "hidden": [32], "precision": "float32"},
+            "algorithm": {
+                "algorithm": "dp_sgd",
+                "batch_size": 64,
+                "microbatch_size": 64,
+                "num_steps": 40,
+                "learning_rate": 0.5,
+                "momentum": 0.0,
+                "ema_decay": 0.0,
+                "noise_multiplier": 1.1,
+                "effective_noise": 0.0171875,
+                "l2_norm_clip": 1.0,
+                "noise_seed": 5,
+                "delta": None,
+                "sampling": "shuffled",
+                "clipping": "flat",
+                "target_quantile": None,
+                "augmentation_multiplicity": 1,
+                "max_epsilon": None,
+                "noise_std": 0.0171875,
+            },
+            "run": {"seed": 3, "strategy": "default", "logical_devices": None, "eval_every": 2},
+        }
+        options = {"num_steps": 40, "noise_multiplier": 1.1, "noise_seed": 5}
+        settings = config.Config(
+            model=config.Model(model="mlp", hidden=(32,)),
+            training=config.Training(**_PRIVATE | options),
+            run=config.Run(seed=3),
+        )
+        self.assertEqual(records.plain(settings.resolved()), record)
+        adam = dataclasses.replace(settings, training=dataclasses.replace(settings.training, optimizer="adam"))
+        difference = records.first_difference(record, records.plain(adam.resolved()))
+        self.assertEqual(difference, "algorithm.optimizer is 'absent' there and 'adam' here")
 
     def test_several_copies_of_an_image_need_an_augmentation(self):
         with self.assertRaisesRegex(config.ConfigError, "--augmentation_multiplicity.*--augmentation=crop"):
