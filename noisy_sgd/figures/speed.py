@@ -15,6 +15,7 @@ NAMES = {
     "mlp": "MLP",
     "mnist_cnn": "MNIST CNN",
     "nf_resnet_small": "NF-ResNet, small",
+    "nf_resnet50": "NF-ResNet-50",
     "wrn_16_4": "WRN-16-4, GroupNorm",
 }
 

@@ -10,9 +10,6 @@ import numpy as np
 from noisy_sgd import config, keys
 from noisy_sgd.data import bundled
 
-WORKLOADS = ("mlp", "mnist_cnn", "wrn_16_4", "nf_resnet_small", "nf_resnet50", "diagonal_linear")
-SWEEPS = ("batch_size", "input")
-SMALLEST_SWEPT = 256
 SHAPES = {
     "mlp": (28, 28, 1),
     "mnist_cnn": (28, 28, 1),
@@ -20,6 +17,9 @@ SHAPES = {
     "nf_resnet_small": (32, 32, 3),
     "nf_resnet50": (224, 224, 3),
 }
+WORKLOADS = (*SHAPES, "diagonal_linear")
+SWEEPS = ("batch_size", "input")
+SMALLEST_SWEPT = 256
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
 
 

@@ -4,6 +4,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
 from noisy_sgd.experiments.benchmarks import cases
+from noisy_sgd.figures import speed
 
 
 class BenchmarkTest(parameterized.TestCase):
@@ -13,10 +14,17 @@ class BenchmarkTest(parameterized.TestCase):
         ({"algorithms": ("adam",)}, "--algorithm.*adam"),
         ({"num_rounds": 0}, "--num_rounds"),
         ({"batch_size": 64, "microbatch_size": 48}, "--batch_size.*multiple"),
+        ({"run_dir": "runs", "algorithms": ("dp_sgd",)}, "--run_dir.*ratios to SGD.*run_dir=runs"),
+        ({"run_dir": "runs", "sweep": "input"}, "--run_dir.*ratios to SGD"),
+        ({"run_dir": "runs", "workload": "diagonal_linear"}, "--run_dir.*ratios to SGD"),
     )
     def test_refuses(self, arguments, message):
         with self.assertRaisesRegex(config.ConfigError, message):
             cases.Benchmark(**arguments)
+
+    def test_every_network_has_images_and_a_name_in_the_figure(self):
+        self.assertCountEqual(speed.NAMES, cases.SHAPES)
+        self.assertEqual(cases.images("nf_resnet50", 2).train_images.shape, (2, 224, 224, 3))
 
 
 if __name__ == "__main__":
