@@ -10,14 +10,14 @@ tensors alone, by TensorFlow's allocator.
 
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
 same step in growing logical batches (`logical_batches`). `--sweep=input` times how long a plain step waits for its data
-(`input_wait`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there.
+(`input_wait`). `--run_dir` records the lines, and draws the ratios of all workloads recorded there. A finished benchmark
+is not timed again, only drawn.
 
 Tested by tests/experiments/binaries_test.py.
 """
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import pathlib
@@ -52,19 +52,28 @@ def main(settings: cases.Benchmark) -> None:
     place = None if settings.run_dir is None else pathlib.Path(settings.run_dir, settings.workload)
     with flags.refusals():
         if place is not None:
-            records.check(place, dataclasses.asdict(settings))
+            records.check(place, settings.resolved())
+            if records.is_finished(place, settings.resolved()):
+                print(f"{place} is finished.")
+                _draw(settings.run_dir)
+                return
         steps = {algorithm: _prepare(settings, algorithm) for algorithm in settings.algorithms}
     with contextlib.ExitStack() as stack:
         run = None
         if place is not None:
-            begun = recorded_measurement.begin(place, dataclasses.asdict(settings), privacy=PRIVACY)
+            begun = recorded_measurement.begin(place, settings.resolved(), privacy=PRIVACY)
             run = stack.enter_context(begun)
             stack.enter_context(endings.measurement_failures())
         _time(settings, steps, run)
     if run is not None:
-        with flags.refusals(), endings.drawing():
-            for path in speed.draw(records.find(settings.run_dir), pathlib.Path(settings.run_dir) / "figures"):
-                print(f"figure: {path}")
+        _draw(settings.run_dir)
+
+
+def _draw(directory: str) -> None:
+    """Draws all workloads that are recorded in a directory, and prints the paths."""
+    with flags.refusals(), endings.drawing():
+        for path in speed.draw(records.find(directory), pathlib.Path(directory) / "figures"):
+            print(f"figure: {path}")
 
 
 def _time(settings: cases.Benchmark, steps: dict[str, Callable[[], None]], run: records.Run | None) -> None:

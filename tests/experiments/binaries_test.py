@@ -350,6 +350,27 @@ class BenchmarkTest(BinaryTest):
             self.assertGreater(line["peak_tensors_mib"], 0.1)
             self.assertLess(line["peak_tensors_mib"], 100)
 
+    def test_a_finished_benchmark_is_drawn_without_a_step(self):
+        arguments = ["--workload=nf_resnet50", "--batch_size=2", "--num_rounds=2", "--algorithm=sgd,dp_sgd"]
+        arguments.append(f"--run_dir={self.root}/benchmark")
+        peaks = {"peak_memory_mib": None, "peak_tensors_mib": 1.0}
+        step, figures = mock.Mock(), self.root / "benchmark" / "figures"
+        with mock.patch.multiple(benchmark, _step=mock.Mock(return_value=step), peaks=mock.Mock(return_value=peaks)):
+            self._run(flags.benchmark, benchmark.main, *arguments)
+            self.assertEqual(step.call_count, 2 * (2 + 2))
+            record = records.read(self.root / "benchmark" / "nf_resnet50")
+            self.assertEqual(record.status, records.FINISHED)
+            self.assertNotIn("run_dir", record.config)
+            shutil.rmtree(figures)
+            (self.root / "benchmark").rename(self.root / "moved")
+            stdout, _ = self._run(flags.benchmark, benchmark.main, *arguments[:-1], f"--run_dir={self.root}/moved")
+            self.assertEqual(step.call_count, 2 * (2 + 2))
+            self.assertIn("nf_resnet50 is finished", stdout)
+            self.assertStartsWith((self.root / "moved" / "figures" / "speed.png").read_bytes(), b"\x89PNG")
+            other = [*arguments[:-1], "--num_rounds=3", f"--run_dir={self.root}/moved"]
+            _, stderr = self._run(flags.benchmark, benchmark.main, *other, status=2)
+            self.assertIn("num_rounds is 2 there and 3 here", stderr)
+
 
 if __name__ == "__main__":
     absltest.main()

@@ -4,6 +4,7 @@ cases.Benchmark(workload="mlp", batch_size=256)     # what the command line asks
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,12 @@ class Benchmark:
             way_out = "leave --run_dir out, or let --algorithm hold sgd"
             config.require(drawn, "run_dir", "records ratios to SGD's step only", self.run_dir, way_out)
         config.Training(batch_size=self.batch_size, microbatch_size=self.microbatch_size)
+
+    def resolved(self) -> dict[str, Any]:
+        """What the measurement depends on, as the run directory records it: everything but the directory."""
+        described = dataclasses.asdict(self)
+        del described["run_dir"]
+        return described
 
 
 def images(workload: str, count: int) -> bundled.ImageSet:

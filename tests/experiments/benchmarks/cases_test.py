@@ -22,6 +22,11 @@ class BenchmarkTest(parameterized.TestCase):
         with self.assertRaisesRegex(config.ConfigError, message):
             cases.Benchmark(**arguments)
 
+    def test_a_record_does_not_depend_on_its_place(self):
+        here, there = (cases.Benchmark(run_dir=place).resolved() for place in ("here", "there"))
+        self.assertEqual(here, there)
+        self.assertEqual(here["batch_size"], 64)
+
     def test_every_network_has_images_and_a_name_in_the_figure(self):
         self.assertCountEqual(speed.NAMES, cases.SHAPES)
         self.assertEqual(cases.images("nf_resnet50", 2).train_images.shape, (2, 224, 224, 3))
