@@ -68,6 +68,13 @@ class Settings(toy_experiment.Settings):
         """What the measurement depends on, as the run directory records it: everything but the directory."""
         return super().resolved() | {"regime": _RECORDED[self.regime]}
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The step size in the over-parameterized regime, where the data determine it."""
+        if self.regime == UNDER:
+            return {}
+        return {"relative_step": f"means nothing to `--regime={OVER}`, whose step sizes follow from the data"}
+
 
 def parse(argv: Sequence[str]) -> Settings:
     """Least squares: covariances of SGD and Noisy-SGD against their laws, or Theorem 1."""

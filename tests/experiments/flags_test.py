@@ -299,6 +299,32 @@ class OtherBinariesTest(parameterized.TestCase):
         )
         self.assertRegex(_refused(self, flags.benchmark, "--workload=bert"), "`--workload` must be one of")
 
+    @parameterized.parameters(
+        ("--sweep=input --algorithm=dp_sgd", r"`--algorithm` means nothing to `--sweep=input`.*algorithm=dp_sgd\)"),
+        ("--sweep=input --algorithm=sgd,noisy_sgd,dp_sgd", "`--algorithm`.*algorithm=sgd,noisy_sgd,dp_sgd"),
+        ("--sweep=input --microbatch_size=8", "`--microbatch_size` means nothing to `--sweep=input`"),
+        ("--sweep=batch_size --microbatch_size=64 --batch_size=64", "`--batch_size` means nothing to `--sweep=batch_"),
+        ("--workload=diagonal_linear --algorithm=sgd", "`--algorithm` means nothing to diagonal_linear"),
+        ("--workload=diagonal_linear --batch_size=64", "`--batch_size` means nothing to diagonal_linear"),
+        ("--workload=diagonal_linear --microbatch_size=8", "`--microbatch_size` means nothing to diagonal_linear"),
+        ("--algorithm=sgd --microbatch_size=8", "`--microbatch_size` means nothing to sgd"),
+    )
+    def test_benchmark_refuses_what_it_does_not_read(self, arguments, message):
+        self.assertRegex(_refused(self, flags.benchmark, *arguments.split()), message)
+
+    @parameterized.parameters(
+        "--sweep=input --workload=wrn_16_4 --batch_size=64",
+        "--sweep=input --algorithm=sgd",
+        "--sweep=batch_size --workload=mlp --algorithm=dp_sgd --microbatch_size=64",
+        "--sweep=batch_size --algorithm=sgd --microbatch_size=128",
+        "--workload=diagonal_linear --num_rounds=2",
+        "--workload=diagonal_linear --algorithm=noisy_sgd",
+        "--algorithm=sgd,dp_sgd --microbatch_size=8",
+        "--workload=wrn_16_4 --batch_size=64 --num_rounds=15 --run_dir=runs/benchmark",
+    )
+    def test_benchmark_takes_what_it_reads(self, arguments):
+        self.assertIsInstance(flags.benchmark(["benchmark", *arguments.split()]), cases.Benchmark)
+
     def test_needs_no_tensorflow(self):
         code = "import sys; from noisy_sgd.experiments import flags; sys.exit('tensorflow' in sys.modules)"
         self.assertEqual(subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ)).returncode, 0)

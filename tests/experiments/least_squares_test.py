@@ -25,6 +25,7 @@ class LeastSquaresTest(toy_binary.Tests, parameterized.TestCase):
         ("--regime=over", "`--regime` must be one of under_parameterized, over_parameterized"),
         ("--relative_step=2", "`--relative_step` must lie between 0 and 1"),
         ("--regime=over_parameterized --noise_scale=0", "`--noise_scale` must be above 0"),
+        ("--regime=over_parameterized --relative_step=0.2", "`--relative_step` means nothing to `--regime=over_param"),
     )
     def test_refuses(self, arguments, message):
         self.assert_refused(message, *arguments.split())

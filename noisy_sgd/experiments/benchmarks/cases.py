@@ -55,13 +55,34 @@ class Benchmark:
             drawn = self.sweep is None and self.workload != "diagonal_linear" and "sgd" in self.algorithms
             way_out = "leave --run_dir out, or let --algorithm hold sgd"
             config.require(drawn, "run_dir", "records ratios to SGD's step only", self.run_dir, way_out)
-        config.Training(batch_size=self.batch_size, microbatch_size=self.microbatch_size)
+        batch_size = SMALLEST_SWEPT if self.sweep == "batch_size" else self.batch_size
+        config.Training(batch_size=batch_size, microbatch_size=self.microbatch_size)
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """The flags that mean nothing to this benchmark, each with the reason."""
+        if self.workload == "diagonal_linear":
+            reason = "means nothing to diagonal_linear, which is trained by Noisy-SGD on one example per step"
+            return _unread(self.algorithms, "noisy_sgd", reason, "batch_size", "microbatch_size")
+        if self.sweep == "input":
+            reason = "means nothing to `--sweep=input`, which times SGD's step on a whole batch"
+            return _unread(self.algorithms, "sgd", reason, "microbatch_size")
+        if self.sweep == "batch_size":
+            return {"batch_size": "means nothing to `--sweep=batch_size`, which has batch sizes of its own"}
+        if self.algorithms == ("sgd",):
+            return {"microbatch_size": "means nothing to sgd, whose step takes the whole batch"}
+        return {}
 
     def resolved(self) -> dict[str, Any]:
         """What the measurement depends on, as the run directory records it: everything but the directory."""
         described = dataclasses.asdict(self)
         del described["run_dir"]
         return described
+
+
+def _unread(algorithms: tuple[str, ...], timed: str, reason: str, *names: str) -> dict[str, str]:
+    """These flags, and the algorithms unless they are the one that is timed."""
+    return dict.fromkeys(names if algorithms == (timed,) else ("algorithm", *names), reason)
 
 
 def images(workload: str, count: int) -> bundled.ImageSet:

@@ -29,4 +29,6 @@ def benchmark(argv: Sequence[str]) -> cases.Benchmark:
     command_line.define_list(values, "benchmark", "algorithm", default.algorithms, "comma-separated algorithms")
     command_line.parse(values, argv, benchmark)
     algorithms = tuple(values["algorithm"].value)
-    return cases.Benchmark(algorithms=algorithms, **command_line.typed(values, default))
+    settings = cases.Benchmark(algorithms=algorithms, **command_line.typed(values, default))
+    command_line.refuse_typed(values, settings.unread)
+    return settings

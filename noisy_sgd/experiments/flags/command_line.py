@@ -137,7 +137,7 @@ def read(
         argv: the command line.
         parser: the binary's `parse`, whose docstring `--help` shows.
         title: as in `define`.
-        group: the dataclass.
+        group: the dataclass, with a property `unread` as in `refuse_typed`.
         helps: as in `define`.
         **defaults: as in `define`.
 
@@ -147,7 +147,9 @@ def read(
     values = flag_set()
     define(values, title, group, helps, **defaults)
     parse(values, argv, parser)
-    return group(**typed(values, group))
+    settings = group(**typed(values, group))
+    refuse_typed(values, settings.unread)
+    return settings
 
 
 def parse(values: absl_flags.FlagValues, argv: Sequence[str], parser: Callable) -> None:
@@ -162,6 +164,19 @@ def parse(values: absl_flags.FlagValues, argv: Sequence[str], parser: Callable) 
     for name in values:
         empty = values[name].present and values[name].value == ""
         config.require(not empty, name, "must not be empty", "", "leave it out")
+
+
+def refuse_typed(values: absl_flags.FlagValues, unread: Mapping[str, str]) -> None:
+    """Refuses flags that were typed, although the binary does not read them together with the others.
+
+    Args:
+        values: the flag set.
+        unread: the names of these flags, each with the constraint that the message states.
+    """
+    for name, constraint in unread.items():
+        value = values[name].value
+        received = ",".join(value) if isinstance(value, list) else value
+        config.require(not values[name].present, name, constraint, received, "leave it out")
 
 
 def typed(values: absl_flags.FlagValues, group: Any) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class Settings:
         del described["run_dir"]
         return described
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The flags that mean nothing to this measurement, each with the reason; by default none."""
+        return {}
+
 
 def require_positive(name: str, value: float) -> None:
     """Refuses a typed number that is not positive, or not finite."""
