@@ -82,12 +82,13 @@ def main(settings: Settings) -> None:
     batch_size_sweep.run(settings.sweep)
     theory = theory_measurements.run(settings.theory, theory_directory)
     binaries = {name: experiment.binary for name, experiment in registry.studies().items()}
-    measured = [(binaries[name], binaries[name].run(study)) for name, study in settings.studies]
+    measured = [(name, binaries[name].run(study)) for name, study in settings.studies]
     with endings.drawing():
         paths = batch_size_sweep.draw(settings.sweep, results / "figures")
         paths += theory_measurements.draw(theory, results / "figures")
-        for binary, record in measured:
-            paths += binary.draw(record, results / "figures")
+        for name, record in measured:
+            # Two records of one experiment have figures of the same names.
+            paths += binaries[name].draw(record, results / "figures" / name / record.directory.name)
         figures = [path for path in paths if path.suffix == ".png"]
         judged = [one for one in registry.EXPERIMENTS if settings.studies or not one.is_study]
         with flags.refusals():

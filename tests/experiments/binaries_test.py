@@ -18,6 +18,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import records
 from noisy_sgd.data import bundled
 from noisy_sgd.experiments import batch_size_sweep, benchmark, flags, registry, reproduce, train
+from noisy_sgd.experiments.report import theory_measurements
 from noisy_sgd.runs import builders, callbacks, checkpoints
 
 SMALL = "--model=mlp --hidden=8 --num_train_examples=48 --num_steps=6 --eval_every=3 --learning_rate=0.1".split()
@@ -293,8 +294,29 @@ class ReproduceTest(BinaryTest):
         stdout, _ = self._run(reproduce.parse, reproduce.main, *arguments, f"--study={study}")
         self.assertRegex(stdout, "reached  Figure 5")
         self.assertRegex(stdout, "not run  Figure 7")
-        self.assertIn("figures/figure_5.png", (results / "report.md").read_text())
+        self.assertIn("figures/diagonal_linear/figure_5/figure_5.png", (results / "report.md").read_text())
         self.assertEqual(records.find(results / "diagonal_linear")[0].status, records.FINISHED)
+
+    def test_each_study_of_an_experiment_has_figures_of_its_own(self):
+        results, folder = self.root / "results", self.root / "sde_error"
+        folder.mkdir()
+        for name, noise_scale in (("weak_noise", 0.1), ("strong_noise", 0.5)):
+            (folder / f"{name}.flags").write_text(f"--num_paths=3\n--noise_scale={noise_scale}\n")
+        arguments = ["--algorithm=sgd", f"--run_dir={results}"]
+        arguments.append(f"--study={folder}/weak_noise.flags,{folder}/strong_noise.flags")
+        # The quick report is another test's.
+        with contextlib.ExitStack() as stack:
+            for module in (batch_size_sweep, theory_measurements):
+                stack.enter_context(mock.patch.object(module, "run"))
+                stack.enter_context(mock.patch.object(module, "draw", return_value=[]))
+            self._run(reproduce.parse, reproduce.main, *arguments)
+        report, tables = (results / "report.md").read_text(), []
+        for name in ("weak_noise", "strong_noise"):
+            drawn = f"figures/sde_error/{name}/sde_strong_error"
+            self.assertIn(f"({drawn}.png)", report)
+            self.assertStartsWith((results / f"{drawn}.png").read_bytes(), b"\x89PNG")
+            tables.append((results / f"{drawn}.csv").read_text())
+        self.assertNotEqual(*tables)
 
     @parameterized.parameters(
         ("configs/reproduce/quick.flags", "`--study` must lie in a folder .*diagonal_linear"),

@@ -139,7 +139,7 @@ class RegistryTest(parameterized.TestCase):
         self.assertRegex(
             stdout.getvalue(), "  reached  A walk's squared distance grows by 1 per step: [01].* per step\n"
         )
-        self.assertIn("figures/random_walk.png", (results / "report.md").read_text())
+        self.assertIn("figures/random_walk/walk/random_walk.png", (results / "report.md").read_text())
         self.assertEqual(records.read(results / "random_walk" / "walk").config, {"num_steps": 50})
 
 
