@@ -1,7 +1,8 @@
 """The experiments, in the order of the report: the one place that lists them.
 
-An experiment has one NAME. Its binary is experiments/NAME.py, its measurements are in studies/NAME.py, its flagfiles in
-configs/NAME/, and its records in RESULTS/NAME/. Its modules are imported when they are first used.
+An experiment has one NAME. Its records are in RESULTS/NAME/. A study, which the report can run by a flagfile, has its
+binary in experiments/NAME.py, its measurements in studies/NAME.py, and its flagfiles in configs/NAME/. The other
+experiments are those of the quick report. Modules are imported when they are first used.
 
     experiment = registry.studies()["diagonal_linear"]
     settings = experiment.binary.parse(["diagonal_linear", f"--flagfile={experiment.flagfiles[0]}"])

@@ -5,7 +5,7 @@
 
 Each takes a `records.Record` whose metrics are the experiment's lines and whose results hold its `order`:
 
-    deep_diagonal.draw_distances(records.read("results/deep_diagonal"), pathlib.Path("results/figures"))
+    deep_diagonal.draw_distances(records.read("results/deep_diagonal/depths"), pathlib.Path("results/figures"))
 
 Tested by tests/studies/deep_diagonal_test.py.
 """

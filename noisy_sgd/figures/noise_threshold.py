@@ -7,7 +7,7 @@
 
 Each takes a `records.Record` whose metrics are the experiment's lines and whose results hold its `gains` and `best`:
 
-    noise_threshold.draw_map(records.read("results/noise_threshold"), pathlib.Path("results/figures"))
+    noise_threshold.draw_map(records.read("results/noise_threshold/map"), pathlib.Path("results/figures"))
 
 Tested by tests/studies/noise_threshold_test.py.
 """

@@ -3,9 +3,12 @@
     draw_weak      means and covariances, exact, under the plain and the modified drift
     draw_strong    root mean square distance on one Brownian path
 
-Each takes `records.Record`s whose results are those of studies/sde_error:
+Each takes `records.Record`s whose results are those of studies/sde_error. The lines of one record hold all of them:
 
-    sde_error.draw_weak(records.read("results/sde_error/weak"), pathlib.Path("results/figures"))
+    record = records.read("results/sde_error/orders")
+    weak, *strong = (dataclasses.replace(record, results=line) for line in record.metrics)
+    sde_error.draw_weak(weak, pathlib.Path("results/figures"))
+    sde_error.draw_strong(strong, pathlib.Path("results/figures"))
 
 Tested by tests/studies/sde_error_test.py.
 """
