@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import importlib
 import io
 import math
 import os
@@ -178,6 +179,9 @@ class TrainTest(parameterized.TestCase):
         titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
         self.assertContainsSubset(["data:", "network:", "training:", "privacy, for dp_sgd:", "checkpoints:"], titles)
 
+    def test_help_tells_which_pixels_a_network_gets(self):
+        self.assertRegex(" ".join(_help(self, flags.train).split()), r"mnist_cnn_tanh is .* pixels lie in \[0, 1\]")
+
     def test_two_parsings_are_independent(self):
         self.assertEqual(flags.train(["train", "--seed=3"]).run.seed, 3)
         self.assertEqual(flags.train(["train"]).run.seed, 0)
@@ -191,14 +195,27 @@ class TrainTest(parameterized.TestCase):
 
 
 class FlagfilesTest(parameterized.TestCase):
-    @parameterized.parameters(*sorted(path.stem for path in (ROOT / "configs/train").glob("*.flags")))
-    def test_a_flagfile_opens_with_its_command_and_is_read(self, stem):
-        text = (ROOT / f"configs/train/{stem}.flags").read_text()
-        command = f"# python -m noisy_sgd.experiments.train --flagfile=configs/train/{stem}.flags"
+    @parameterized.parameters(*sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.flags")))
+    def test_a_flagfile_opens_with_its_command_and_is_read(self, path):
+        text, (_, folder, name) = (ROOT / path).read_text(), pathlib.Path(path).parts
+        command = f"# python -m noisy_sgd.experiments.{folder} --flagfile={path}"
         self.assertRegex(text, rf"^{command}( --data_dir=DATA)?\n#\n")
         self.assertRegex(text, "\n# Expected[:,]")
         self.assertIn("\n# Time:", text)
-        self.assertEqual(_flagfile(stem).run.run_dir, f"runs/train/{stem}")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(ROOT)
+        binary = importlib.import_module(f"noisy_sgd.experiments.{folder}")
+        settings = binary.parse([folder, f"--flagfile={path}"])
+        place = settings.run.run_dir if folder == "train" else settings.run_dir
+        self.assertEqual(place, "results" if folder == "reproduce" else f"runs/{folder}/{pathlib.Path(name).stem}")
+
+    def test_the_noise_for_epsilon_3_is_the_smallest(self):
+        chosen = _flagfile("mnist_epsilon_3").training
+        self.assertEqual(chosen.max_epsilon, 3)
+        noise = privacy.noise_multiplier_for(
+            3, chosen.batch_size, 60_000, chosen.num_steps, chosen.delta, sampling=chosen.sampling
+        )
+        self.assertEqual(chosen.noise_multiplier, noise)
 
     def test_the_budget_of_the_digits_ends_their_run(self):
         chosen = _flagfile("digits_poisson").training

@@ -81,15 +81,6 @@ class Tests(Runs):
                     self.assertStartsWith(figure.read_bytes(), b"\x89PNG")
                     self.assertGreater(figure.with_suffix(".csv").read_text().count("\n"), 1)
 
-    def test_a_flagfile_opens_with_its_command(self):
-        for flagfile in self.flagfiles():
-            with self.subTest(flagfile.name):
-                text, place = flagfile.read_text(), f"{self.name}/{flagfile.stem}"
-                command = f"# python -m noisy_sgd.experiments.{self.name} --flagfile=configs/{place}.flags\n"
-                self.assertStartsWith(text, command)
-                for word in ("Expected:", "Time:", f"--run_dir=runs/{place}"):
-                    self.assertIn(word, text)
-
     def test_flags_default_to_the_settings_defaults(self):
         settings = self.binary.parse([self.name])
         self.assertEqual(settings.run_dir, f"runs/{self.name}")

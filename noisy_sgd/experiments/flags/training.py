@@ -27,7 +27,10 @@ _DATA = {
     "image_size": "side of the images of imagenet2012, in pixels; by default 224",
 }
 _MODEL = {
-    "model": command_line.one_of("the network", (*config.MODELS, "the path of a saved functional .keras model")),
+    "model": command_line.one_of(
+        "the network; mnist_cnn_tanh is mnist_cnn with tanh, and its pixels lie in [0, 1] instead of [-1, 1]",
+        (*config.MODELS, "the path of a saved functional .keras model"),
+    ),
     "precision": command_line.one_of(
         "type in which the layers compute; weights, clipping and noise are always float32", config.PRECISIONS
     ),
