@@ -35,6 +35,4 @@ def _gradient_sum(model, loss_fn, examples):
         total = tf.reduce_sum(losses)
     gradients = tape.gradient(total, weights, unconnected_gradients="zero")
     values = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    return clipping.Result(
-        losses=losses, predictions=examples.mean_over_views(predictions), norms=None, values=values
-    )
+    return clipping.Result(losses=losses, predictions=examples.mean_over_views(predictions), norms=None, values=values)
