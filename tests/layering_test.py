@@ -21,6 +21,7 @@ ALLOWED = {
     "keys": {"checks"},
     "config": set(),
     "records": set(),
+    "statistics": set(),
     "mechanisms": set(),
     "models": {"models/normalizer_free", "models/group_normalization"},
     "models/normalizer_free": set(),
@@ -45,8 +46,8 @@ ALLOWED = {
         "config",
     },
     "toy": {"optimizers", "models", "data"},
-    "studies": {"toy", "sde", "runs", "training", "privacy", "sampling", "data", "records", "config"},
-    "figures": {"records"},
+    "studies": {"toy", "sde", "runs", "training", "privacy", "sampling", "data", "records", "config", "statistics"},
+    "figures": {"records", "statistics"},
     "experiments/benchmarks": {"sampling", "runs", "toy", "training", "data", "records", "config"},
     "experiments": {
         "experiments/benchmarks",
@@ -59,6 +60,7 @@ ALLOWED = {
         "data",
         "records",
         "config",
+        "statistics",
         "figures",
     },
 }
@@ -88,7 +90,18 @@ PRIVATE_OWNER = "keras_internals.py"
 NO_PRIVATE_NAMES = {"_asdict", "_exit", "_replace"}
 ALLOWED_PRIVATE_NAMES = {"gradients/engines/example_map.py": {"_functions"}}
 TENSORFLOW = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_privacy", "tensorflow_probability")
-WITHOUT_TENSORFLOW = ("lazy", "checks", "config", "figures", "keys", "privacy", "records", "sampling", "sde")
+WITHOUT_TENSORFLOW = (
+    "lazy",
+    "checks",
+    "config",
+    "figures",
+    "keys",
+    "privacy",
+    "records",
+    "sampling",
+    "sde",
+    "statistics",
+)
 MAY_PRINT = ("experiments", "experiments/benchmarks")
 
 _FRONT = "//:__pkg__"

@@ -17,8 +17,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from noisy_sgd import records
-from noisy_sgd.figures import canvas, statistics
+from noisy_sgd import records, statistics
+from noisy_sgd.figures import canvas
 
 _APART = 0.08
 

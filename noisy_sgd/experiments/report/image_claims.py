@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from noisy_sgd import records
+from noisy_sgd import records, statistics
 from noisy_sgd.experiments.report import claims
-from noisy_sgd.figures import canvas, images, statistics
+from noisy_sgd.figures import canvas, images
 
 Runs = Sequence[records.Record]
 Measure = Callable[[Runs], claims.Outcome | None]

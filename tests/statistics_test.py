@@ -3,7 +3,7 @@ import math
 import numpy as np
 from absl.testing import absltest
 
-from noisy_sgd.figures import statistics
+from noisy_sgd import statistics
 
 
 class EstimateTest(absltest.TestCase):
@@ -48,6 +48,30 @@ class SlopeTest(absltest.TestCase):
         for values in ({0: {8: 1.0}}, {0: {8: 1.0, 16: 1.0}, 1: {8: 1.0, 32: 1.0}}):
             with self.assertRaisesRegex(ValueError, "`values` must have the same two or more batch sizes"):
                 statistics.slope_per_doubling(values)
+
+
+class TestsTest(absltest.TestCase):
+    def test_page_finds_a_fall_and_no_rise(self):
+        falling = np.asarray([[3.0, 2.0, 1.0]] * 6)
+        # All six seeds agree: L is its maximum, which has probability (1/6)^6.
+        self.assertAlmostEqual(statistics.falls(falling), 6.0**-6)
+        self.assertAlmostEqual(statistics.falls(-falling), 1.0)
+
+    def test_page_keeps_its_level(self):
+        draws = np.random.default_rng(1).normal(size=(2000, 5, 4))
+        rejected = np.mean([statistics.falls(draw) < 0.05 for draw in draws])
+        self.assertBetween(rejected, 0.03, 0.06)  # n = 2000: 0.05 +- 2 standard errors of 0.005, and discreteness
+
+    def test_holm_by_hand(self):
+        np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+        np.testing.assert_allclose(statistics.holm([0.9, 0.5]), [1.0, 1.0])
+
+    def test_equivalence_needs_the_whole_interval_within_the_margin(self):
+        differences = [-0.1, 0.0, 0.1, 0.0]
+        # The 90 % interval is 2.3534 * 0.0816 / 2 = 0.0961 on either side.
+        self.assertTrue(statistics.equivalent(differences, 0.097))
+        self.assertFalse(statistics.equivalent(differences, 0.095))
+        self.assertFalse(statistics.equivalent([value + 0.05 for value in differences], 0.097))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Means over seeds, and the slope per doubling of the batch size, with intervals.
+"""Means over seeds, and the slope per doubling of the batch size, with intervals; tests of trends and of equality.
 
 The slope is fitted seed by seed, by least squares of the value against log2(batch size). Seeds are independent, so the
 slopes are too, and their mean has Student's t interval with one degree of freedom less than there are seeds.
 
     slope_per_doubling({0: {16: 0.90, 32: 0.88}, 1: {16: 0.91, 32: 0.90}}).mean    # -0.015
+    falls([[0.90, 0.88, 0.85], [0.91, 0.90, 0.86], [0.92, 0.89, 0.87]])            # p = 0.0046
+    holm([0.01, 0.04, 0.03])                                                       # [0.03, 0.06, 0.06]
 """
 
 import dataclasses
@@ -70,3 +72,37 @@ def slope_per_doubling(values: Mapping[int, Mapping[int, float]], confidence: fl
     sizes = next(iter(grids))
     slopes = [np.polyfit(np.log2(sizes), [by_size[size] for size in sizes], 1)[0] for by_size in values.values()]
     return estimate(slopes, confidence)
+
+
+def falls(values: Sequence[Sequence[float]]) -> float:
+    """The p-value of Page's trend test: whether the values of every seed fall from column to column.
+
+    The null hypothesis is that all orders are equally likely (E. B. Page 1963).
+
+    Args:
+        values: [seeds, conditions], the conditions in the order in which the values should fall; at least three.
+    """
+    return float(stats.page_trend_test(-np.asarray(values, dtype=np.float64)).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: reject where the adjusted p-value is below the level that holds for the family."""
+    order = np.argsort(p_values)
+    steps = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted.tolist()
+
+
+def equivalent(differences: Sequence[float], margin: float, level: float = 0.05) -> bool:
+    """Whether two one-sided tests show that the mean difference lies within (-margin, margin).
+
+    Both tests reject exactly if the interval of confidence 1 - 2 level lies within the margin (Schuirmann 1987).
+
+    Args:
+        differences: independent paired differences; at least two.
+        margin: the largest difference that counts as none; positive.
+        level: of either test. Defaults to 0.05.
+    """
+    found = estimate(differences, 1 - 2 * level)
+    return -margin < found.low and found.high < margin
