@@ -28,8 +28,11 @@ _HEADINGS = ("Graph execution error:", "Detected at node", "Detected at", "Trace
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests(after: str = "this step and a checkpoint") -> Iterator[Callable[[], bool]]:
     """Takes SIGTERM (preemption) and SIGINT (Ctrl-C) as a request to stop; a second one ends the process at once.
+
+    Args:
+        after: what the process does before it stops. Defaults to what a training run does.
 
     Yields:
         A function that returns whether there was a request.
@@ -39,7 +42,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     def request(number, frame):
         received.append(number)
         signal.signal(number, signal.SIG_DFL)
-        print(f"{signal.Signals(number).name}: stopping after this step and a checkpoint.", file=sys.stderr, flush=True)
+        print(f"{signal.Signals(number).name}: stopping after {after}.", file=sys.stderr, flush=True)
 
     before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
