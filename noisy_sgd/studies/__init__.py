@@ -7,5 +7,15 @@ lines = noise_threshold.measure(range(12))      # what a run directory records, 
 from noisy_sgd import lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
-    __name__, {}, ("deep_diagonal", "diagonal_linear", "least_squares", "noise_threshold", "sde_error", "theory")
+    __name__,
+    {},
+    (
+        "batch_size_effect",
+        "deep_diagonal",
+        "diagonal_linear",
+        "least_squares",
+        "noise_threshold",
+        "sde_error",
+        "theory",
+    ),
 )

@@ -9,11 +9,11 @@ import tempfile
 from absl.testing import absltest
 
 from noisy_sgd import records
-from noisy_sgd.experiments.support import endings, recorded_cases, toy_experiment
+from noisy_sgd.experiments.support import endings, recorded_cases
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(toy_experiment.Settings):
+class Settings(recorded_cases.Settings):
     count: int = 4
 
 
@@ -42,16 +42,9 @@ class RecordedCasesTest(absltest.TestCase):
         def second(lines):
             return [{"number": 10 * max(line["square"] for line in lines)}]
 
-        settings = Settings(run_dir=self.run_dir, **options)
+        settings = Settings(run_dir=self.run_dir, num_processes=processes, **options)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return recorded_cases.run(
-                settings,
-                (first, second),
-                measure,
-                lambda lines: {"count": len(lines)},
-                unit="cases",
-                processes=processes,
-            )
+            return recorded_cases.run(settings, (first, second), measure, count_lines, unit="cases")
 
     def test_a_stage_sees_the_lines_of_the_earlier_ones(self):
         record = self.run_cases(self.square)

@@ -150,8 +150,8 @@ def read(
         title: as in `define`.
         group: the dataclass, with a property `unread` as in `refuse_typed`.
         helps: as in `define`.
-        smoke: values with which the measurement takes seconds, by the names of their fields: --smoke takes them in place of
-            the flags' values. Defaults to None, no such flag.
+        smoke: values with which the measurement takes seconds, by the names of their fields; --smoke takes them in
+            place of the flags' values. Defaults to None, no such flag.
         **defaults: as in `define`.
 
     Returns:

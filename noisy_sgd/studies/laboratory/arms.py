@@ -14,22 +14,20 @@ Covered by tests/studies/laboratory/training_test.py.
 
 from noisy_sgd import checks
 from noisy_sgd.optimizers import sgd
-
-PLAIN, NOISE, CLIP, NOISE_CLIP = NAMES = ("plain", "noise", "clip", "noise_clip")
-LABELS = {PLAIN: "SGD", NOISE: "noise only (Noisy-SGD)", CLIP: "clip only", NOISE_CLIP: "noise and clip (DP-SGD)"}
+from noisy_sgd.studies.laboratory import settings
 
 
 def optimizer(name: str, *, batch_size: int, noise_std: float, l2_norm_clip: float) -> sgd.NoisySGD | sgd.DPSGD:
     """The optimizer of an arm; `Trainer.start` sets its learning rate and its noise's seed.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `settings.ARMS`.
         batch_size: B.
         noise_std: standard deviation of the noise on the mean gradient, sigma / B; not read without noise.
         l2_norm_clip: C; not read without clipping.
     """
-    checks.choice("arm", name, NAMES)
-    noise = noise_std if name in (NOISE, NOISE_CLIP) else 0.0
-    if name in (PLAIN, NOISE):
+    checks.choice("arm", name, settings.ARMS)
+    noise = noise_std if name in (settings.NOISE, settings.NOISE_CLIP) else 0.0
+    if name in (settings.PLAIN, settings.NOISE):
         return sgd.NoisySGD(1.0, noise, seed=0)
     return sgd.DPSGD(1.0, l2_norm_clip, noise * batch_size / l2_norm_clip, batch_size, seed=0)

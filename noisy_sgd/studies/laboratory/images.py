@@ -15,9 +15,6 @@ import numpy as np
 
 from noisy_sgd.data import bundled, label_noise
 
-MNIST_OR_DIGITS = "mnist_or_digits"
-NAMES = ("mnist", "digits", MNIST_OR_DIGITS)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -91,14 +88,17 @@ def load(
 
 
 def resolved(name: str, data_dir: str | None = None) -> str:
-    """The data set's name; "mnist_or_digits" is "mnist" where it can be loaded, and otherwise "digits"."""
-    if name != MNIST_OR_DIGITS:
-        return name
+    """The data set that is used: "mnist_or_digits" is "mnist" where it can be loaded, and otherwise "digits".
+
+    Raises:
+        ValueError: if the images cannot be loaded.
+    """
+    if name != "mnist_or_digits":
+        return _all_images(name, data_dir).name
     try:
-        _all_images("mnist", data_dir)
+        return _all_images("mnist", data_dir).name
     except ValueError:
         return "digits"
-    return "mnist"
 
 
 @functools.cache

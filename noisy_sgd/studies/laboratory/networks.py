@@ -11,23 +11,22 @@ import keras
 
 from noisy_sgd import checks
 from noisy_sgd.models import feedforward, nf_resnet, vision_transformer, wide_resnet
-from noisy_sgd.studies.laboratory import images
+from noisy_sgd.studies.laboratory import images, settings
 from noisy_sgd.training import private_model
 
 Builder = Callable[[int], private_model.PrivateModel]
-
-NAMES = ("mlp", "cnn", "nf_resnet", "wide_resnet", "vision_transformer")
 
 
 def builder(name: str, data: images.Data, *, width: int | None = None) -> Builder:
     """A function from a seed to the network with the initialization of that seed.
 
     Args:
-        name: one of `NAMES`. "nf_resnet" is `nf_resnet_tiny`; "wide_resnet" is WRN-10-1 with group normalization.
+        name: one of `settings.NETWORKS`. "nf_resnet" is `nf_resnet_tiny`; "wide_resnet" is WRN-10-1 with group
+            normalization.
         data: whose images the network takes.
         width: units of the hidden layer of the perceptron. Defaults to 128.
     """
-    checks.choice("network", name, NAMES)
+    checks.choice("network", name, settings.NETWORKS)
     checks.require(width is None or name == "mlp", "width", "must be None unless `network` is mlp", width)
     common = {
         "input_shape": data.image_shape,

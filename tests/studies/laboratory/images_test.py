@@ -30,7 +30,7 @@ class ImagesTest(absltest.TestCase):
     def test_digits_stand_in_for_mnist_that_cannot_be_loaded(self):
         directory = self.create_tempdir()
         directory.create_file("mnist.npz", "no archive")
-        self.assertEqual(images.resolved(images.MNIST_OR_DIGITS, directory.full_path), "digits")
+        self.assertEqual(images.resolved("mnist_or_digits", directory.full_path), "digits")
         self.assertEqual(images.resolved("digits"), "digits")
 
 

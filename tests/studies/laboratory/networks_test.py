@@ -1,11 +1,11 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.studies.laboratory import images, networks
+from noisy_sgd.studies.laboratory import images, networks, settings
 
 
 class NetworksTest(parameterized.TestCase):
-    @parameterized.parameters(*networks.NAMES)
+    @parameterized.parameters(*settings.NETWORKS)
     def test_a_seed_makes_a_network_for_the_images(self, name):
         data = images.load("digits", 0, num_train_examples=20)
         build = networks.builder(name, data)
