@@ -239,7 +239,7 @@ def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | Non
 
 
 def _check_bounds(bounds, total):
-    positive = all(isinstance(bound, int | float) and 0 < bound < math.inf for bound in bounds)
+    positive = all(checks.is_real(bound) and 0 < bound < math.inf for bound in bounds)
     root = math.hypot(*bounds) if positive else math.nan
     if not math.isclose(root, total, rel_tol=1e-6):
         raise ValueError(

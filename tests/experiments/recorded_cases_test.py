@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import io
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -19,6 +20,12 @@ class Settings(recorded_cases.Settings):
 
 def squared(case):
     return {"square": case["number"] ** 2, "process": os.getpid()}
+
+
+def killed(case):
+    if case["number"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return squared(case)
 
 
 def count_lines(lines):
@@ -84,6 +91,14 @@ class RecordedCasesTest(absltest.TestCase):
         with self.assertRaises(SystemExit) as ended:
             self.run_cases(self.square)
         self.assertEqual(ended.exception.code, endings.FAILED)
+
+    def test_a_killed_process_ends_the_measurement_and_not_what_is_recorded(self):
+        with self.assertRaises(SystemExit) as ended:
+            self.run_cases(killed, processes=2)
+        self.assertEqual(ended.exception.code, endings.FAILED)
+        self.assertEmpty(multiprocessing.active_children())
+        resumed = self.run_cases(self.square)
+        self.assertEqual([line["square"] for line in resumed.metrics], [0, 1, 4, 9, 8100])
 
     def test_processes_record_in_the_order_of_the_cases(self):
         record = self.run_cases(squared, processes=2)

@@ -8,6 +8,7 @@ recorded in the order of the cases, so that a record does not depend on the numb
 Tested by tests/experiments/recorded_cases_test.py.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -15,7 +16,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import process
 from typing import Any
 
 from noisy_sgd import config, files, records
@@ -133,12 +136,33 @@ def _pool(measure: Callable, processes: int) -> Iterator[Callable]:
     if processes == 1:
         yield lambda cases: map(measure, cases)
         return
+    others = multiprocessing.active_children()
     # A forked process would share the state of TensorFlow's threads.
-    with multiprocessing.get_context("spawn").Pool(processes, _begin_process) as pool:
-        yield lambda cases: pool.imap(measure, cases)
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(processes, context, _begin_process)
+    try:
+        yield lambda cases: pool.map(measure, cases)
+    except process.BrokenProcessPool as error:
+        raise OSError("a process of the measurement was killed, for example for lack of memory") from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.kill()
+                child.join()
 
 
 def _begin_process() -> None:
     # The parent process decides about interruptions.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed cannot end its children, which would wait for cases forever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
