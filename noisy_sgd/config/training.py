@@ -11,10 +11,12 @@ from typing import Any
 from noisy_sgd.config import rules
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lars", "extrap_sgd")
 SAMPLINGS = ("shuffled", "poisson")
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
+# The optimizers that are SGD with a changed gradient.
+_WITH_MOMENTUM = ("sgd", "lars", "extrap_sgd")
 # The algorithms that an option means something to. One that is not listed is for all of them.
 _MEANT_FOR = {
     "noise_multiplier": ("noisy_sgd", "dp_sgd"),
@@ -92,9 +94,9 @@ class Training:
             self._check_privacy()
 
     def _check_optimizer(self) -> None:
-        if self.optimizer == "sgd":
+        if self.takes_momentum:
             return
-        constraint = "must be sgd for noisy_sgd, which is the name of its update"
+        constraint = f"must be one of {', '.join(_WITH_MOMENTUM)} for noisy_sgd, which descends along the gradient"
         way_out = "leave it out, or choose `--algorithm=sgd` or `dp_sgd`"
         rules.require(self.algorithm != "noisy_sgd", "optimizer", constraint, self.optimizer, way_out)
         constraint = f"means nothing to {self.optimizer}, which has moments of its own"
@@ -152,6 +154,11 @@ class Training:
             constraint = f"means nothing to {self.algorithm}"
             way_out = f"leave it out, or choose `--algorithm={_MEANT_FOR[name][0]}`"
             rules.require(is_meant_for(name, self.algorithm), name, constraint, value, way_out)
+
+    @property
+    def takes_momentum(self) -> bool:
+        """Whether the optimizer has a momentum, and a version for noisy_sgd."""
+        return self.optimizer in _WITH_MOMENTUM
 
     @property
     def resolved_microbatch_size(self) -> int:

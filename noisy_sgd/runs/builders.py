@@ -18,18 +18,20 @@ from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.mechanisms import adaptive_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
-from noisy_sgd.optimizers import adam, noised, sgd
+from noisy_sgd.optimizers import adam, extrapolation, lars, noised, sgd
 from noisy_sgd.privacy import plan as plans
 from noisy_sgd.privacy import statement
 from noisy_sgd.runs import saved_model
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
-# Per name, the optimizer of Keras and its private version.
+# Per name, the optimizer without noise, with that of Noisy-SGD if there is one, and its private version.
 _OPTIMIZERS = {
-    "sgd": (keras.optimizers.SGD, sgd.DPSGD),
-    "adam": (keras.optimizers.Adam, adam.DPAdam),
-    "adamw": (keras.optimizers.AdamW, adam.DPAdamW),
+    "sgd": (keras.optimizers.SGD, sgd.NoisySGD, sgd.DPSGD),
+    "adam": (keras.optimizers.Adam, None, adam.DPAdam),
+    "adamw": (keras.optimizers.AdamW, None, adam.DPAdamW),
+    "lars": (lars.LARS, lars.NoisyLARS, lars.DPLARS),
+    "extrap_sgd": (extrapolation.ExtrapSGD, extrapolation.NoisyExtrapSGD, extrapolation.DPExtrapSGD),
 }
 
 
@@ -178,10 +180,10 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     """The optimizer of the algorithm; DP-SGD adds the noise of Eq. (2), Noisy-SGD the noise of Eq. (11)."""
     chosen = settings.training
+    public, noisy, private = _OPTIMIZERS[chosen.optimizer]
+    own = {"momentum": chosen.momentum} if chosen.takes_momentum else {}
     if chosen.algorithm == "noisy_sgd":
-        return sgd.NoisySGD(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, momentum=chosen.momentum)
-    public, private = _OPTIMIZERS[chosen.optimizer]
-    own = {"momentum": chosen.momentum} if chosen.optimizer == "sgd" else {}
+        return noisy(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, **own)
     if chosen.algorithm == "sgd":
         return public(chosen.learning_rate, **own)
     quantile = chosen.target_quantile

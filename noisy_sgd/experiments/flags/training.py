@@ -69,7 +69,9 @@ _CLIPPING = {
 _ONE_ALGORITHM = {
     "algorithm": command_line.one_of("what happens to the gradients", config.ALGORITHMS),
     "optimizer": command_line.one_of(
-        "the update that takes them, for sgd and dp_sgd; adam and adamw with Keras' other defaults", config.OPTIMIZERS
+        "the update that takes them: adam and adamw, for sgd and dp_sgd, with Keras' other defaults; lars with a trust "
+        "coefficient of 0.001; extrap_sgd with the previous gradient and a coefficient of 1",
+        config.OPTIMIZERS,
     ),
     "batch_size": "B, examples in a logical batch",
 }
