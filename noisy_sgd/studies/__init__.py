@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     {},
     (
         "batch_size_effect",
+        "calibration_error",
         "deep_diagonal",
         "diagonal_linear",
         "least_squares",
