@@ -5,6 +5,7 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
+import dataclasses
 import weakref
 
 import keras
@@ -83,7 +84,17 @@ def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
 
 
 def clipped_gradient_sum(
-    model, loss_fn, x, y, *, l2_norm_clip, mask=None, views: int = 1, clipping="flat", engine: str = "auto"
+    model,
+    loss_fn,
+    x,
+    y,
+    *,
+    l2_norm_clip,
+    mask=None,
+    views: int = 1,
+    clipping="flat",
+    engine: str = "auto",
+    with_remainder: bool = False,
 ):
     """The sum over a batch of every example's gradient, each clipped to an L2 norm of at most `l2_norm_clip`.
 
@@ -108,16 +119,19 @@ def clipped_gradient_sum(
             any model (one example after the other where TensorFlow cannot vectorize it rightly, see
             `noisy_sgd.gradients.engines.example_map`); "auto", the first that can serve the model, which logs why where
             it is the second. Defaults to "auto".
+        with_remainder: whether to sum what clipping takes away as well, as `noisy_sgd.DiceSGD` needs it. Defaults to
+            False.
 
     Returns:
-        A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity` and
-        `present`.
+        A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity`,
+        `present` and `remainder`.
 
     Raises:
         ValueError: for an argument out of range, or a model that mixes examples.
     """
     arguments.check_model_and_loss(model, loss_fn)
     clip = clip_functions.clip_function(clipping, l2_norm_clip)
+    clip = dataclasses.replace(clip, with_remainder=with_remainder)
     compute = engine_named(engine)
     views = arguments.views(views)
     x, y = arguments.dense("x", x), arguments.dense("y", y)
@@ -133,4 +147,5 @@ def clipped_gradient_sum(
         norms=result.norms,
         l2_sensitivity=clip.l2_sensitivity,
         present=None if mask is None else tf.cast(mask, tf.bool),
+        remainder=result.remainder,
     )

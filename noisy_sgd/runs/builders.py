@@ -18,7 +18,7 @@ from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.mechanisms import adaptive_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
-from noisy_sgd.optimizers import adam, extrapolation, lars, noised, sgd
+from noisy_sgd.optimizers import adam, extrapolation, lars, noised, privatized, sgd
 from noisy_sgd.privacy import plan as plans
 from noisy_sgd.privacy import statement
 from noisy_sgd.runs import saved_model
@@ -101,7 +101,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
         metrics=metrics,
         steps=loop.step_functions(model, strategy, metrics, average),
         evaluate=_evaluation(model, average, images),
-        initial=[variable.numpy() for variable in model.optimizer.variables],
+        initial=[variable.numpy() for variable in privatized.state_variables(model.optimizer)],
         fed=fed,
     )
 
@@ -111,7 +111,7 @@ def restart(objects: RunObjects, settings: config.Config) -> None:
     fresh = network(settings.model, objects.images, settings.run.seed)
     for variable, value in zip(objects.model.variables, fresh.variables, strict=True):
         variable.assign(value)
-    for variable, value in zip(objects.model.optimizer.variables, objects.initial, strict=True):
+    for variable, value in zip(privatized.state_variables(objects.model.optimizer), objects.initial, strict=True):
         variable.assign(value)
     if objects.average is not None:
         objects.average.reset()

@@ -146,6 +146,11 @@ class PrivacyBudget(keras.callbacks.Callback):
                 "`optimizer` must be private, such as noisy_sgd.DPSGD, for a PrivacyBudget: without clipping and noise "
                 f"there is no guarantee. Received: optimizer of type {type(optimizer).__name__}"
             )
+        if optimizer.mechanism.not_private is not None:
+            raise ValueError(
+                "`optimizer` must have a finite epsilon for a PrivacyBudget, and this one has none: "
+                f"{optimizer.mechanism.not_private}. Received: optimizer of type {type(optimizer).__name__}"
+            )
         if self._optimizer is None:
             self._read(optimizer)
         elif optimizer is not self._optimizer:

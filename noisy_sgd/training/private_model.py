@@ -167,10 +167,7 @@ class PrivateModel(keras.Model):
                 self._running_sum.reset()
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
-                self._running_sum = running_sum.RunningSum(
-                    self.trainable_weights,
-                    has_statistic=privatized.needs_clipped_sum(self.optimizer) and self.optimizer.has_statistic,
-                )
+                self._running_sum = running_sum.RunningSum(self.trainable_weights, self.optimizer)
             self._gradients = tf.function(
                 tf.autograph.experimental.do_not_convert(self._compute_gradients),
                 jit_compile=self._jit_gradients,
@@ -196,9 +193,9 @@ class PrivateModel(keras.Model):
 
     def _accumulate(self, compute, x, y, sample_weight=None, *, mask):
         targets = self._checked_targets(y, sample_weight)
-        accumulated, values, statistic = compute(x, targets, mask)
+        accumulated, sums = compute(x, targets, mask)
         present = tf.shape(accumulated.losses)[0] if mask is None else tf.math.count_nonzero(mask)
-        self._running_sum.add(values, present, statistic)
+        self._running_sum.add(sums, present)
         return accumulated
 
     def _checked_targets(self, y, sample_weight):
@@ -218,16 +215,17 @@ class PrivateModel(keras.Model):
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; resets the running sum to zero."""
-        values, divisor, statistic = self._sum_and_divisor()
+        sums, divisor = self._sums_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        values = weight_penalties.add_gradients(values, self.trainable_weights, divisor / replicas)
+        values = weight_penalties.add_gradients(sums.values, self.trainable_weights, divisor / replicas)
         if privatized.needs_clipped_sum(self.optimizer):
             # The regularization does not depend on the data, so the sensitivity of the sum is still the clip.
             update = clipping.ClippedSum(
                 values=values,
                 norms=tf.zeros([0]),
                 l2_sensitivity=self.optimizer.current_l2_norm_clip,
-                statistic=statistic,
+                statistic=sums.statistic,
+                remainder=sums.remainder,
             )
         else:
             update = [value / tf.cast(divisor, value.dtype) for value in values]
@@ -242,15 +240,15 @@ class PrivateModel(keras.Model):
         Returns:
             Two scalars, the same on every replica; the second is 0 for optimizers without noise.
         """
-        values, divisor, _ = self._sum_and_divisor()
-        return running_sum.squared_norms(self, values, divisor)
+        sums, divisor = self._sums_and_divisor()
+        return running_sum.squared_norms(self, sums.values, divisor)
 
-    def _sum_and_divisor(self):
-        values, count, statistic = self._running_sum.read()
+    def _sums_and_divisor(self):
+        sums, count = self._running_sum.read()
         if self._batch_size is not None:
-            return values, tf.constant(self._batch_size, tf.float32), statistic
+            return sums, tf.constant(self._batch_size, tf.float32)
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-        return values, tf.maximum(total, 1.0), statistic
+        return sums, tf.maximum(total, 1.0)
 
     def fit(
         self,

@@ -74,12 +74,16 @@ class Shell:
         unbroken, half = trained(self.make, epochs=3), trained(self.make, epochs=2)
         with self.subTest("two replicas, microbatches"):
             self.assertLess(difference(unbroken, trained(self.make, "mirrored", epochs=3, microbatch_size=7)), 1e-5)
-        with self.subTest("a saved model"):
-            path = os.path.join(tempfile.mkdtemp(), "model.keras")
-            half.save(path)
-            resumed = keras.saving.load_model(path)
+        with self.subTest("resumed"):
+            resumed = self.restored(half)
             resumed.fit(X, Y, batch_size=24, shuffle=False, verbose=0)
             self.assertEqual(difference(unbroken, resumed), 0.0)
+
+    def restored(self, model):
+        """A copy of the model from a file that holds all of its state."""
+        path = os.path.join(tempfile.mkdtemp(), "model.keras")
+        model.save(path)
+        return keras.saving.load_model(path)
 
     def test_keyword_arguments_of_keras_that_break_the_noise_are_refused(self):
         with self.assertRaisesRegex(ValueError, "`clipnorm` is not supported"):

@@ -63,18 +63,23 @@ def _clipped_sum(model, loss_fn, examples, clip):
     finite = tf.math.is_finite(norms)
     if examples.present is not None:
         finite = examples.present & finite
-    values = []
+    values, remainder = [], []
     for gradient, factor in zip(gradients, factors, strict=True):
         safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
-        values.append(
-            tf.reshape(tf.linalg.matvec(safe, tf.cast(factor, safe.dtype), transpose_a=True), gradient.shape[1:])
-        )
+        values.append(_weighted_sum(factor, safe, gradient.shape[1:]))
+        if clipping.wants_remainder(clip):
+            remainder.append(_weighted_sum(1 - factor, safe, gradient.shape[1:]))
     return clipping.Result(
         losses=examples.without_padding(losses),
         predictions=predictions,
         norms=examples.without_padding(norms),
         values=values,
+        remainder=remainder if clipping.wants_remainder(clip) else None,
     )
+
+
+def _weighted_sum(factors, rows, shape):
+    return tf.reshape(tf.linalg.matvec(rows, tf.cast(factors, rows.dtype), transpose_a=True), shape)
 
 
 def flatten(gradient: tf.Tensor) -> tf.Tensor:
