@@ -29,6 +29,7 @@ _NAMES = {
     "DPExtrapSGD": "noisy_sgd.optimizers.extrapolation",
     "DPLARS": "noisy_sgd.optimizers.lars",
     "DPSGD": "noisy_sgd.optimizers.sgd",
+    "DPSparseSGD": "noisy_sgd.optimizers.sparsification",
     "DiceSGD": "noisy_sgd.optimizers.error_feedback",
     "ExtrapSGD": "noisy_sgd.optimizers.extrapolation",
     "LARS": "noisy_sgd.optimizers.lars",

@@ -16,7 +16,17 @@ from noisy_sgd import checks
 if typing.TYPE_CHECKING:
     import numpy as np
 
-PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data", "subset")
+PURPOSES = (
+    "noise",
+    "order",
+    "inclusion",
+    "augmentation",
+    "initialization",
+    "dropout",
+    "synthetic data",
+    "subset",
+    "sparsification",
+)
 
 
 def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:

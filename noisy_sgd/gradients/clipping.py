@@ -41,12 +41,15 @@ class ClipFunction:
         l2_sensitivity: how far one example can move the clipped sum.
         by_layer: whether it takes the norms of each layer's part of the gradient. Defaults to False.
         with_remainder: whether the sum of what clipping takes away is wanted as well. Defaults to False.
+        coordinates: coordinates(weights) -> one tensor of 0 and 1 per weight. Only coordinates with a 1 count: every
+            example's gradient is multiplied by them before its norm is taken. Defaults to None, all coordinates.
     """
 
     factors: collections.abc.Callable[[tf.Tensor], tf.Tensor]
     l2_sensitivity: float | tf.Tensor
     by_layer: bool = False
     with_remainder: bool = False
+    coordinates: collections.abc.Callable[[list], list[tf.Tensor]] | None = None
 
     def __call__(self, norms: tf.Tensor) -> tf.Tensor:
         """The factors of these norms."""
@@ -260,6 +263,11 @@ def _check_bounds(bounds, total):
 def wants_remainder(clip) -> bool:
     """Whether a clip function, which may be any function, asks for the sum of what clipping takes away."""
     return getattr(clip, "with_remainder", False)
+
+
+def coordinates(clip) -> collections.abc.Callable[[list], list[tf.Tensor]] | None:
+    """The coordinates that a clip function, which may be any function, restricts gradients to."""
+    return getattr(clip, "coordinates", None)
 
 
 def layers_of(model) -> dict[int, int]:

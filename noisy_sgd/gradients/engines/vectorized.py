@@ -54,6 +54,11 @@ def _clipped_sum(model, loss_fn, examples, clip):
     losses, predictions, gradients = example_map.over_examples(one_example, (indices, examples.x, examples.y), model)
     # Where sizes are unknown, the map knows none of its results'.
     gradients = [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in zip(gradients, weights, strict=True)]
+    choose = clipping.coordinates(clip)
+    if choose is not None:
+        # A zero would not remove a gradient that is not finite.
+        chosen = [tf.cast(one, tf.bool) for one in choose(weights)]
+        gradients = [tf.where(one, g, tf.zeros_like(g)) for one, g in zip(chosen, gradients, strict=True)]
     squares = [tf.cast(contributions.row_squares(flatten(g)), dtype) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     if squares:
