@@ -14,28 +14,19 @@ from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.flags import command_line, laboratory
 from noisy_sgd.experiments.support import recorded_cases, toy_experiment
 from noisy_sgd.figures import batch_size_effect as figures
 from noisy_sgd.studies import batch_size_effect
-from noisy_sgd.studies.laboratory import images, settings
 
 _HELP = {
-    "dataset": command_line.one_of("the images; mnist_or_digits: MNIST where it can be loaded", settings.DATASETS),
-    "data_dir": "folder that may hold mnist.npz; by default Keras' own cache or download",
-    "num_train_examples": "training examples, drawn anew by every seed",
-    "wrong_labels": "fraction of the training labels that are replaced by random ones",
-    "network": command_line.one_of("the network", settings.NETWORKS),
-    "loss": command_line.one_of("the loss", settings.LOSSES),
-    "num_steps": "steps of every run",
-    "ema_decay": "decay of the weights' average, in (0, 1)",
+    **laboratory.IMAGES_AND_NETWORK,
+    **laboratory.STEPS_AND_AVERAGE,
     "noise_std": "sigma / B: standard deviation of the noise on the mean gradient",
     "l2_norm_clips": "comma-separated bounds C of the arms that clip",
     "batch_sizes": "comma-separated batch sizes; at least three",
-    "learning_rates": "comma-separated grid of learning rates",
     "equal_learning_rate": "learning rate of the runs that are not tuned",
-    "num_tuning_seeds": "seeds by which learning rates are chosen",
-    "num_seeds": "seeds of the final runs",
+    **laboratory.TUNING,
     **recorded_cases.HELP,
 }
 _SMOKE = {
@@ -58,9 +49,7 @@ class Settings(recorded_cases.Settings, batch_size_effect.Setting):
 
     def resolved(self) -> dict[str, Any]:
         """As recorded; where the images lie does not matter, but which ones they are."""
-        described = super().resolved()
-        name = images.resolved(described["dataset"], described.pop("data_dir"))
-        return {**described, "dataset": name}
+        return laboratory.resolved(super().resolved())
 
 
 def parse(argv: Sequence[str]) -> Settings:

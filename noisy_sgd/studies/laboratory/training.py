@@ -72,6 +72,7 @@ class Trainer:
         self._step = 0
         self._train = tf.function(self._steps, autograph=False)
         self._judge = tf.function(self._sums, autograph=False)
+        self._predict = tf.function(lambda images: self.model(images, training=False), autograph=False)
 
     @property
     def weights(self) -> list[np.ndarray]:
@@ -140,6 +141,14 @@ class Trainer:
         ]
         losses, correct = (float(sum(part)) / len(labels) for part in zip(*sums, strict=True))
         return Evaluation(loss=losses, accuracy=correct)
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """The softmax of the current weights' logits, [n, classes]."""
+        parts = [
+            tf.nn.softmax(self._predict(images[first : first + _EVALUATED_AT_ONCE]))
+            for first in range(0, len(images), _EVALUATED_AT_ONCE)
+        ]
+        return np.concatenate(parts)
 
     @property
     def _padded_size(self) -> int:
