@@ -16,7 +16,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "diagonal_linear",
         "least_squares",
         "noise_threshold",
+        "private_optimizers",
         "sde_error",
         "theory",
+        "verdicts",
     ),
 )

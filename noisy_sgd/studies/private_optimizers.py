@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from noisy_sgd import checks, privacy
-from noisy_sgd.studies import calibration_error
+from noisy_sgd.studies import calibration_error, verdicts
 from noisy_sgd.studies.laboratory import images, settings
 
 TUNING, FINAL = "tuning", "final"
@@ -42,6 +42,8 @@ FINAL_RATE, EXTRAPOLATION, TRUST = 0.9, 0.5, 0.02
 # The steps of these do not depend on the length of the gradients; learning rates relative to the grid of the others.
 _SCALE_FREE = {ADAM: 0.01, LARS: 1.0}
 LATE_ITERATES = 20
+# Points of accuracy.
+_NOT_WORSE = 0.5
 _DELTA = 1e-5
 
 Line = Mapping[str, Any]
@@ -154,11 +156,60 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
-    """The noise multipliers and the steps by batch size."""
+    """Noise multipliers and steps by batch size, and the judged rows; accuracies are in points.
+
+    The rules: DiceSGD beats DP-SGD at every bound below the first one, at the large batch size. Random sparsification
+    is not worse than DP-SGD by half a point, at either batch size. The mean of late predictions halves the calibration
+    error of DP-SGD's last weights, at either batch size. Extrapolation, LARS and Adam close a part of the gap between
+    the batch sizes, which itself is above 0.
+    """
+    small, large = setting.batch_sizes
+    first, *further = setting.relative_bounds
+
+    def points(name, size, bound=first):
+        return 100 * _by_seed(lines, name, bound, size, "accuracy")
+
+    gap = points(DP_SGD, small) - points(DP_SGD, large)
+    errors = {
+        f"B = {size}": np.log(_by_seed(lines, DP_SGD, first, size, "calibration_error"))
+        - np.log(_by_seed(lines, DP_SGD, first, size, "averaged_calibration_error"))
+        for size in setting.batch_sizes
+    }
+    rows = [
+        verdicts.Row("gap", {f"B = {small} less B = {large}": gap}),
+        *(
+            verdicts.Row(name, {"points closed": points(name, large) - points(DP_SGD, large)})
+            for name in (EXTRAPOLATED, LARS, ADAM)
+        ),
+        verdicts.Row(
+            SPARSE,
+            {
+                f"B = {size}, difference + {_NOT_WORSE}": points(SPARSE, size) - points(DP_SGD, size) + _NOT_WORSE
+                for size in setting.batch_sizes
+            },
+        ),
+        verdicts.Row("late_predictions", {name: ratio - np.log(2) for name, ratio in errors.items()}),
+    ]
+    if further:
+        better = {
+            f"C / {1 / bound:g}": points(DICE_SGD, large, bound) - points(DP_SGD, large, bound) for bound in further
+        }
+        rows.append(verdicts.Row(DICE_SGD, better))
     return {
         "noise_multipliers": {str(size): noise_multiplier(setting, size) for size in setting.batch_sizes},
         "steps": {str(size): setting.steps(size) for size in setting.batch_sizes},
+        "rows": verdicts.judge(rows),
     }
+
+
+def _by_seed(lines: Sequence[Line], name: str, bound: float, batch_size: int, value: str) -> np.ndarray:
+    """A value of the final runs of a group, in the order of the seeds."""
+    found = {
+        line["seed"]: line[value]
+        for line in lines
+        if line["stage"] == FINAL and _group(line) == (name, bound, batch_size)
+    }
+    return np.array([found[seed] for seed in sorted(found)])
 
 
 def _group(case: Mapping[str, Any]) -> tuple[str, float, int]:

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import sampling
-from noisy_sgd.optimizers import noised
+from noisy_sgd.optimizers import noised, privatized
 from noisy_sgd.training import private_model, weight_average
 
 _EVALUATED_AT_ONCE = 2_500
@@ -67,7 +67,7 @@ class Trainer:
             batch_size=batch_size,
         )
         self.average = weight_average.WeightAverage(self.model.trainable_weights, ema_decay) if ema_decay else None
-        self._initial = [variable.numpy() for variable in optimizer.variables]
+        self._initial = [variable.numpy() for variable in privatized.state_variables(optimizer)]
         self._strategy = tf.distribute.get_strategy()
         self._step = 0
         self._train = tf.function(self._steps, autograph=False)
@@ -108,7 +108,7 @@ class Trainer:
         for variable, value in zip(self.model.variables, values, strict=True):
             variable.assign(value)
         optimizer = self.model.optimizer
-        for variable, value in zip(optimizer.variables, self._initial, strict=True):
+        for variable, value in zip(privatized.state_variables(optimizer), self._initial, strict=True):
             variable.assign(value)
         if noised.is_noised(optimizer):
             optimizer.rekey(seed)
