@@ -12,7 +12,7 @@ from noisy_sgd.config import rules
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars", "extrap_sgd")
-SAMPLINGS = ("shuffled", "poisson")
+SAMPLINGS = ("shuffled", "poisson", "random_allocation")
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
 # The optimizers that are SGD with a changed gradient.
@@ -43,8 +43,8 @@ class Training:
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
     mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). To have no
     noise, one types 0. `ema_decay` is that of the moving average of the weights. `optimizer` is the update that
-    takes the gradient. `sampling` draws the batches: of fixed
-    size in shuffled order, or each example independently. `clipping` is how the norm of a gradient is bounded by
+    takes the gradient. `sampling` draws the batches: of fixed size in shuffled order, each example independently at
+    each step, or each example in one random step of each epoch. `clipping` is how the norm of a gradient is bounded by
     `l2_norm_clip`; with `target_quantile` that bound is learned. The gradient of an example is the mean over
     `augmentation_multiplicity` changed copies of its image. `max_epsilon` ends a DP-SGD run with the last step that it
     allows.

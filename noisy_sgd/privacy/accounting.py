@@ -1,7 +1,8 @@
 """Computes epsilon from an event: the one place where events become a number.
 
 An event is dp_accounting's description of what was released: Gaussians in units of their own sensitivity,
-Poisson-sampled or not, composed in any way. Schemes and mechanisms make the event of a run; `noisy_sgd.privacy.Plan`
+Poisson-sampled or not, composed in any way. A scheme that dp_accounting has no event for makes an event that states its
+own cost (`noisy_sgd.sampling.PricedEvent`). Schemes and mechanisms make the event of a run; `noisy_sgd.privacy.Plan`
 asks for its epsilon.
 
 Neighbors: under "add_or_remove" one example's clipped gradient is present or absent, and the sum changes by at most the
@@ -16,6 +17,7 @@ e^epsilon) delta).
     epsilon_of_event(dp_accounting.SelfComposedDpEvent(step, 72000), 8e-7, "rdp")    # 7.954
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
 
-from noisy_sgd import checks
+from noisy_sgd import checks, sampling
 from noisy_sgd.privacy import renyi
 
 ACCOUNTANTS = ("pld", "rdp")
@@ -66,7 +68,7 @@ def epsilon_of_event(
     """Epsilon of an event: the one place where events become a number.
 
     Args:
-        event: Gaussians in units of one clip norm, Poisson-sampled or not, composed in any way.
+        event: Gaussians in units of one clip norm, sampled or not, composed in any way.
         delta: in (0, 1), well below one over the number of examples.
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
@@ -87,7 +89,14 @@ def epsilon_of_event(
 # A sweep asks for the same run once per seed, and PLD takes seconds where the noise is small.
 @functools.lru_cache(maxsize=256)
 def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
-    """Epsilon of a simplified event."""
+    """Epsilon of a simplified event, not more than that of the same event with batches that are known."""
+    epsilon = _epsilon(event, delta, accountant, neighbors)
+    if any(renyi.priced(event)):
+        return min(epsilon, _epsilon(_revealed(event), delta, accountant, neighbors))
+    return epsilon
+
+
+def _epsilon(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
     gaussians = list(_gaussians(event))
     if not gaussians:
         return 0.0
@@ -121,6 +130,20 @@ def _simplified(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
             if parts and all(isinstance(part, dp_accounting.GaussianDpEvent) for part in parts):
                 return dp_accounting.GaussianDpEvent(joint_noise_multiplier(*(part.noise_multiplier for part in parts)))
             return dp_accounting.ComposedDpEvent(parts)
+        case sampling.PricedEvent():
+            return dataclasses.replace(event, event=_simplified(event.event))
+    return event
+
+
+def _revealed(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+    """The event for an adversary who knows the batches of the parts that state their own cost."""
+    match event:
+        case dp_accounting.SelfComposedDpEvent():
+            return dp_accounting.SelfComposedDpEvent(_revealed(event.event), event.count)
+        case dp_accounting.ComposedDpEvent():
+            return dp_accounting.ComposedDpEvent(tuple(map(_revealed, event.events)))
+        case sampling.PricedEvent():
+            return event.event
     return event
 
 
@@ -133,7 +156,7 @@ def _gaussians(event: dp_accounting.DpEvent) -> Iterator[tuple[float, bool]]:
             yield 0.0, False
         case dp_accounting.GaussianDpEvent():
             yield event.noise_multiplier, False
-        case dp_accounting.PoissonSampledDpEvent():
+        case dp_accounting.PoissonSampledDpEvent() | sampling.PricedEvent():
             yield from ((noise, True) for noise, _ in _gaussians(event.event))
         case dp_accounting.SelfComposedDpEvent():
             yield from _gaussians(event.event)
@@ -157,9 +180,9 @@ def _with_doubled_sensitivity(event: dp_accounting.DpEvent) -> dp_accounting.DpE
 
 
 def _num_sampled(event: dp_accounting.DpEvent) -> int:
-    """How many Poisson-sampled steps an event consists of."""
+    """How many sampled parts an event consists of."""
     match event:
-        case dp_accounting.PoissonSampledDpEvent():
+        case dp_accounting.PoissonSampledDpEvent() | sampling.PricedEvent():
             return 1
         case dp_accounting.SelfComposedDpEvent():
             return event.count * _num_sampled(event.event)
@@ -177,15 +200,38 @@ def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
 
 def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], float]:
     """Epsilon as a function of delta, by the privacy loss distribution on a grid fit for epsilons of that scale."""
-    composed = _composed_pld(event, max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
-    return lambda delta: float(composed.get_epsilon(delta))
+    interval = max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale)
+    interval = min([interval, *(part.largest_interval for part in renyi.priced(event))])
+    composed = _composed_pld(event, interval)
+    return lambda delta: float(composed(delta))
 
 
 # For a capacity, the same run is priced at several deltas in a row.
 @functools.lru_cache(maxsize=4)
-def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> pld.PLDAccountant:
-    """The privacy loss distribution of a run on a grid."""
-    return pld.PLDAccountant(value_discretization_interval=interval).compose(event)
+def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> Callable[[float], float]:
+    """Epsilon as a function of delta, by the privacy loss distribution of a run on a grid."""
+    if any(renyi.priced(event)):
+        return _pld_of(event, interval).get_epsilon_for_delta
+    return pld.PLDAccountant(value_discretization_interval=interval).compose(event).get_epsilon
+
+
+def _pld_of(event: dp_accounting.DpEvent, interval: float) -> pld.privacy_loss_distribution.PrivacyLossDistribution:
+    """The privacy loss distribution on a grid, of events that dp_accounting has no name for, too."""
+    match event:
+        case dp_accounting.SelfComposedDpEvent():
+            return _pld_of(event.event, interval).self_compose(event.count)
+        case dp_accounting.ComposedDpEvent():
+            parts = [_pld_of(part, interval) for part in event.events]
+            return functools.reduce(lambda one, other: one.compose(other), parts)
+        case sampling.PricedEvent():
+            return event.privacy_loss(interval)
+        case dp_accounting.PoissonSampledDpEvent():
+            probability, event = event.sampling_probability, event.event
+        case _:
+            probability = 1.0
+    return pld.privacy_loss_distribution.from_gaussian_mechanism(
+        event.noise_multiplier, value_discretization_interval=interval, sampling_prob=probability
+    )
 
 
 def _epsilon_of_one(epsilon_at: Callable[[float], float], delta: float) -> float:

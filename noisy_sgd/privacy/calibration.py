@@ -36,7 +36,7 @@ def noise_multiplier_for(
         num_examples: N.
         num_steps: number of noisy steps; 0 steps need no noise.
         delta: in (0, 1).
-        sampling: "poisson" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
+        sampling: "poisson", "random_allocation" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
@@ -114,7 +114,7 @@ def steps_for(
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
-        sampling: "poisson", or "shuffled", which counts whole epochs: a started epoch is spent.
+        sampling: "poisson"; or "random_allocation" or "shuffled", which count whole epochs: a started epoch is spent.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
         capacity: the size at which Poisson batches are cut off. Defaults to None, no limit.

@@ -171,7 +171,7 @@ def statement(
         described=_description(plan, counted, clipping, None if reason else spent),
         covers=None if reason else "the weights after every step, and what is computed from them without the data",
         assumes=() if reason else _assumptions(plan.amplified, setting["attempts"]),
-        not_claimed=_not_claimed(mechanism, reason, spent, secret),
+        not_claimed=_not_claimed(mechanism, reason, spent, secret, _with_secret_batches(plan).sampling),
         warnings=_warnings(setting, math.inf if reason else spent),
         **setting,
     )
@@ -239,14 +239,17 @@ def _attempts_in_words(attempts: tuple[tuple[int, int], ...]) -> str:
     return ", and again with other noise ".join(parts or ["no steps"]) + ", all that may have been released"
 
 
-def _not_claimed(mechanism, reason: str | None, spent: float, with_secret_batches: float | None) -> tuple[str, ...]:
+def _not_claimed(
+    mechanism, reason: str | None, spent: float, with_secret_batches: float | None, amplifying: sampling.Scheme
+) -> tuple[str, ...]:
     """The numbers and circumstances that a reader might wrongly take as covered."""
     if reason is not None:
         finite = mechanism.facts()["l2_norm_clip"] < math.inf and spent < math.inf
         return (f"epsilon = {_rounded_up(spent)}, which the same run would have with secret noise",) if finite else ()
     if with_secret_batches is None or with_secret_batches >= spent:
         return _NOT_CLAIMED
-    needs = "amplification by Poisson sampling with secret batches"
+    drawn = "Poisson sampling" if isinstance(amplifying, sampling.Poisson) else amplifying.name.replace("_", " ")
+    needs = f"amplification by {drawn} with secret batches"
     return (f"epsilon = {_rounded_up(with_secret_batches)}, which needs {needs}", *_NOT_CLAIMED)
 
 

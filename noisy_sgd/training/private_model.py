@@ -263,17 +263,19 @@ class PrivateModel(keras.Model):
         sampling="shuffled",
         **kwargs,
     ):
-        """Keras' `fit`, which can also draw Poisson-sampled batches from arrays.
+        """Keras' `fit`, which can also draw batches of another sampling scheme from arrays.
 
         Args:
             x: as in Keras, like all arguments that are not listed here.
             batch_size: as in Keras; at most the configured batch size. Defaults to the configured batch size.
-            sampling: "shuffled", Keras' own batches, without amplification by sampling; or "poisson". With "poisson"
-                each example of the arrays is in each batch with probability B / N, independently, where B is the
-                configured `batch_size`. The draws come from a secret, or from the optimizer's seed if it has one.
-                Batches are of any size, an empty batch is a step of noise alone, and an epoch is ceil(N / B) steps. For
-                a dataset, "poisson" states that the user drew its batches in this way. A class of your own that derives
-                from `noisy_sgd.sampling.Scheme` draws its batches likewise. Defaults to "shuffled".
+            sampling: "shuffled", Keras' own batches, without amplification by sampling; "poisson"; or
+                "random_allocation". With "poisson" each example of the arrays is in each batch with probability B / N,
+                independently, where B is the configured `batch_size`. With "random_allocation" each example is in
+                exactly one batch of each epoch, chosen at random, independently of the others. The draws come from a
+                secret, or from the optimizer's seed if it has one. Batches are of any size, an empty batch is a step of
+                noise alone, and an epoch is ceil(N / B) steps. For a dataset, "poisson" states that the user drew its
+                batches in this way. A class of your own that derives from `noisy_sgd.sampling.Scheme` draws its batches
+                likewise. Defaults to "shuffled".
 
         Returns:
             Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.

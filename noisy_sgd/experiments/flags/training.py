@@ -47,8 +47,8 @@ _TRAINING = {
     "momentum": "momentum of SGD, in [0, 1)",
     "ema_decay": "decay of the moving average of the weights, which is evaluated too; 0: no average",
     "sampling": command_line.one_of(
-        "how the examples of a step are drawn: B at a time from shuffled data, or each independently with "
-        "probability B / N, which gives the smaller epsilon",
+        "how the examples of a step are drawn: B at a time from shuffled data; or each independently with "
+        "probability B / N; or each in one random step of each epoch; the last two give a much smaller epsilon",
         config.SAMPLINGS,
     ),
     "augmentation_multiplicity": "K, copies of every image, each changed by --augmentation; their mean gradient is the "
