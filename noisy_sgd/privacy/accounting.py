@@ -89,9 +89,10 @@ def epsilon_of_event(
 # A sweep asks for the same run once per seed, and PLD takes seconds where the noise is small.
 @functools.lru_cache(maxsize=256)
 def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
-    """Epsilon of a simplified event, not more than that of the same event with batches that are known."""
+    """Epsilon of a simplified event."""
     epsilon = _epsilon(event, delta, accountant, neighbors)
-    if any(renyi.priced(event)):
+    if neighbors == "replace_one" and any(renyi.priced(event)):
+        # With little noise, a removal and an addition cost more than a replacement in known batches.
         return min(epsilon, _epsilon(_revealed(event), delta, accountant, neighbors))
     return epsilon
 
@@ -200,9 +201,11 @@ def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
 
 def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], float]:
     """Epsilon as a function of delta, by the privacy loss distribution on a grid fit for epsilons of that scale."""
-    interval = max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale)
-    interval = min([interval, *(part.largest_interval for part in renyi.priced(event))])
-    composed = _composed_pld(event, interval)
+    intervals = [part.largest_interval for part in renyi.priced(event)]
+    if len(intervals) < len(list(_gaussians(event))):
+        # Some parts are dp_accounting's own.
+        intervals.append(max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
+    composed = _composed_pld(event, min(intervals))
     return lambda delta: float(composed(delta))
 
 
@@ -219,7 +222,8 @@ def _pld_of(event: dp_accounting.DpEvent, interval: float) -> pld.privacy_loss_d
     """The privacy loss distribution on a grid, of events that dp_accounting has no name for, too."""
     match event:
         case dp_accounting.SelfComposedDpEvent():
-            return _pld_of(event.event, interval).self_compose(event.count)
+            once = _pld_of(event.event, interval)
+            return once if event.count == 1 else once.self_compose(event.count)
         case dp_accounting.ComposedDpEvent():
             parts = [_pld_of(part, interval) for part in event.events]
             return functools.reduce(lambda one, other: one.compose(other), parts)

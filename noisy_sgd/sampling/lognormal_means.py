@@ -162,9 +162,10 @@ def _normal_between(bounds: np.ndarray) -> np.ndarray:
 def _sum(first: Spread, second: Spread, refinement: int) -> Spread:
     """A spread of the sum of two independent numbers of one spacing, on a grid finer by a whole number."""
     spacing = first.spacing / refinement
-    start = min(first.start, second.start)
-    end = max(first.start + len(first.masses), second.start + len(second.masses))
-    masses = np.zeros(refinement * (end - start) + math.ceil(math.log(2) / spacing) + 2)
+    least = np.logaddexp(first.start * first.spacing, second.start * second.spacing)
+    start = math.floor(least / spacing) - 1
+    end = refinement * max(first.start + len(first.masses), second.start + len(second.masses))
+    masses = np.zeros(end + math.ceil(math.log(2) / spacing) + 2 - start)
     # From this distance on, the smaller number moves the sum by less than one point.
     far = max(1, math.ceil(-math.log(math.expm1(spacing)) / first.spacing))
     _add_pairs(masses, start, first, second, refinement, 1, far)
@@ -175,11 +176,17 @@ def _sum(first: Spread, second: Spread, refinement: int) -> Spread:
         _add_pairs(masses, start, second, first, refinement, 1, far)
         _add_far_pairs(masses, start, second, first, refinement, far)
     _add_pairs(masses, start, first, second, refinement, 0, 1)
+    zero = first.zero * second.zero
     for one, other in ((first, second), (second, first)):
-        place = refinement * (one.start - start)
-        masses[place : place + refinement * len(one.masses) : refinement] += one.masses * other.zero
-    zero, beyond = first.zero * second.zero, first.beyond + second.beyond
-    return _trimmed(Spread(spacing, refinement * start, masses, zero, beyond))
+        # The other number may be 0. Then this one stays, or goes to 0 and to the first point if it is less than that.
+        less = min(len(one.masses), max(0, -((refinement * one.start - start) // refinement)))
+        place = refinement * (one.start + less) - start
+        stop = place + refinement * (len(one.masses) - less)
+        masses[place:stop:refinement] += other.zero * one.masses[less:]
+        to_first = other.zero * float(one.masses[:less] @ np.exp(one.logarithms[:less] - spacing * start))
+        masses[0] += to_first
+        zero += other.zero * float(one.masses[:less].sum()) - to_first
+    return _trimmed(Spread(spacing, start, masses, zero, first.beyond + second.beyond))
 
 
 def _add_pairs(masses, start: int, large: Spread, small: Spread, refinement: int, near: int, far: int) -> None:
@@ -193,7 +200,7 @@ def _add_pairs(masses, start: int, large: Spread, small: Spread, refinement: int
         pairs = pairs * large.masses[begin + distance - large.start : end + distance - large.start]
         above = math.log1p(math.exp(-distance * large.spacing)) / spacing
         right = math.expm1((above - math.floor(above)) * spacing) / math.expm1(spacing)
-        place = refinement * (begin + distance - start) + math.floor(above)
+        place = refinement * (begin + distance) + math.floor(above) - start
         stop = place + refinement * (end - begin)
         masses[place:stop:refinement] += (1 - right) * pairs
         masses[place + 1 : stop + 1 : refinement] += right * pairs
@@ -201,15 +208,19 @@ def _add_pairs(masses, start: int, large: Spread, small: Spread, refinement: int
 
 def _add_far_pairs(masses, start: int, large: Spread, small: Spread, refinement: int, far: int) -> None:
     """Adds the sums of points whose indices differ by `far` or more: each is less than one point above the larger."""
-    indices = np.arange(large.start, large.start + len(large.masses))
-    smaller = np.clip(indices - far - small.start + 1, 0, len(small.masses))
-    total = np.append(0.0, np.cumsum(small.masses))[smaller]
-    mean = np.append(0.0, np.cumsum(small.masses * np.exp(small.logarithms)))[smaller] * np.exp(-large.logarithms)
+    begin = max(large.start, small.start + far)
+    indices = np.arange(begin, large.start + len(large.masses))
+    if not len(indices):
+        return
+    larger, logarithms = large.masses[begin - large.start :], large.spacing * indices
+    smaller = np.minimum(indices - far - small.start, len(small.masses) - 1)
+    total = np.cumsum(small.masses)[smaller]
+    mean = np.cumsum(small.masses * np.exp(small.logarithms))[smaller] * np.exp(-logarithms)
     right = np.minimum(mean / math.expm1(large.spacing / refinement), total)
-    place = refinement * (large.start - start)
+    place = refinement * begin - start
     stop = place + refinement * len(indices)
-    masses[place:stop:refinement] += large.masses * (total - right)
-    masses[place + 1 : stop + 1 : refinement] += large.masses * right
+    masses[place:stop:refinement] += larger * (total - right)
+    masses[place + 1 : stop + 1 : refinement] += larger * right
 
 
 def _trimmed(spread: Spread) -> Spread:

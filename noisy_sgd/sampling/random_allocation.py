@@ -51,7 +51,7 @@ from noisy_sgd.sampling import lognormal_means, scheme
 _LEAST_NOISE_MULTIPLIER, _LARGEST_NOISE_MULTIPLIER = 0.05, 1e4
 # Moments up to the first order are cheap. Larger orders can only help while the divergence is small.
 _MOMENTS, _MOST_MOMENTS, _SMALL = 256, 1024, 0.1
-_POINTS_OF_PLD, _POINTS_OF_RENYI = 40.0, 16.0
+_POINTS_OF_PLD, _POINTS_OF_RENYI = 50.0, 16.0
 
 
 class RandomAllocation(scheme.EpochScheme):
@@ -153,7 +153,8 @@ class RandomAllocationDpEvent(scheme.PricedEvent):
     @property
     def largest_interval(self) -> float:
         """A part of the standard deviation of the privacy loss."""
-        return lognormal_means.scale(self._noise_multiplier, self.num_steps) / _POINTS_OF_PLD
+        noise_multiplier = np.clip(self._noise_multiplier, _LEAST_NOISE_MULTIPLIER, _LARGEST_NOISE_MULTIPLIER)
+        return lognormal_means.scale(float(noise_multiplier), self.num_steps) / _POINTS_OF_PLD
 
     @property
     def _noise_multiplier(self) -> float:

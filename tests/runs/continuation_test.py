@@ -298,7 +298,7 @@ class ContinuationTest(parameterized.TestCase):
             self.assertEqual(path.stat().st_mode & 0o777, 0o600)
             self.assertEqual(checkpoints.load_newest(path.parent, print).facts["secret"], SECRET.hex())
 
-    @parameterized.parameters("shuffled", "poisson")
+    @parameterized.parameters("shuffled", "poisson", "random_allocation")
     def test_a_budget_ends_the_run_on_the_last_step_that_fits(self, sampling):
         base = settings(self.root / "a", sampling=sampling)
         sigma, delta = base.training.resolved_noise_multiplier, builders.delta(base.training, 40)
