@@ -86,6 +86,39 @@ def epsilon_of_event(
     return _remembered(_simplified(event), delta, accountant, neighbors)
 
 
+def epsilon_by_rdp(
+    event: dp_accounting.DpEvent,
+    delta: float,
+    neighbors: str,
+    transform: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> float:
+    """Epsilon of a computation on the results of events, whose Renyi divergences are a function of one event's.
+
+    Args:
+        event: as in `epsilon_of_event`, like the two that follow.
+        delta: in (0, 1).
+        neighbors: "add_or_remove" or "replace_one".
+        transform: from orders and the divergences of the event to those of the computation.
+
+    Returns:
+        Epsilon, at least 0.
+    """
+    event = _simplified(event)
+    trivial = _without_accountant(event)
+    if trivial is not None:
+        return trivial
+    event, convert = _for_neighbors(event, neighbors)
+    return convert(_by_rdp(event, transform), delta)
+
+
+def rounded_up(epsilon: float) -> str:
+    """Epsilon as text: four significant digits, never below the number itself."""
+    if epsilon in (0, math.inf):
+        return "infinity" if epsilon else "0"
+    shift = 3 - math.floor(math.log10(epsilon))
+    return f"{float(f'{math.ceil(epsilon * 10.0**shift - 1e-9)}e{-shift}'):g}"
+
+
 # A sweep asks for the same run once per seed, and PLD takes seconds where the noise is small.
 @functools.lru_cache(maxsize=256)
 def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
@@ -98,18 +131,10 @@ def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, nei
 
 
 def _epsilon(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
-    gaussians = list(_gaussians(event))
-    if not gaussians:
-        return 0.0
-    # NaN counts as no noise.
-    if not all(noise >= _LEAST_NOISE_MULTIPLIER for noise, _ in gaussians):
-        return math.inf
-    convert = _epsilon_of_one
-    if neighbors == "replace_one":
-        if any(sampled for _, sampled in gaussians):
-            convert = _epsilon_of_two
-        else:
-            event = _with_doubled_sensitivity(event)
+    trivial = _without_accountant(event)
+    if trivial is not None:
+        return trivial
+    event, convert = _for_neighbors(event, neighbors)
     # dp_accounting's ratios of tail masses may overflow to infinity, which is the right value.
     with np.errstate(over="ignore", divide="ignore"):
         by_rdp = convert(_by_rdp(event), delta)
@@ -117,6 +142,23 @@ def _epsilon(event: dp_accounting.DpEvent, delta: float, accountant: str, neighb
             return by_rdp
         # Both are upper bounds. RDP's is the smaller one only for losses far below PLD's grid and deltas near its tail.
         return min(by_rdp, convert(_by_pld(event, by_rdp), delta))
+
+
+def _without_accountant(event: dp_accounting.DpEvent) -> float | None:
+    """Epsilon where nothing is released, 0, or where there is almost no noise, infinity; None for all other events."""
+    gaussians = list(_gaussians(event))
+    # NaN counts as no noise.
+    noisy = all(noise >= _LEAST_NOISE_MULTIPLIER for noise, _ in gaussians)
+    return (None if gaussians else 0.0) if noisy else math.inf
+
+
+def _for_neighbors(event: dp_accounting.DpEvent, neighbors: str) -> tuple[dp_accounting.DpEvent, Callable]:
+    """The event to account under add-or-remove, and how to convert its epsilon at each delta to these neighbors."""
+    if neighbors == "add_or_remove":
+        return event, _epsilon_of_one
+    if any(sampled for _, sampled in _gaussians(event)):
+        return event, _epsilon_of_two
+    return _with_doubled_sensitivity(event), _epsilon_of_one
 
 
 def _simplified(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
@@ -192,10 +234,13 @@ def _num_sampled(event: dp_accounting.DpEvent) -> int:
     return 0
 
 
-def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
+def _by_rdp(
+    event: dp_accounting.DpEvent,
+    transform: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda orders, divergences: divergences,
+) -> Callable[[float], float]:
     """Epsilon as a function of delta, by Renyi differential privacy, rounded up."""
     orders, divergences = renyi.divergences(event)
-    divergences = np.maximum(divergences, 0) + _RDP_ROUNDING * _num_sampled(event)
+    divergences = transform(orders, np.maximum(divergences, 0) + _RDP_ROUNDING * _num_sampled(event))
     return lambda delta: float(rdp.compute_epsilon(orders, divergences, delta)[0])
 
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 from noisy_sgd import checks, sampling
-from noisy_sgd.privacy import ledger, truncation
+from noisy_sgd.privacy import accounting, ledger, truncation
 from noisy_sgd.privacy import plan as plans
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
@@ -71,9 +71,8 @@ class PrivacyStatement:
         """The statement in plain words, several lines, without a final newline."""
         lines = [f"Privacy of this run ({self.algorithm})"]
         if self.guaranteed:
-            lines.append(
-                f"Guaranteed: ({_rounded_up(self.epsilon)}, {self.delta:g})-differential privacy of {self.unit}."
-            )
+            epsilon = accounting.rounded_up(self.epsilon)
+            lines.append(f"Guaranteed: ({epsilon}, {self.delta:g})-differential privacy of {self.unit}.")
         else:
             lines.append(f"No privacy guarantee: {self.reason}.")
         lines += [f"  {sentence}." for sentence in self.described]
@@ -245,12 +244,16 @@ def _not_claimed(
     """The numbers and circumstances that a reader might wrongly take as covered."""
     if reason is not None:
         finite = mechanism.facts()["l2_norm_clip"] < math.inf and spent < math.inf
-        return (f"epsilon = {_rounded_up(spent)}, which the same run would have with secret noise",) if finite else ()
+        return (
+            (f"epsilon = {accounting.rounded_up(spent)}, which the same run would have with secret noise",)
+            if finite
+            else ()
+        )
     if with_secret_batches is None or with_secret_batches >= spent:
         return _NOT_CLAIMED
     drawn = "Poisson sampling" if isinstance(amplifying, sampling.Poisson) else amplifying.name.replace("_", " ")
     needs = f"amplification by {drawn} with secret batches"
-    return (f"epsilon = {_rounded_up(with_secret_batches)}, which needs {needs}", *_NOT_CLAIMED)
+    return (f"epsilon = {accounting.rounded_up(with_secret_batches)}, which needs {needs}", *_NOT_CLAIMED)
 
 
 def _warnings(setting: dict, spent: float) -> tuple[str, ...]:
@@ -262,16 +265,8 @@ def _warnings(setting: dict, spent: float) -> tuple[str, ...]:
             "publishing one whole example at random would satisfy it"
         )
     if _LARGEST_MEANINGFUL_EPSILON < spent < math.inf:
-        warnings.append(f"epsilon = {_rounded_up(spent)} is too large to protect anybody")
+        warnings.append(f"epsilon = {accounting.rounded_up(spent)} is too large to protect anybody")
     return tuple(warnings)
-
-
-def _rounded_up(epsilon: float) -> str:
-    """Four significant digits, never below the number itself."""
-    if epsilon in (0, math.inf):
-        return "infinity" if epsilon else "0"
-    shift = 3 - math.floor(math.log10(epsilon))
-    return f"{float(f'{math.ceil(epsilon * 10.0**shift - 1e-9)}e{-shift}'):g}"
 
 
 def _as_json(value: object) -> object:

@@ -294,8 +294,9 @@ class PrivacyBudget(keras.callbacks.Callback):
         if self._uses(self._steps) == 0:
             unit = "a pass over the data" if self._counts_passes or self._stride > 1 else "a step with this noise"
             raise ValueError(
-                f"`epsilon` must be at least {self._epsilon(1):.6g}, which {unit} costs, for one step to fit the "
-                f"privacy budget; raise the noise multiplier or the budget. Received: epsilon={self.epsilon:g}"
+                f"`epsilon` must be at least {accounting.rounded_up(self._epsilon(1))}, which {unit} costs, for one "
+                "step to fit the privacy budget; raise the noise multiplier or the budget. "
+                f"Received: epsilon={self.epsilon:g}"
             )
 
     def _log_that_it_is_spent(self) -> None:
