@@ -64,6 +64,7 @@ EXPERIMENTS = (
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
     Experiment("deep_diagonal", reported=("depths",)),
     Experiment("sde_error", reported=("orders",)),
+    Experiment("privacy_budget"),
 )
 
 

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "diagonal_linear",
         "least_squares",
         "noise_threshold",
+        "privacy_budget",
         "private_optimizers",
         "sde_error",
         "theory",
