@@ -27,6 +27,7 @@ PURPOSES = (
     "subset",
     "sparsification",
     "fingerprint",
+    "canaries",
 )
 
 

@@ -65,6 +65,7 @@ EXPERIMENTS = (
     Experiment("deep_diagonal", reported=("depths",)),
     Experiment("sde_error", reported=("orders",)),
     Experiment("privacy_budget"),
+    Experiment("audit", "audit_claims", ("digits",)),
 )
 
 

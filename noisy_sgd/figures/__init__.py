@@ -3,6 +3,7 @@
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
 privacy_budget  noise over batch sizes, epsilon over steps and noise
+audit           lower bounds on epsilon against the claims
 speed           of the benchmark
 """
 
@@ -12,13 +13,16 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {},
     (
+        "audit",
+        "batch_size_effect",
         "deep_diagonal",
         "diagonal_linear",
         "images",
         "least_squares",
         "noise_threshold",
         "privacy_budget",
+        "private_optimizers",
         "sde_error",
         "speed",
-    ),  # fmt: skip
+    ),
 )

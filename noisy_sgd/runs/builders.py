@@ -62,12 +62,19 @@ class RunObjects:
     fed: str | None = None
 
 
-def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> RunObjects:
+def build(
+    settings: config.Config,
+    say: Callable[[str], None] = lambda sentence: None,
+    *,
+    images: bundled.ImageSet | None = None,
+) -> RunObjects:
     """Loads the images and compiles the network with its optimizer under the strategy.
 
     Args:
         settings: the configuration.
         say: called with a sentence that names the workers this process waits for. Defaults to doing nothing.
+        images: in place of those that the configuration names, such as images with the canaries of an audit. Defaults
+            to None.
 
     Raises:
         ValueError: if the images or the devices are not found, the model cannot be trained with this configuration, or
@@ -76,7 +83,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
     if settings.run.logical_devices is not None:
         distribution.use_logical_devices(settings.run.logical_devices)
     strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu, say=say)
-    images = image_set(settings.data)
+    images = image_set(settings.data) if images is None else images
     batch_size, available = settings.training.batch_size, images.num_train_examples
     way_out = "give a smaller one"
     config.require(

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from noisy_sgd import config, files, keys, records
+from noisy_sgd import config, files, keys, records, sampling
 from noisy_sgd.data import augmentation, streaming
 from noisy_sgd.privacy import accounting, calibration, ledger, statement
 from noisy_sgd.runs import builders, callbacks, composition, continuation, trained_model
@@ -204,6 +204,8 @@ def _microbatches(run: StartedRun):
     count, seed = objects.images.num_train_examples, run.settings.run.seed
     # Amplification holds only if the batches are secret, so a private run derives them from its secret.
     scheme = builders.scheme(run.settings, count, run.starting_point.secret)
+    if objects.images.present is not None:
+        scheme = sampling.Present(scheme, objects.images.present)
     augment, kind = None, run.settings.data.augmentation
     if kind != "none":
         # The usual padding is four pixels for images of 32 x 32.

@@ -9,8 +9,9 @@ run (its `Participation`). The mechanism prices the run from that, and `noisy_sg
 """
 
 from noisy_sgd import checks
-from noisy_sgd.sampling import poisson, random_allocation, scheme, shuffled
+from noisy_sgd.sampling import poisson, present, random_allocation, scheme, shuffled
 from noisy_sgd.sampling.poisson import CappedPoisson, Poisson
+from noisy_sgd.sampling.present import Present
 from noisy_sgd.sampling.random_allocation import RandomAllocation
 from noisy_sgd.sampling.scheme import EpochScheme, Participation, PricedEvent, Scheme
 from noisy_sgd.sampling.shuffled import Shuffled
@@ -22,6 +23,7 @@ __all__ = [
     "EpochScheme",
     "Participation",
     "Poisson",
+    "Present",
     "PricedEvent",
     "RandomAllocation",
     "SCHEMES",
@@ -29,6 +31,7 @@ __all__ = [
     "Shuffled",
     "named",
     "poisson",
+    "present",
     "random_allocation",
     "scheme",
     "shuffled",

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {},
     (
+        "audit",
         "batch_size_effect",
         "calibration_error",
         "deep_diagonal",
