@@ -23,7 +23,6 @@ PRIVACY = {
 }
 _HELP = {
     "num_runs": "audited runs for each epsilon and algorithm",
-    "num_trials": "runs of the tiny network for each epsilon and algorithm; 0: no audit by many runs",
     "num_examples": "images of digits beside the canaries",
     "hidden": "hidden units of the perceptron",
     "num_steps": "steps of an audited run, each on all examples",
@@ -40,10 +39,10 @@ class Settings(toy_experiment.Settings):
     """The claims that are audited, each with its canaries and guesses, and the training."""
 
     epsilons: tuple[float, ...] = (1.0, 4.0, 8.0)
-    num_canaries: tuple[int, ...] = (1000, 1000, 31_900)
-    num_guesses: tuple[int, ...] = (200, 700, 31_000)
+    num_canaries: tuple[int, ...] = (1000, 1200, 31_900)
+    num_guesses: tuple[int, ...] = (200, 1000, 31_000)
+    num_trials: tuple[int, ...] = (20_000, 20_000, 100_000)
     num_runs: int = 20
-    num_trials: int = 100_000
     num_examples: int = 100
     hidden: int = 32
     num_steps: int = 5
@@ -61,15 +60,14 @@ class Settings(toy_experiment.Settings):
         for name in ("num_examples", "hidden", "num_steps"):
             config.require_at_least(name, getattr(self, name), 1)
         config.require_at_least("num_runs", self.num_runs, 2)
-        config.require_at_least("num_trials", self.num_trials, 0)
-        few = self.num_trials == 0 or self.num_trials >= 40
-        config.require(few, "num_trials", "must be 0, or at least 40", self.num_trials, "10,000 bound epsilon by 6")
         inside = 0 < self.delta < 1
         config.require(inside, "delta", "must lie between 0 and 1", self.delta, "1e-8 leaves the bounds their power")
-        for name in ("num_canaries", "num_guesses"):
+        for name in ("num_canaries", "num_guesses", "num_trials"):
             listed = getattr(self, name)
             constraint, way_out = "must list one number for each `--epsilon`", f"give {len(self.epsilons)}"
             config.require(len(listed) == len(self.epsilons), name, constraint, ",".join(map(str, listed)), way_out)
+        for trials in self.num_trials:
+            config.require(trials >= 40, "num_trials", "must be at least 40", trials, "20,000 bound epsilon up to 6.8")
         for epsilon, canaries, guesses in zip(self.epsilons, self.num_canaries, self.num_guesses, strict=True):
             usable = 2 <= guesses <= canaries and guesses % 2 == 0
             constraint = "must be even, and at most the number of canaries"
@@ -94,11 +92,12 @@ def parse(argv: Sequence[str]) -> Settings:
         ("epsilon", Settings.epsilons, "comma-separated claims of DP-SGD"),
         ("num_canaries", Settings.num_canaries, "canaries in each run, one number for each epsilon"),
         ("num_guesses", Settings.num_guesses, "guesses about them, the others are abstentions; as --num_canaries"),
+        ("num_trials", Settings.num_trials, "runs of the tiny network, every other one with a canary; as --num_canaries"),
     ):
         command_line.define_list(values, title, name, default, explained)
     command_line.parse(values, argv, parse)
     typed = command_line.typed(values, Settings)
-    for name in ("num_canaries", "num_guesses"):
+    for name in ("num_canaries", "num_guesses", "num_trials"):
         typed[name] = command_line.whole_numbers(values, name)
     return Settings(epsilons=command_line.numbers(values, "epsilon"), **typed)
 
@@ -133,14 +132,14 @@ def run(settings: Settings) -> records.Record:
                     num_runs=settings.num_runs,
                     advance=advance,
                 )
-                if settings.num_trials:
-                    lines.append(audit.many_runs(setup, algorithm, epsilon=epsilon, num_trials=settings.num_trials))
-                    advance(1)
+                trials = settings.num_trials[number]
+                lines.append(audit.many_runs(setup, algorithm, epsilon=epsilon, num_trials=trials))
+                advance(1)
         for line in lines:
             append(line)
         return {"cases": audit.summary(lines)}
 
-    total = 2 * len(settings.epsilons) * (settings.num_runs + bool(settings.num_trials))
+    total = 2 * len(settings.epsilons) * (settings.num_runs + 1)
     return recorded_measurement.run(
         settings.run_dir, settings.resolved(), measured, total=total, unit="measurements", privacy=PRIVACY
     )

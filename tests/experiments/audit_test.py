@@ -24,7 +24,7 @@ class AuditTest(toy_binary.Tests, parameterized.TestCase):
         ("--num_guesses=80", "`--num_guesses` must be even, and at most the number of canaries"),
         ("--num_canaries=10,20", "`--num_canaries` must list one number for each `--epsilon`"),
         ("--num_runs=1", "`--num_runs` must be at least 2"),
-        ("--num_trials=7", "`--num_trials` must be 0, or at least 40"),
+        ("--num_trials=7", "`--num_trials` must be at least 40"),
         ("--delta=1", "`--delta` must lie between 0 and 1"),
         ("--epsilon=0", "`--epsilon` must be positive"),
         ("--alpha=1", "Unknown command line flag 'alpha'"),
