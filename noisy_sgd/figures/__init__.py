@@ -2,8 +2,7 @@
 
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
-privacy_budget  noise over batch sizes, epsilon over steps and noise
-audit           lower bounds on epsilon against the claims
+batch_size_effect, private_optimizers, privacy_budget, audit    of the studies of the same names
 speed           of the benchmark
 """
 

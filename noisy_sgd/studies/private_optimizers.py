@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from noisy_sgd import checks, privacy
+from noisy_sgd import checks, privacy, sampling
 from noisy_sgd.studies import calibration_error, verdicts
 from noisy_sgd.studies.laboratory import images, settings
 
@@ -252,21 +252,22 @@ def _median_norm(setting: Setting) -> float:
 @functools.lru_cache(maxsize=4)
 def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int):
     # Takes seconds to import; a command line is read without it.
-    import noisy_sgd
-    from noisy_sgd import sampling
+    from noisy_sgd.optimizers import adam, error_feedback, extrapolation, lars, sgd, sparsification
     from noisy_sgd.studies.laboratory import losses, networks, training
 
     bound = relative_bound * _median_norm(setting)
     sigma, steps = noise_multiplier(setting, batch_size), setting.steps(batch_size)
     common = {"l2_norm_clip": bound, "noise_multiplier": sigma, "batch_size": batch_size, "seed": 0}
     makers = {
-        DP_SGD: lambda: noisy_sgd.DPSGD(1.0, **common),
+        DP_SGD: lambda: sgd.DPSGD(1.0, **common),
         # Both bounds are C, so that the paper's comparison has sqrt(3) times the noise.
-        DICE_SGD: lambda: noisy_sgd.DiceSGD(1.0, **{**common, "noise_multiplier": 3**0.5 * sigma}, feedback_clip=bound),
-        SPARSE: lambda: noisy_sgd.DPSparseSGD(1.0, **common, final_rate=FINAL_RATE, ramp_steps=steps),
-        EXTRAPOLATED: lambda: noisy_sgd.DPExtrapSGD(1.0, **common, extrapolation=EXTRAPOLATION),
-        LARS: lambda: noisy_sgd.DPLARS(1.0, **common, trust_coefficient=TRUST),
-        ADAM: lambda: noisy_sgd.DPAdam(1.0, **common),
+        DICE_SGD: lambda: error_feedback.DiceSGD(
+            1.0, **{**common, "noise_multiplier": 3**0.5 * sigma}, feedback_clip=bound
+        ),
+        SPARSE: lambda: sparsification.DPSparseSGD(1.0, **common, final_rate=FINAL_RATE, ramp_steps=steps),
+        EXTRAPOLATED: lambda: extrapolation.DPExtrapSGD(1.0, **common, extrapolation=EXTRAPOLATION),
+        LARS: lambda: lars.DPLARS(1.0, **common, trust_coefficient=TRUST),
+        ADAM: lambda: adam.DPAdam(1.0, **common),
     }
     return (
         training.Trainer(
