@@ -92,11 +92,7 @@ def parse(argv: Sequence[str]) -> Settings:
         ("epsilon", Settings.epsilons, "comma-separated claims of DP-SGD"),
         ("num_canaries", Settings.num_canaries, "canaries in each run, one number for each epsilon"),
         ("num_guesses", Settings.num_guesses, "guesses about them, the others are abstentions; as --num_canaries"),
-        (
-            "num_trials",
-            Settings.num_trials,
-            "runs of the tiny network, every other one with a canary; as --num_canaries",
-        ),
+        ("num_trials", Settings.num_trials, "runs of a tiny network, every other one with a canary; as --num_canaries"),
     ):
         command_line.define_list(values, title, name, default, explained)
     command_line.parse(values, argv, parse)
