@@ -14,6 +14,7 @@ has as many rows as there are weights. Its eigenvalues other than 0 are those of
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -51,6 +52,11 @@ class Derivatives:
         self._model = model
         self._of_examples = tf.function(self._example_gradients, autograph=False)
         self._product = tf.function(self._hessian_product, autograph=False)
+
+    def assign(self, values: Sequence[np.ndarray]) -> None:
+        """Takes the values of all of the variables of another such model, as `training.Trainer.weights` has them."""
+        for variable, value in zip(self._model.variables, values, strict=True):
+            variable.assign(value)
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The gradient of every example's loss, float32 [n, number of weights]."""
