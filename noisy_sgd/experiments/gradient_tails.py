@@ -1,6 +1,6 @@
 """The tail index of Adam's update noise and of SGD's, at the same weights, by two estimators.
 
-    python -m noisy_sgd.experiments.gradient_tails --flagfile=configs/gradient_tails/mnist.flags
+    python -m noisy_sgd.experiments.gradient_tails --flagfile=configs/gradient_tails/images.flags
 
 The measurements are those of `studies.gradient_tails`.
 """

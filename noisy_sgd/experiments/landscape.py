@@ -1,6 +1,6 @@
 """Curvature and gradient noise along training, at small and large steps and batches: the break-even point.
 
-    python -m noisy_sgd.experiments.landscape --flagfile=configs/landscape/mnist.flags
+    python -m noisy_sgd.experiments.landscape --flagfile=configs/landscape/images.flags
 
 The measurements are those of `studies.landscape`.
 """

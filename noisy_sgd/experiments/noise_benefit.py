@@ -1,6 +1,6 @@
 """Small against large batches, each with its best learning rate: at equal steps, and at equal epochs.
 
-    python -m noisy_sgd.experiments.noise_benefit --flagfile=configs/noise_benefit/mnist.flags
+    python -m noisy_sgd.experiments.noise_benefit --flagfile=configs/noise_benefit/images.flags
 
 The measurements are those of `studies.noise_benefit`.
 """

@@ -1,6 +1,6 @@
 """The best learning rate of DP-SGD, DP-SignSGD and DP-Adam against the noise multiplier.
 
-    python -m noisy_sgd.experiments.private_step_sizes --flagfile=configs/private_step_sizes/mnist.flags
+    python -m noisy_sgd.experiments.private_step_sizes --flagfile=configs/private_step_sizes/images.flags
 
 The measurements are those of `studies.private_step_sizes`.
 """

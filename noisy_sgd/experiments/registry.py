@@ -62,11 +62,11 @@ EXPERIMENTS = (
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
     Experiment("deep_diagonal", reported=("depths",)),
     Experiment("sde_error", reported=("orders",)),
-    Experiment("landscape", "landscape_claims", ("mnist",)),
-    Experiment("noise_benefit", "noise_benefit_claims", ("mnist",)),
-    Experiment("private_step_sizes", "private_step_sizes_claims", ("mnist",)),
+    Experiment("landscape", "landscape_claims", ("images",)),
+    Experiment("noise_benefit", "noise_benefit_claims", ("images",)),
+    Experiment("private_step_sizes", "private_step_sizes_claims", ("images",)),
     Experiment("fixed_epsilon_noise", "fixed_epsilon_noise_claims", ("epsilon_3",)),
-    Experiment("gradient_tails", "gradient_tails_claims", ("mnist",)),
+    Experiment("gradient_tails", "gradient_tails_claims", ("images",)),
 )
 
 

@@ -2,6 +2,7 @@
 
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
+landscape, noise_benefit, private_step_sizes, gradient_tails, fixed_epsilon_noise    of the studies on images
 speed           of the benchmark
 """
 
@@ -10,5 +11,18 @@ from noisy_sgd import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {},
-    ("deep_diagonal", "diagonal_linear", "images", "least_squares", "noise_threshold", "sde_error", "speed"),
+    (
+        "deep_diagonal",
+        "diagonal_linear",
+        "fixed_epsilon_noise",
+        "gradient_tails",
+        "images",
+        "landscape",
+        "least_squares",
+        "noise_benefit",
+        "noise_threshold",
+        "private_step_sizes",
+        "sde_error",
+        "speed",
+    ),
 )

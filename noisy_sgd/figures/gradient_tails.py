@@ -1,6 +1,6 @@
 """Tail indices of update noise along training: the figure of experiments/gradient_tails.
 
-    gradient_tails.draw(records.read("results/gradient_tails/mnist"), pathlib.Path("results/figures"))
+    gradient_tails.draw(records.read("results/gradient_tails/images"), pathlib.Path("results/figures"))
 
 Tested by tests/experiments/gradient_tails_test.py.
 """

@@ -5,7 +5,7 @@
 
 Each takes a `records.Record` whose metrics are the experiment's lines:
 
-    landscape.draw_along_training(records.read("results/landscape/mnist"), pathlib.Path("results/figures"))
+    landscape.draw_along_training(records.read("results/landscape/images"), pathlib.Path("results/figures"))
 
 Tested by tests/experiments/landscape_test.py.
 """

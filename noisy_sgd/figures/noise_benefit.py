@@ -5,7 +5,7 @@
 
 Each takes a `records.Record` whose metrics are the experiment's lines:
 
-    noise_benefit.draw_batch_sizes(records.read("results/noise_benefit/mnist"), pathlib.Path("results/figures"))
+    noise_benefit.draw_batch_sizes(records.read("results/noise_benefit/images"), pathlib.Path("results/figures"))
 
 Tested by tests/experiments/noise_benefit_test.py.
 """

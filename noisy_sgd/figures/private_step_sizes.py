@@ -5,7 +5,7 @@
 
 Each takes a `records.Record` whose metrics are the experiment's lines:
 
-    private_step_sizes.draw_best(records.read("results/private_step_sizes/mnist"), pathlib.Path("results/figures"))
+    private_step_sizes.draw_best(records.read("results/private_step_sizes/images"), pathlib.Path("results/figures"))
 
 Tested by tests/experiments/private_step_sizes_test.py.
 """

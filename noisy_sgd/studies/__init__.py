@@ -7,5 +7,20 @@ lines = noise_threshold.measure(range(12))      # what a run directory records, 
 from noisy_sgd import lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
-    __name__, {}, ("deep_diagonal", "diagonal_linear", "least_squares", "noise_threshold", "sde_error", "theory")
+    __name__,
+    {},
+    (
+        "deep_diagonal",
+        "diagonal_linear",
+        "fixed_epsilon_noise",
+        "gradient_tails",
+        "landscape",
+        "least_squares",
+        "noise_benefit",
+        "noise_threshold",
+        "private_step_sizes",
+        "sde_error",
+        "theory",
+        "verdicts",
+    ),
 )

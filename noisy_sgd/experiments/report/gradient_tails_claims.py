@@ -9,7 +9,7 @@ import functools
 
 from noisy_sgd.experiments.report import judged_rows
 
-_claim = functools.partial(judged_rows.claim, experiment="gradient_tails", name="mnist")
+_claim = functools.partial(judged_rows.claim, experiment="gradient_tails", name="images")
 _PAPER = "Zhou et al. 2020, Towards theoretically understanding why SGD generalizes better than Adam"
 
 CLAIMS = (

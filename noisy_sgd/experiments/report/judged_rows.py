@@ -1,6 +1,6 @@
 """Claims that a study has judged itself: a row of the report from a row of `studies.verdicts`.
 
-    claim = judged_rows.claim("...", "Smith et al. 2020", "noise_benefit", "mnist", "equal_steps")
+    claim = judged_rows.claim("...", "Smith et al. 2020", "noise_benefit", "images", "equal_steps")
 
 Tested by tests/experiments/report/judged_rows_test.py.
 """
@@ -26,7 +26,8 @@ def claim(text: str, source: str, experiment: str, name: str, row: str) -> claim
         if judged is None:
             return None
         parts = "; ".join(_text(part) for part in judged["parts"])
-        here = f"{judged['verdict']}: {parts} (above 0 as claimed; p = {judged['p_value']:.2g} after Holm)"
+        claimed = f"above 0 as claimed; p = {judged['p_value']:.2g} after Holm; {run.config['dataset']}"
+        here = f"{judged['verdict']}: {parts} ({claimed})"
         return claims.Outcome(here=here, reached=judged["verdict"] == verdicts.CONFIRMED)
 
     return claims.of_run(text, source, experiment, name, measure)

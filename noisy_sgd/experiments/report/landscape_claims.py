@@ -9,7 +9,7 @@ import functools
 
 from noisy_sgd.experiments.report import judged_rows
 
-_claim = functools.partial(judged_rows.claim, experiment="landscape", name="mnist")
+_claim = functools.partial(judged_rows.claim, experiment="landscape", name="images")
 _PAPER = "Jastrzebski et al. 2020, The break-even point"
 
 CLAIMS = (

@@ -9,7 +9,7 @@ import functools
 
 from noisy_sgd.experiments.report import judged_rows
 
-_claim = functools.partial(judged_rows.claim, experiment="noise_benefit", name="mnist")
+_claim = functools.partial(judged_rows.claim, experiment="noise_benefit", name="images")
 _PAPER = "Smith et al. 2020, On the generalization benefit of noise"
 
 CLAIMS = (

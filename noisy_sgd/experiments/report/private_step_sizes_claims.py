@@ -9,7 +9,7 @@ import functools
 
 from noisy_sgd.experiments.report import judged_rows
 
-_claim = functools.partial(judged_rows.claim, experiment="private_step_sizes", name="mnist")
+_claim = functools.partial(judged_rows.claim, experiment="private_step_sizes", name="images")
 _PAPER = "arXiv 2603.03226, an SDE perspective on private optimizers"
 
 CLAIMS = (

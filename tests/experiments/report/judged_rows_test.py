@@ -23,7 +23,7 @@ def _results(*rows):
 class JudgedRowsTest(parameterized.TestCase):
     def judge(self, claimed, results):
         folder = pathlib.Path(self.create_tempdir().full_path)
-        records.create(folder / "study" / "mnist", {}, privacy="none").finish(results)
+        records.create(folder / "study" / "images", {"dataset": "digits"}, privacy="none").finish(results)
         return claims.judge([claimed], folder)[0]
 
     @parameterized.parameters(
@@ -33,13 +33,14 @@ class JudgedRowsTest(parameterized.TestCase):
         ([None], claims.NOT_REACHED, "undecided: effect not measured on enough seeds"),
     )
     def test_a_row_is_judged_by_its_verdict(self, values, verdict, here):
-        claimed = judged_rows.claim("text", "source", "study", "mnist", "one")
+        claimed = judged_rows.claim("text", "source", "study", "images", "one")
         row = self.judge(claimed, _results(verdicts.Row("one", {"effect": values})))
         self.assertEqual(row.verdict, verdict)
         self.assertStartsWith(row.here, here)
+        self.assertEndsWith(row.here, "after Holm; digits)")
 
     def test_a_record_without_the_row_decides_nothing(self):
-        claimed = judged_rows.claim("text", "source", "study", "mnist", "two")
+        claimed = judged_rows.claim("text", "source", "study", "images", "two")
         row = self.judge(claimed, _results(verdicts.Row("one", {"effect": [1.0, 2.0]})))
         self.assertEqual(row.verdict, claims.NOT_RUN)
 
