@@ -66,7 +66,9 @@ def draw_along_training(run: records.Record, directory: pathlib.Path, name: str 
                 for step in steps
             ]
             means = np.exp([one.mean for one in found])
-            axes.plot(steps, means, "o-", color=color, markersize=3, linewidth=1.3, label=_label(group))
+            # Lines with noise are dashed, because they may cover those without.
+            dashes = "--" if group[-1] else "-"
+            axes.plot(steps, means, dashes, marker="o", color=color, markersize=3, linewidth=1.3, label=_label(group))
             low, high = (np.exp([getattr(one, end) for one in found]) for end in ("low", "high"))
             axes.fill_between(steps, low, high, color=color, alpha=0.12, linewidth=0)
             rows += [
@@ -116,7 +118,7 @@ def draw_ratios(run: records.Record, directory: pathlib.Path, name: str = "lands
     axes.axvline(1.0, color="0.4", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(_COMPARED)), list(_COMPARED.values()), fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(_COMPARED) - 0.5, -0.5)
     axes.set_xlabel("ratio at the same training accuracy; below 1 as claimed")
     return canvas.save(figure, rows, directory, name)
 
