@@ -47,6 +47,8 @@ LEAST_SEEDS = 5
 # The training accuracy is looked at after every so many steps.
 _STRIDE = 5
 _GRADIENTS = 500
+# What a diverged run has no value of.
+_DIVERGED = ("train_loss", "test_accuracy", "hessian_top", "covariance_trace", "covariance_top", "covariance_tenth")
 _MEASURED_AT = (0.0, 0.01, 0.05, 0.25, 1.0)
 
 
@@ -70,7 +72,7 @@ def measure(case: Mapping[str, Any], data_dir: str | None = None) -> dict[str, A
     Returns:
         `points`, each with `step`, `at_target` (whether it is the point of the target accuracy), `train_loss`,
         `train_accuracy`, `test_accuracy`, `hessian_top`, and of the gradients' covariance `covariance_trace`,
-        `covariance_top` and `covariance_tenth`, its first and tenth eigenvalue.
+        `covariance_top` and `covariance_tenth`, its first and tenth eigenvalue. NaN after a run has diverged.
     """
     data = laboratory_cases.load(case, data_dir)
     common = tuple((name, case[name]) for name in ("dataset", "network", "num_train_examples"))
@@ -142,6 +144,8 @@ def _point(trainer, compiled, data):
     train = data.train
     compiled.assign(trainer.weights)
     fit = trainer.evaluate(train.images, train.labels)
+    if not math.isfinite(fit.loss):
+        return {"step": trainer.step, "train_accuracy": fit.accuracy, **dict.fromkeys(_DIVERGED, math.nan)}
     spectrum = derivatives.covariance(compiled.gradients(train.images[:_GRADIENTS], train.labels[:_GRADIENTS]))
     return {
         "step": trainer.step,

@@ -59,6 +59,15 @@ class RowsTest(absltest.TestCase):
         self.assertNotEqual(noisy[-1]["train_loss"], points[-1]["train_loss"])
         self.assertEqual(landscape.measure(case)["points"], points)
 
+    def test_a_run_that_diverges_is_recorded(self):
+        case = {**COMMON, "batch_size": 16, "learning_rate": 1e30, "noise_std": 0.0, "seed": 3}
+        points = landscape.measure(case)["points"]
+        self.assertEqual([one["step"] for one in points], [0, 2, 10, 40])
+        self.assertFalse(any(one["at_target"] for one in points))
+        self.assertGreater(points[0]["hessian_top"], 0)
+        self.assertTrue(math.isnan(points[-1]["hessian_top"]))
+        self.assertEqual(set(points[-1]), set(points[0]))
+
 
 def _group(one):
     return one["batch_size"], one["learning_rate"], one["noise_std"]

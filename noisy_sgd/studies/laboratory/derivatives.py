@@ -83,9 +83,7 @@ class Derivatives:
             return self._product(images, labels, tf.constant(vector.reshape(size), tf.float32)).numpy()
 
         operator = linalg.LinearOperator((size, size), matvec=product, dtype=np.float32)
-        start = _start(size).astype(np.float32)
-        found = linalg.eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)
-        return float(found[0])
+        return float(_largest(operator, 1, tolerance)[0])
 
     @property
     def _values(self):
@@ -125,13 +123,18 @@ def covariance(gradients: np.ndarray, count: int = 10) -> Covariance:
     centered = gradients - gradients.mean(axis=0)
     gram = (centered @ centered.T).astype(np.float64) / len(gradients)
     # A dense solver takes ten times as long for the few eigenvalues that are needed.
-    values = linalg.eigsh(gram, k=count, v0=_start(len(gram)), return_eigenvectors=False)
-    return Covariance(trace=float(np.trace(gram)), largest=tuple(sorted(values.tolist(), reverse=True)))
+    return Covariance(trace=float(np.trace(gram)), largest=tuple(_largest(linalg.aslinearoperator(gram), count)))
 
 
-def _start(size):
+def _largest(operator, count, tolerance=0.0):
+    """The largest eigenvalues of a symmetric operator, in falling order."""
     # The same start in every call, so that a measurement can be repeated.
-    return keys.arbitrary(0).standard_normal(size)
+    start = keys.arbitrary(0).standard_normal(operator.shape[0]).astype(operator.dtype)
+    if not np.any(operator @ start):
+        # Lanczos' method has no second vector where all units are dead.
+        return [0.0] * count
+    found = linalg.eigsh(operator, k=count, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)
+    return sorted(found.tolist(), reverse=True)
 
 
 def _flat(parts):

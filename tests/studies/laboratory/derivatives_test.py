@@ -91,6 +91,10 @@ class CovarianceTest(absltest.TestCase):
         np.testing.assert_allclose(found.largest, np.linalg.eigvalsh(matrix)[::-1][:4], rtol=1e-5)
         self.assertEqual(found.top, found.largest[0])
 
+    def test_equal_gradients_have_no_variance(self):
+        found = derivatives.covariance(np.ones((5, 3), np.float32), count=2)
+        self.assertEqual((found.trace, found.largest), (0.0, (0.0, 0.0)))
+
 
 if __name__ == "__main__":
     absltest.main()
