@@ -2,14 +2,14 @@
 
     rows = claims.judge(landscape_claims.CLAIMS, results)
 
-Tested by tests/experiments/report/judged_rows_test.py.
+Tested by tests/experiments/report/image_study_claims_test.py.
 """
 
 import functools
 
-from noisy_sgd.experiments.report import judged_rows
+from noisy_sgd.experiments.report import verdict_claims
 
-_claim = functools.partial(judged_rows.claim, experiment="landscape", name="images")
+_claim = functools.partial(verdict_claims.of_row, experiment="landscape", name="images")
 _PAPER = "Jastrzebski et al. 2020, The break-even point"
 
 CLAIMS = (

@@ -98,14 +98,7 @@ def parse(
     Returns:
         A value of the group.
     """
-    values = command_line.flag_set()
-    command_line.define(values, "study on images", group, {**_HELP, **helps})
-    explained = "smallest settings, to try the command out in seconds; give it a run_dir of its own"
-    command_line.define_one(values, "study on images", "smoke", bool, False, explained)
-    command_line.parse(values, argv, parser)
-    settings = group(**command_line.typed(values, group))
-    command_line.refuse_typed(values, settings.unread)
-    return dataclasses.replace(settings, **smoke) if values["smoke"].value else settings
+    return command_line.read(argv, parser, "study on images", group, {**_HELP, **helps}, smoke)
 
 
 def run(
