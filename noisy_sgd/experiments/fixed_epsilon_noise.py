@@ -24,6 +24,7 @@ _HELP = {
     "accountant": command_line.one_of("how epsilon is computed", privacy.accounting.ACCOUNTANTS),
     "run_dir": "where the measurement is recorded",
 }
+_SMOKE = {"num_steps": 10, "num_examples": 300, "accountant": "rdp"}
 _PRIVACY = {"text": "No privacy guarantee: nothing is trained."}
 
 
@@ -49,7 +50,7 @@ class Settings(toy_experiment.Settings):
 
 def parse(argv: Sequence[str]) -> Settings:
     """The noise on the mean gradient that a fixed epsilon needs, at each batch size; nothing is trained."""
-    return command_line.read(argv, parse, "privacy budget", Settings, _HELP)
+    return command_line.read(argv, parse, "privacy budget", Settings, _HELP, _SMOKE)
 
 
 def main(settings: Settings) -> None:

@@ -17,7 +17,7 @@ import toy_binary
 
 class FixedEpsilonNoiseTest(toy_binary.Tests, parameterized.TestCase):
     binary = binary
-    small = ["--num_steps=10", "--num_examples=300", "--accountant=rdp"]
+    small = ["--smoke"]
 
     @parameterized.parameters(
         ("--epsilon=0", "`--epsilon` must be positive"),
