@@ -66,6 +66,11 @@ EXPERIMENTS = (
     Experiment("sde_error", reported=("orders",)),
     Experiment("privacy_budget"),
     Experiment("audit", "audit_claims", ("digits",)),
+    Experiment("landscape", "landscape_claims", ("images",)),
+    Experiment("noise_benefit", "noise_benefit_claims", ("images",)),
+    Experiment("private_step_sizes", "private_step_sizes_claims", ("images",)),
+    Experiment("fixed_epsilon_noise", "fixed_epsilon_noise_claims", ("epsilon_3",)),
+    Experiment("gradient_tails", "gradient_tails_claims", ("images",)),
 )
 
 

@@ -3,6 +3,7 @@
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
 batch_size_effect, private_optimizers, privacy_budget, audit    of the studies of the same names
+landscape, noise_benefit, private_step_sizes, gradient_tails, fixed_epsilon_noise    of the studies on images
 speed           of the benchmark
 """
 
@@ -16,11 +17,16 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "batch_size_effect",
         "deep_diagonal",
         "diagonal_linear",
+        "fixed_epsilon_noise",
+        "gradient_tails",
         "images",
+        "landscape",
         "least_squares",
+        "noise_benefit",
         "noise_threshold",
         "privacy_budget",
         "private_optimizers",
+        "private_step_sizes",
         "sde_error",
         "speed",
     ),

@@ -1,0 +1,47 @@
+"""Tests of the binary landscape, and of what all studies on images share."""
+
+import pathlib
+import sys
+
+from absl.testing import absltest, parameterized
+
+from noisy_sgd.experiments import landscape
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import toy_binary
+
+
+class LandscapeTest(toy_binary.Tests, parameterized.TestCase):
+    binary = landscape
+    small = ["--smoke"]
+    figures = 2
+
+    def test_a_record_tells_the_data_set_and_no_folder(self):
+        settings = landscape.parse([self.name, "--smoke", f"--run_dir={self.root}/run", "--dataset=mnist_or_digits"])
+        described = settings.resolved()
+        self.assertEqual((described["dataset"], described["num_seeds"], described["network"]), ("digits", 2, "mlp"))
+        self.assertEmpty({"run_dir", "data_dir", "num_processes"} & set(described))
+        self.assertNotIn("num_processes", settings.common)
+
+    @parameterized.parameters(
+        ("--num_seeds=1", "`--num_seeds` must be at least 2"),
+        ("--num_train_examples=255", "`--num_train_examples` must be at least 256"),
+        ("--num_steps=0", "`--num_steps` must be at least 1"),
+        ("--dataset=cifar", "`--dataset` must be one of mnist"),
+        ("--network=lstm", "`--network` must be one of mlp"),
+        ("--dataset=digits --data_dir=there", "`--data_dir` is read only for MNIST"),
+    )
+    def test_refuses(self, arguments, message):
+        self.assert_refused(message, *arguments.split())
+
+    def test_mnist_that_cannot_be_loaded_is_refused(self):
+        folder = self.root / "data"
+        folder.mkdir()
+        (folder / "mnist.npz").write_text("no archive")
+        _, stderr = self.run_binary(f"--data_dir={folder}", "--dataset=mnist", f"--run_dir={self.root}/run", status=2)
+        self.assertRegex(stderr, "mnist.npz")
+        self.assertEqual([path.name for path in self.root.iterdir()], ["data"])
+
+
+if __name__ == "__main__":
+    absltest.main()
