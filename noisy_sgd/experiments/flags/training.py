@@ -8,7 +8,6 @@ Tested by tests/experiments/flags_test.py.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -184,12 +183,9 @@ def define_data_and_model(values: absl_flags.FlagValues) -> None:
 
 
 def _config(values: absl_flags.FlagValues, training: config.Training) -> config.Config:
-    model: dict[str, Any] = command_line.typed(values, config.Model)
-    if model["hidden"] is not None:
-        model["hidden"] = command_line.whole_numbers(values, "hidden")
     return config.Config(
         data=config.Data(**command_line.typed(values, config.Data)),
-        model=config.Model(**model),
+        model=config.Model(**command_line.typed(values, config.Model)),
         training=training,
         run=config.Run(**command_line.typed(values, config.Run)),
     )
