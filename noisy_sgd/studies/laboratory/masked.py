@@ -1,4 +1,4 @@
-"""Networks whose weights are pruned by a fixed mask: the perceptron of `networks`, with masked kernels.
+"""A network that is pruned by a fixed mask: the perceptron of `networks`, with a masked hidden kernel.
 
     y = activation(x (M * W) + b)          dL_i/dW = M * x_i dz_i^T          ||dL_i/dW||^2 = x_i^2 M (dz_i^2)^T
 
@@ -7,8 +7,10 @@ it is clipped; the sensitivity of the sum stays C. What noise adds to a pruned w
 the kernel after each update. The constraint does not depend on the data, so it costs no privacy. A mask must not depend
 on the private data either.
 
+The kernel of the logits stays whole: it has few weights, and without them some classes have no input.
+
     network = masked.builder(data, width=128)
-    weights = masked.pruned(network(3), source_kernels, fraction=0.95)     # the model's variables, for `Trainer.start`
+    weights = masked.pruned(network(3), kernels, fraction=0.95)    # the model's variables, for `Trainer.start`
 """
 
 from collections.abc import Sequence
@@ -69,8 +71,9 @@ def builder(data: images.Data, *, width: int) -> networks.Builder:
     def network(seed: int) -> private_model.PrivateModel:
         inputs, x = pixels.pixel_input(data.image_shape, data.pixel_range, None)
         x = keras.layers.Flatten(name="flatten")(x)
-        x = _layer(width, "relu", seed, "hidden1")(x)
-        return private_model.PrivateModel(inputs, _layer(data.num_classes, None, seed, "logits")(x))
+        x = MaskedDense(width, "relu", _initializer(seed, "hidden1"), name="hidden1")(x)
+        logits = keras.layers.Dense(data.num_classes, kernel_initializer=_initializer(seed, "logits"), name="logits")
+        return private_model.PrivateModel(inputs, logits(x))
 
     return network
 
@@ -81,27 +84,28 @@ def kernels(model: keras.Model) -> list[np.ndarray]:
 
 
 def pruned(model: keras.Model, source: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
-    """The values of the model's variables after magnitude pruning, layer by layer; the model is changed.
+    """The values of the model's variables after magnitude pruning; the model is changed.
 
     Args:
-        model: of `builder`; for a fraction of 0 also of `networks.builder("mlp")`, which has no masks.
-        source: the kernels to start from. The smallest weights of each kernel are pruned.
-        fraction: of the weights of each kernel that are pruned, in [0, 1).
+        model: of `builder`; for a fraction of 0 also of `networks.builder("mlp")`, which has no mask.
+        source: the kernels to start from, whose smallest weights are pruned.
+        fraction: of the weights of the hidden kernel that are pruned, in [0, 1).
 
     Returns:
-        The model's variables, with the masks, and with the source where it is kept.
+        The model's variables, with the mask, and with the source where it is kept.
 
     Raises:
-        ValueError: for a fraction out of range, or a model without masks that is to be pruned.
+        ValueError: for a fraction out of range, or a model without a mask that is to be pruned.
     """
     checks.require(0 <= fraction < 1, "fraction", "must be at least 0 and less than 1", fraction)
-    for layer, kernel in zip(_layers_with_kernel(model), source, strict=True):
-        kept = mask(kernel, fraction)
+    layers = _layers_with_kernel(model)
+    can_prune = any(isinstance(layer, MaskedDense) for layer in layers)
+    checks.require(can_prune or fraction == 0, "fraction", "must be 0 for a model without a mask", fraction)
+    for layer, kernel in zip(layers, source, strict=True):
+        layer.kernel.assign(kernel)
         if isinstance(layer, MaskedDense):
-            layer.kept.assign(kept)
-        else:
-            checks.require(fraction == 0, "fraction", "must be 0 for a model without masks", fraction)
-        layer.kernel.assign(kernel * kept)
+            layer.kept.assign(mask(kernel, fraction))
+            layer.kernel.assign(kernel * layer.kept.numpy())
     return [variable.numpy() for variable in model.variables]
 
 
@@ -116,9 +120,8 @@ def _layers_with_kernel(model):
     return [layer for layer in model.layers if isinstance(layer, MaskedDense | keras.layers.Dense)]
 
 
-def _layer(units, activation, seed, name):
-    initializer = keras.initializers.GlorotUniform(seed=initialization.layer_seed(seed, name))
-    return MaskedDense(units, activation, initializer, name=name)
+def _initializer(seed, name):
+    return keras.initializers.GlorotUniform(seed=initialization.layer_seed(seed, name))
 
 
 def _forward(tape, layer, inputs):
