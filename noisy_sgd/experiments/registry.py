@@ -62,6 +62,8 @@ EXPERIMENTS = (
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
     Experiment("deep_diagonal", reported=("depths",)),
     Experiment("sde_error", reported=("orders",)),
+    Experiment("clipping_or_noise", "clipping_or_noise_claims", ("mnist",)),
+    Experiment("pruning", "pruning_claims", ("mnist",)),
 )
 
 
