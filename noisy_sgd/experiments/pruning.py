@@ -22,7 +22,7 @@ _HELP = {
     "num_public_examples": "public examples, of digits 0 to 4",
     "widths": "comma-separated units of the hidden layer",
     "fractions": "comma-separated fractions of the hidden kernel that are pruned; the first is 0",
-    "epsilons": "comma-separated privacy budgets; the report's rows are about the first",
+    "epsilons": "comma-separated privacy budgets: the first at all widths, the others at the first width",
     "delta": "delta of all budgets",
     "batch_size": "expected size of a Poisson-sampled batch",
     "l2_norm_clip": "C, the bound on an example's gradient",

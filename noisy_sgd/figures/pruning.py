@@ -56,6 +56,8 @@ def _drawn(run, label, values):
     for axes, (start, width) in cells:
         for index, epsilon in enumerate(sorted(epsilons)):
             by_fraction = _accuracies(run, start, width, epsilon)
+            if not by_fraction:
+                continue
             found = [statistics.estimate(list(values(by_fraction, fraction).values())) for fraction in fractions]
             bars = np.nan_to_num([one.half_width for one in found])
             look = {"color": _COLORS[index % 4], "marker": _MARKERS[index % 4], "markersize": 5, "capsize": 3}
@@ -81,6 +83,7 @@ def _drawn(run, label, values):
         axes.set_xlabel("hidden weights pruned (%)")
     for axes in panels[:, 0]:
         axes.set_ylabel(label, fontsize=8)
+    # Every epsilon is measured at the first width.
     handles = panels[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(epsilons), fontsize=8)
     figure.suptitle(f"mean and 95 % interval over {rows[0]['seeds']} seeds, rates tuned at every point", fontsize=8)

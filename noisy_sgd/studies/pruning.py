@@ -49,7 +49,8 @@ class Setting:
         num_public_examples: of the first classes, for the start from public weights; fewer where there are fewer.
         widths: units of the hidden layer.
         fractions: of the hidden kernel that are pruned; the first is 0.
-        epsilons: of the private training, at `delta`; the rows are about the first.
+        epsilons: of the private training, at `delta`. The rows are about the first, which all widths are measured at;
+            the others are measured at the first width.
         delta: of all epsilons.
         batch_size: B, the expected size of a batch.
         l2_norm_clip: C.
@@ -85,6 +86,12 @@ class Setting:
         """Seeds by which settings are chosen."""
         return [FIRST_TUNING_SEED + number for number in range(self.num_tuning_seeds)]
 
+    @property
+    def points(self) -> list[tuple[float, int]]:
+        """The pairs of epsilon and width that are measured."""
+        first, *others = self.epsilons
+        return [(first, width) for width in self.widths] + [(epsilon, self.widths[0]) for epsilon in others]
+
     def groups(self, epsilon: float, width: int) -> list[dict[str, Any]]:
         """What is compared at an epsilon and a width; neighbors share a compiled step."""
         return [
@@ -98,8 +105,7 @@ def stages(setting: Setting) -> list[functools.partial]:
     """From the lines of the earlier stages to the cases of the next: for each epsilon and width, tuning and judging."""
     return [
         functools.partial(cases, setting, epsilon, width)
-        for epsilon in setting.epsilons
-        for width in setting.widths
+        for epsilon, width in setting.points
         for cases in (_tuning_cases, _final_cases)
     ]
 
@@ -196,10 +202,7 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
         "dataset": images.resolved(setting.dataset, setting.data_dir),
         "noise_multipliers": {f"{epsilon:g}": noise_multiplier(setting, epsilon) for epsilon in setting.epsilons},
         "rates": [
-            {**group, "rate": chosen[_group(group)][0]}
-            for epsilon in setting.epsilons
-            for width in setting.widths
-            for group in setting.groups(epsilon, width)
+            {**group, "rate": chosen[_group(group)][0]} for point in setting.points for group in setting.groups(*point)
         ],
         "rows": verdicts.judge(rows),
     }

@@ -22,6 +22,10 @@ class PruningTest(toy_binary.Tests, parameterized.TestCase):
     ]
     figures = 2
 
+    def flagfiles(self):
+        """Without those for a night, which differ in numbers that the small settings replace."""
+        return [flagfile for flagfile in super().flagfiles() if flagfile.stem != "overnight"]
+
     def test_a_flagfile_ends_in_figures(self):
         super().test_a_flagfile_ends_in_figures()
         record = records.read(self.root / "mnist")

@@ -84,7 +84,9 @@ class PruningTest(parameterized.TestCase):
         lines = []
         for stage in pruning.stages(setting):
             lines += [{**one, **measured(one)} for one in stage(lines)]
-        self.assertLen(lines, 2 * 2 * 5 * 2 * (2 * 2 + 10))
+        points = list(dict.fromkeys((line["epsilon"], line["width"]) for line in lines))
+        self.assertEqual(points, [(3.0, 128), (3.0, 1024), (1.0, 128)])
+        self.assertLen(lines, 3 * 5 * 2 * (2 * 2 + 10))
         found = pruning.summary(setting, lines)
         for rate in found["rates"]:
             self.assertEqual(rate["rate"], 0.5 if rate["fraction"] else 1.0)

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 from absl.testing import absltest
 
@@ -12,49 +14,53 @@ def flat(weights):
     return np.concatenate([value.ravel() for value in weights])
 
 
+NETWORK = networks.builder("mlp", DATA, width=5)
+
+
+@functools.cache
+def trainer_of(arm):
+    return training.Trainer(NETWORK, arms.optimizer(arm, **NUMBERS), batch_size=8)
+
+
+def train(arm, num_steps, **beginning):
+    """The weights after some steps, and the trainer."""
+    trainer = trainer_of(arm)
+    trainer.start(DATA.train.images, DATA.train.labels, seed=4, learning_rate=RATES[arm], **beginning)
+    trainer.advance(num_steps)
+    return trainer.weights, trainer
+
+
 class ArmRunsTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        network = networks.builder("mlp", DATA, width=5)
-        self.trainers = arm_runs.Trainers(network, ema_decay=0.9, **NUMBERS)
-        self.group = arm_runs.Group(self.trainers, DATA, seed=4, rates=RATES, num_steps=16)
-
-        def train(arm, num_steps, **beginning):
-            trainer = training.Trainer(network, arms.optimizer(arm, **NUMBERS), batch_size=8)
-            trainer.start(DATA.train.images, DATA.train.labels, seed=4, learning_rate=RATES[arm], **beginning)
-            trainer.advance(num_steps)
-            return trainer
-
-        self.train = train
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        trainers = arm_runs.Trainers(NETWORK, ema_decay=0.9, **NUMBERS)
+        cls.group = arm_runs.Group(trainers, DATA, seed=4, rates=RATES, num_steps=16)
 
     def test_a_switched_run_ends_between_the_two_ends(self):
-        plain, both = (self.train(arm, 16).weights for arm in (arms.PLAIN, arms.NOISE_CLIP))
-        half = self.train(arms.NOISE_CLIP, 8)
-        switched = self.train(arms.PLAIN, 8, weights=half.weights, step=8)
+        plain, both = (train(arm, 16)[0] for arm in (arms.PLAIN, arms.NOISE_CLIP))
         way = flat(both) - flat(plain)
-        position = np.linalg.lstsq(way[:, None], flat(switched.weights) - flat(plain), rcond=None)[0][0]
-        found = self.group.switched(arms.NOISE_CLIP, arms.PLAIN, 0.5)
-        self.assertAlmostEqual(found["position"], position, places=5)
-        evaluated = switched.evaluate(DATA.judged.images, DATA.judged.labels)
-        self.assertEqual(found["accuracy"], evaluated.accuracy)
         # The other way round, the position is measured on the same line.
-        quarter = self.train(arms.PLAIN, 4)
-        switched = self.train(arms.NOISE_CLIP, 12, weights=quarter.weights, step=4)
-        position = np.linalg.lstsq(way[:, None], flat(switched.weights) - flat(plain), rcond=None)[0][0]
-        found = self.group.switched(arms.PLAIN, arms.NOISE_CLIP, 0.25)
-        self.assertAlmostEqual(found["position"], position, places=5)
-        self.assertLess(found["train_loss"], 10)
+        for first, then, steps in ((arms.NOISE_CLIP, arms.PLAIN, 8), (arms.PLAIN, arms.NOISE_CLIP, 4)):
+            weights, switched = train(then, 16 - steps, weights=train(first, steps)[0], step=steps)
+            position = np.linalg.lstsq(way[:, None], flat(weights) - flat(plain), rcond=None)[0][0]
+            found = self.group.switched(first, then, steps / 16)
+            self.assertAlmostEqual(found["position"], position, places=5)
+            self.assertBetween(position, 0.05, 0.95)
+            self.assertEqual(found["accuracy"], switched.evaluate(DATA.judged.images, DATA.judged.labels).accuracy)
+            self.assertEqual(found["train_loss"], switched.evaluate(DATA.train.images, DATA.train.labels).loss)
 
     def test_a_whole_run_is_that_of_a_trainer_whatever_is_looked_at(self):
-        trainer, run = self.train(arms.NOISE_CLIP, 16), self.group.whole(arms.NOISE_CLIP)
-        for value, expected in zip(run.end, trainer.weights, strict=True):
+        run = self.group.whole(arms.NOISE_CLIP)
+        beginning = flat(train(arms.NOISE_CLIP, 0)[0])
+        weights, trainer = train(arms.NOISE_CLIP, 16)
+        for value, expected in zip(run.end, weights, strict=True):
             np.testing.assert_array_equal(value, expected)
         judged = trainer.evaluate(DATA.judged.images, DATA.judged.labels)
         self.assertEqual((run.measured["accuracy"], run.measured["test_loss"]), (judged.accuracy, judged.loss))
         looks = run.measured["looks"]
         self.assertEqual([look["part"] for look in looks], list(arm_runs.LOOKS))
         self.assertEqual(looks[0]["distance"], 0.0)
-        beginning = flat(self.train(arms.NOISE_CLIP, 0).weights)
         for part, weights in run.at_switches.items():
             (look,) = [look for look in looks if look["part"] == part]
             self.assertAlmostEqual(look["distance"], np.linalg.norm(flat(weights) - beginning), places=5)
