@@ -157,13 +157,14 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
     The rows, on accuracies in points and with the first bound unless stated otherwise:
 
-        noise beats clipping     noise only less clip only, tuned, at every bound
-        at equal rates           the same, with SGD's learning rate
-        late phase               switches at one half: DP-SGD to SGD ends nearer SGD, SGD to DP-SGD nearer DP-SGD
-        late phase, all          the same at 25, 50 and 75 %
-        recovery                 DP-SGD to SGD at one half ends within half a point of SGD's accuracy
-        slow start               SGD less DP-SGD after an eighth of the steps
-        dimension                SGD less DP-SGD, at the largest width less at the main one
+        noise beats clipping                   noise only less clip only, tuned, at every bound
+        noise beats clipping at equal rates    the same, with SGD's learning rate in all arms
+        late phase                             switches at one half: DP-SGD to SGD ends nearer SGD's end, and SGD to
+                                               DP-SGD nearer DP-SGD's
+        late phase at all switches             the same at 25, 50 and 75 %
+        recovery                               DP-SGD to SGD at one half ends within half a point of SGD
+        slow start                             SGD less DP-SGD after an eighth of the steps
+        dimension                              SGD less DP-SGD, at the largest width less at the main one
     """
     final = [line for line in lines if line["stage"] == FINAL]
 
