@@ -71,6 +71,8 @@ EXPERIMENTS = (
     Experiment("private_step_sizes", "private_step_sizes_claims", ("images",)),
     Experiment("fixed_epsilon_noise", "fixed_epsilon_noise_claims", ("epsilon_3",)),
     Experiment("gradient_tails", "gradient_tails_claims", ("images",)),
+    Experiment("clipping_or_noise", "clipping_or_noise_claims", ("mnist",)),
+    Experiment("pruning", "pruning_claims", ("mnist",)),
 )
 
 

@@ -3,7 +3,7 @@
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
 batch_size_effect, private_optimizers, privacy_budget, audit    of the studies of the same names
-landscape, noise_benefit, private_step_sizes, gradient_tails, fixed_epsilon_noise    of the studies on images
+clipping_or_noise, pruning, landscape, noise_benefit, private_step_sizes, gradient_tails, fixed_epsilon_noise    likewise
 speed           of the benchmark
 """
 
@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     (
         "audit",
         "batch_size_effect",
+        "clipping_or_noise",
         "deep_diagonal",
         "diagonal_linear",
         "fixed_epsilon_noise",
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "privacy_budget",
         "private_optimizers",
         "private_step_sizes",
+        "pruning",
         "sde_error",
         "speed",
     ),

@@ -26,7 +26,7 @@ from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.support import endings, toy_experiment
 from noisy_sgd.runs import progress
 
-PRIVACY = {"text": "No privacy guarantee: the noise comes from recorded seeds."}
+PRIVACY = {"text": "No privacy guarantee: the seeds of all noise are recorded, so that the noise can be recomputed."}
 
 Case = Mapping[str, Any]
 Line = Mapping[str, Any]

@@ -16,6 +16,8 @@ from noisy_sgd import checks
 from noisy_sgd.optimizers import sgd
 from noisy_sgd.studies.laboratory import settings
 
+PLAIN, NOISE, CLIP, NOISE_CLIP = settings.ARMS
+
 
 def optimizer(name: str, *, batch_size: int, noise_std: float, l2_norm_clip: float) -> sgd.NoisySGD | sgd.DPSGD:
     """The optimizer of an arm; `Trainer.start` sets its learning rate and its noise's seed.
@@ -27,7 +29,7 @@ def optimizer(name: str, *, batch_size: int, noise_std: float, l2_norm_clip: flo
         l2_norm_clip: C; not read without clipping.
     """
     checks.choice("arm", name, settings.ARMS)
-    noise = noise_std if name in (settings.NOISE, settings.NOISE_CLIP) else 0.0
-    if name in (settings.PLAIN, settings.NOISE):
+    noise = noise_std if name in (NOISE, NOISE_CLIP) else 0.0
+    if name in (PLAIN, NOISE):
         return sgd.NoisySGD(1.0, noise, seed=0)
     return sgd.DPSGD(1.0, l2_norm_clip, noise * batch_size / l2_norm_clip, batch_size, seed=0)

@@ -87,6 +87,35 @@ def load(
     )
 
 
+def others(
+    name: str,
+    seed: int,
+    *,
+    num_train_examples: int,
+    num_examples: int,
+    num_classes: int,
+    data_dir: str | None = None,
+) -> Examples:
+    """Training images that are not in the training set of the seed, of the first classes only; MNIST in 14x14 pixels.
+
+    They stand for public data of another kind.
+
+    Args:
+        name: "mnist" or "digits".
+        seed: that of `load`.
+        num_train_examples: that of `load`.
+        num_examples: how many, or all that there are.
+        num_classes: the labels 0 to `num_classes` - 1.
+        data_dir: folder that may hold mnist.npz. Defaults to None, Keras' own cache or download.
+    """
+    found = _all_images(name, data_dir)
+    rows = bundled.subset_rows(name, found.num_train_examples, found.num_train_examples, seed)[num_train_examples:]
+    rows = rows[found.train_labels[rows] < num_classes][:num_examples]
+    pixels = found.train_images[rows]
+    pixels = _half_size(pixels) if name == "mnist" else pixels.astype(np.float32)
+    return Examples(images=pixels, labels=found.train_labels[rows])
+
+
 def resolved(name: str, data_dir: str | None = None) -> str:
     """The data set that is used: "mnist_or_digits" is "mnist" where it can be loaded, and otherwise "digits".
 

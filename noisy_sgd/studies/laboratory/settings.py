@@ -16,7 +16,7 @@ from noisy_sgd import checks
 DATASETS = ("mnist", "digits", "mnist_or_digits")
 NETWORKS = ("mlp", "cnn", "nf_resnet", "wide_resnet", "vision_transformer")
 CROSS_ENTROPY, HINGE = LOSSES = ("cross_entropy", "hinge")
-PLAIN, NOISE, CLIP, NOISE_CLIP = ARMS = ("plain", "noise", "clip", "noise_clip")
+ARMS = ("plain", "noise", "clip", "noise_clip")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

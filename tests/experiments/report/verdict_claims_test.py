@@ -3,7 +3,7 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
-from noisy_sgd.experiments.report import claims, verdict_claims
+from noisy_sgd.experiments.report import claims, clipping_or_noise_claims, pruning_claims, verdict_claims
 from noisy_sgd.studies import verdicts
 
 VALUES = {"confirmed": [1.0, 1.2, 1.1, 0.9], "undecided": [1.0, -1.2, 0.3, -0.2], "refuted": [-1.0, -1.2, -1.1, -0.9]}
@@ -37,6 +37,13 @@ class VerdictClaimsTest(parameterized.TestCase):
         self.assertEqual((other.verdict, single.verdict), (claims.NOT_RUN, claims.NOT_RUN))
         self.assertEqual(lost.verdict, claims.NOT_REACHED)
         self.assertIn("part: a run diverged", lost.here)
+
+    def test_the_claims_of_the_studies_wait_for_their_runs(self):
+        for experiment, claimed in (("clipping_or_noise", clipping_or_noise_claims), ("pruning", pruning_claims)):
+            self.assertEqual({claim.experiment for claim in claimed.CLAIMS}, {experiment})
+            self.assertEqual(
+                {row.verdict for row in claims.judge(claimed.CLAIMS, self.results)}, {claims.NOT_RUN}, experiment
+            )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import numpy as np
 from absl.testing import absltest
+from sklearn import datasets
 
 from noisy_sgd.studies.laboratory import images
 
@@ -14,6 +15,16 @@ class ImagesTest(absltest.TestCase):
         # A replaced label is right by chance in one case of ten: 0.36 of 500, standard deviation 7.
         self.assertBetween(np.sum(clean.train.labels != again.train.labels), 160, 200)
         np.testing.assert_array_equal(clean.judged.labels, other.judged.labels)
+
+    def test_others_are_of_the_first_classes_and_not_in_the_training_set(self):
+        train = images.load("digits", 3, num_train_examples=900).train
+        found = images.others("digits", 3, num_train_examples=900, num_examples=1_000, num_classes=5)
+        self.assertEqual(set(found.labels), {0, 1, 2, 3, 4})
+        below_5 = np.sum(datasets.load_digits().target[:1437] < 5)
+        self.assertEqual(len(found.labels), below_5 - np.sum(train.labels < 5))
+        self.assertEmpty({image.tobytes() for image in found.images} & {image.tobytes() for image in train.images})
+        few = images.others("digits", 3, num_train_examples=900, num_examples=7, num_classes=5)
+        np.testing.assert_array_equal(few.images, found.images[:7])
 
     def test_the_halves_of_the_test_set_are_disjoint(self):
         data = images.load("digits", 0, num_train_examples=100)

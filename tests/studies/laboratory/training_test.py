@@ -25,7 +25,7 @@ def trainer(arm, batch_size=8, **options):
 
 class TrainerTest(parameterized.TestCase):
     def test_plain_training_is_keras(self):
-        found = trainer(settings.PLAIN)
+        found = trainer(arms.PLAIN)
         found.start(IMAGES, LABELS, seed=3, learning_rate=0.2)
         found.advance(7)
         model = feedforward.mlp(4, hidden=(5,), input_shape=(3, 3, 1), pixel_range=None, seed=3)
@@ -50,7 +50,7 @@ class TrainerTest(parameterized.TestCase):
             np.testing.assert_array_equal(found.weights[0], again.weights[0])
 
     def test_parts_of_a_run_are_the_whole_run(self):
-        whole, parts, other = trainer(settings.NOISE_CLIP), trainer(settings.NOISE_CLIP), trainer(settings.NOISE_CLIP)
+        whole, parts, other = trainer(arms.NOISE_CLIP), trainer(arms.NOISE_CLIP), trainer(arms.NOISE_CLIP)
         whole.start(IMAGES, LABELS, seed=2, learning_rate=0.1)
         whole.advance(9)
         parts.start(IMAGES, LABELS, seed=2, learning_rate=0.1)
@@ -62,7 +62,7 @@ class TrainerTest(parameterized.TestCase):
             np.testing.assert_array_equal(value, expected)
 
     def test_poisson_batches_have_any_size(self):
-        found = trainer(settings.PLAIN, sampled=sampling.Poisson)
+        found = trainer(arms.PLAIN, sampled=sampling.Poisson)
         found.start(IMAGES, LABELS, seed=5, learning_rate=0.2)
         found.advance(6)
         model = network(5)
@@ -79,7 +79,7 @@ class TrainerTest(parameterized.TestCase):
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
     def test_evaluation_is_keras(self):
-        found = trainer(settings.PLAIN)
+        found = trainer(arms.PLAIN)
         found.start(IMAGES, LABELS, seed=3, learning_rate=0.2)
         model = found.model
         predictions = model.predict(IMAGES, verbose=0)
@@ -89,16 +89,14 @@ class TrainerTest(parameterized.TestCase):
         self.assertAlmostEqual(evaluated.accuracy, accuracy, places=6)
         self.assertAlmostEqual(evaluated.loss, float(loss), places=5)
 
-    @parameterized.parameters(
-        (settings.PLAIN, False, False), (settings.NOISE, True, False), (settings.CLIP, False, True)
-    )
+    @parameterized.parameters((arms.PLAIN, False, False), (arms.NOISE, True, False), (arms.CLIP, False, True))
     def test_the_arms_differ_in_what_they_say(self, arm, noise, clip):
         optimizer = arms.optimizer(arm, batch_size=8, noise_std=0.05, l2_norm_clip=0.7)
         self.assertEqual(float(np.asarray(optimizer.noise_std)), 0.05 if noise else 0.0)
         self.assertEqual(isinstance(optimizer, sgd.DPSGD), clip)
 
     def test_both_arms_with_noise_have_the_same_noise(self):
-        optimizer = arms.optimizer(settings.NOISE_CLIP, batch_size=8, noise_std=0.05, l2_norm_clip=0.7)
+        optimizer = arms.optimizer(arms.NOISE_CLIP, batch_size=8, noise_std=0.05, l2_norm_clip=0.7)
         self.assertAlmostEqual(optimizer.noise_std, 0.05)
 
 
