@@ -3,7 +3,8 @@
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
 batch_size_effect, private_optimizers, privacy_budget, audit    of the studies of the same names
-clipping_or_noise, pruning, landscape, noise_benefit, private_step_sizes, gradient_tails, fixed_epsilon_noise    likewise
+clipping_or_noise, pruning, landscape, noise_benefit, private_step_sizes, gradient_tails    likewise
+fixed_epsilon_noise    the noise that a fixed epsilon needs, over batch sizes
 speed           of the benchmark
 """
 
