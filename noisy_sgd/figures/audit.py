@@ -49,7 +49,7 @@ def draw(run: records.Record, directory: pathlib.Path, name: str = "audit") -> l
         axes.set_xticks(positions, [f"{epsilon:g}" for epsilon in epsilons])
         axes.set_xlabel("epsilon that DP-SGD of this noise claims")
         axes.set_title(_TITLES[audit], fontsize=9)
-        axes.legend(fontsize=7)
+    all_axes[0].legend(fontsize=7)
     all_axes[0].set_ylabel("lower bound on epsilon, 99.99 % confidence")
     columns = ("audit", "algorithm", "epsilon", "epsilon_lower_bound", "largest_bound")
     rows = [{column: line[column] for column in columns} for line in run.metrics]
