@@ -15,5 +15,5 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "stream": "noisy_sgd.data.streaming",
         "whole": "noisy_sgd.data.array_batches",
     },
-    ("augmentation", "imagenet", "label_noise", "regression"),
+    ("augmentation", "canaries", "imagenet", "label_noise", "regression"),
 )

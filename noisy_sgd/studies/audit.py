@@ -40,10 +40,9 @@ from noisy_sgd.runs import builders, recorded_run
 
 ALGORITHMS = ("dp_sgd", "noisy_sgd")
 _FALSE_POSITIVE_RATES = (0.001, 0.01)
-# The tiny network of the many-run audit, and how many images it sees beside the canary.
-_GRADIENTS_AT_A_TIME = 100
-_TRIALS_AT_A_TIME = 1000
+_GRADIENTS_AT_A_TIME, _TRIALS_AT_A_TIME = 100, 1000
 _SMALLEST_MICROBATCH, _LARGEST_MICROBATCH = 64, 4096
+# The tiny network of the many-run audit, and how many images it sees beside the canary.
 _TINY_HIDDEN, _TINY_EXAMPLES = (8,), 9
 
 
@@ -182,7 +181,7 @@ def many_runs(
     )
     objects = builders.build(settings, images=images)
     trials = _trials(setup, objects.model, images)
-    # Both halves of the runs are as large with the canary as without it.
+    # As many runs have the canary as do not.
     included = np.arange(num_trials) % 2 == 0
     scores = np.empty(num_trials)
     for first in range(0, num_trials, _TRIALS_AT_A_TIME):
