@@ -270,10 +270,14 @@ def _pld_of(event: dp_accounting.DpEvent, interval: float) -> pld.privacy_loss_d
             once = _pld_of(event.event, interval)
             return once if event.count == 1 else once.self_compose(event.count)
         case dp_accounting.ComposedDpEvent():
-            parts = [_pld_of(part, interval) for part in event.events]
-            return functools.reduce(lambda one, other: one.compose(other), parts)
+            composed = pld.privacy_loss_distribution.identity(value_discretization_interval=interval)
+            for part in event.events:
+                composed = composed.compose(_pld_of(part, interval))
+            return composed
         case sampling.PricedEvent():
             return event.privacy_loss(interval)
+        case dp_accounting.NoOpDpEvent() | dp_accounting.PoissonSampledDpEvent(sampling_probability=0):
+            return pld.privacy_loss_distribution.identity(value_discretization_interval=interval)
         case dp_accounting.PoissonSampledDpEvent():
             probability, event = event.sampling_probability, event.event
         case _:

@@ -329,7 +329,8 @@ class EventTest(parameterized.TestCase):
     @parameterized.parameters(*accounting.ACCOUNTANTS)
     def test_it_composes_with_other_events(self, accountant):
         poisson = dp_accounting.SelfComposedDpEvent(dp_accounting.PoissonSampledDpEvent(0.1, GAUSSIAN(2.0)), 10)
-        parts = [allocation(2.0, 10), poisson, dp_accounting.SelfComposedDpEvent(GAUSSIAN(8.0), 2)]
+        nothing = [dp_accounting.NoOpDpEvent(), dp_accounting.PoissonSampledDpEvent(0, GAUSSIAN(2.0))]
+        parts = [allocation(2.0, 10), poisson, dp_accounting.SelfComposedDpEvent(GAUSSIAN(8.0), 2), *nothing]
         alone = [accounting.epsilon_of_event(part, 1e-5, accountant) for part in parts]
         together = accounting.epsilon_of_event(dp_accounting.ComposedDpEvent(parts), 1e-5, accountant)
         self.assertBetween(together, max(alone), sum(alone))
