@@ -10,10 +10,12 @@ what a search of 20 such trainings costs. The third reads recorded DP-SGD runs.
 The measurements are those of `studies.privacy_budget`.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from noisy_sgd import config, records
@@ -42,6 +44,15 @@ _HELP = {
     "tries_shape": "eta of --tries_distribution=negative_binomial, above -1",
     "run_dir": "where the numbers are recorded",
 }
+
+
+@contextlib.contextmanager
+def _naming_flags() -> Iterator[None]:
+    """Turns the library's ValueError into one that names the flags of this binary."""
+    try:
+        yield
+    except ValueError as error:
+        raise config.ConfigError(re.sub("`(delta|epsilon|runs)`", r"`--\1`", str(error))) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,10 +106,8 @@ class Settings(toy_experiment.Settings):
         constraint, way_out = "must be at most `--num_examples`", f"{self.num_examples} is the largest"
         config.require(largest <= self.num_examples, "batch_size", constraint, largest, way_out)
         self._check_tries()
-        try:
+        with _naming_flags():
             self.budget.require_within_reach(self.sizes)
-        except ValueError as error:
-            raise config.ConfigError(str(error).replace("`epsilon`", "`--epsilon`")) from error
 
     def _check_tries(self) -> None:
         config.require_at_least("tries", self.tries, 1)
@@ -169,7 +178,7 @@ def parse(argv: Sequence[str]) -> Settings:
 def main(settings: Settings) -> None:
     """Prints the cost of the recorded runs, or the table of the budget with its figures."""
     if settings.runs:
-        with flags.refusals():
+        with flags.refusals(), _naming_flags():
             print(recorded.composed(settings.runs, settings.delta).text)
         return
     record = run(settings)

@@ -108,7 +108,8 @@ def epsilon_by_rdp(
     if trivial is not None:
         return trivial
     event, convert = _for_neighbors(event, neighbors)
-    return convert(_by_rdp(event, transform), delta)
+    with np.errstate(over="ignore", divide="ignore"):
+        return convert(_by_rdp(event, transform), delta)
 
 
 def rounded_up(epsilon: float) -> str:

