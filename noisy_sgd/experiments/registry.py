@@ -62,6 +62,10 @@ EXPERIMENTS = (
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
     Experiment("deep_diagonal", reported=("depths",)),
     Experiment("sde_error", reported=("orders",)),
+    Experiment("direction_matters", "direction_matters_claims", ("two_phases",)),
+    Experiment("gradient_variance", "gradient_variance_claims", ("batch_sizes",)),
+    Experiment("sparse_features", "sparse_features_claims", ("large_steps",)),
+    Experiment("escaping_time", "escaping_time_claims", ("two_wells",)),
 )
 
 

@@ -2,6 +2,7 @@
 
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
 diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
+direction_matters, gradient_variance, sparse_features, escaping_time    of claims of related papers on toy problems
 speed           of the benchmark
 """
 
@@ -10,5 +11,17 @@ from noisy_sgd import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {},
-    ("deep_diagonal", "diagonal_linear", "images", "least_squares", "noise_threshold", "sde_error", "speed"),
+    (
+        "deep_diagonal",
+        "diagonal_linear",
+        "direction_matters",
+        "escaping_time",
+        "gradient_variance",
+        "images",
+        "least_squares",
+        "noise_threshold",
+        "sde_error",
+        "sparse_features",
+        "speed",
+    ),
 )

@@ -7,5 +7,18 @@ lines = noise_threshold.measure(range(12))      # what a run directory records, 
 from noisy_sgd import lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
-    __name__, {}, ("deep_diagonal", "diagonal_linear", "least_squares", "noise_threshold", "sde_error", "theory")
+    __name__,
+    {},
+    (
+        "deep_diagonal",
+        "diagonal_linear",
+        "direction_matters",
+        "escaping_time",
+        "gradient_variance",
+        "least_squares",
+        "noise_threshold",
+        "sde_error",
+        "sparse_features",
+        "theory",
+    ),
 )
