@@ -59,9 +59,10 @@ EXPERIMENTS = (
     Experiment("theory", "theory_claims", is_study=False),  # measured by `reproduce` itself
     Experiment("least_squares"),
     Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
+    Experiment("many_data_sets", "many_data_sets_claims", ("figures",)),
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
-    Experiment("deep_diagonal", reported=("depths",)),
-    Experiment("sde_error", reported=("orders",)),
+    Experiment("deep_diagonal", "deep_diagonal_claims", ("depths",)),
+    Experiment("sde_error", "sde_error_claims", ("orders",)),
     Experiment("direction_matters", "direction_matters_claims", ("two_phases",)),
     Experiment("gradient_variance", "gradient_variance_claims", ("batch_sizes",)),
     Experiment("sparse_features", "sparse_features_claims", ("large_steps",)),

@@ -1,7 +1,7 @@
 """Figures drawn from recorded runs, as PNG and PDF beside the CSV behind them.
 
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
-diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
+diagonal_linear, least_squares, deep_diagonal, many_data_sets, noise_threshold, sde_error    of the toy experiments
 direction_matters, gradient_variance, sparse_features, escaping_time    of claims of related papers on toy problems
 speed           of the benchmark
 """
@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "gradient_variance",
         "images",
         "least_squares",
+        "many_data_sets",
         "noise_threshold",
         "sde_error",
         "sparse_features",

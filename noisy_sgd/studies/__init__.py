@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "escaping_time",
         "gradient_variance",
         "least_squares",
+        "many_data_sets",
         "noise_threshold",
         "sde_error",
         "sparse_features",
