@@ -26,17 +26,31 @@ _NAMES = {
     "ClippedSum": "noisy_sgd.gradients.clipping",
     "DPAdam": "noisy_sgd.optimizers.adam",
     "DPAdamW": "noisy_sgd.optimizers.adam",
+    "DPExtrapSGD": "noisy_sgd.optimizers.extrapolation",
+    "DPLARS": "noisy_sgd.optimizers.lars",
     "DPSGD": "noisy_sgd.optimizers.sgd",
+    "DPSparseSGD": "noisy_sgd.optimizers.sparsification",
+    "DiceSGD": "noisy_sgd.optimizers.error_feedback",
+    "ExtrapSGD": "noisy_sgd.optimizers.extrapolation",
+    "LARS": "noisy_sgd.optimizers.lars",
+    "NoisyExtrapSGD": "noisy_sgd.optimizers.extrapolation",
+    "NoisyLARS": "noisy_sgd.optimizers.lars",
     "NoisySGD": "noisy_sgd.optimizers.sgd",
     "PrivacyBudget": "noisy_sgd.training.budget",
     "PrivateModel": "noisy_sgd.training.private_model",
     "PrivateUpdate": "noisy_sgd.optimizers.privatized",
+    "dp_sgld": "noisy_sgd.optimizers.langevin",
     "clipped_gradient_sum": "noisy_sgd.gradients.clipped_sum",
 }
 
 # What a saved model may hold of the package: Keras' registered name, without "noisy_sgd>", and the module.
 _SAVED = {
-    **{name: _NAMES[name] for name in ("AdaptiveClipping", "DPAdam", "DPAdamW", "DPSGD", "NoisySGD", "PrivateModel")},
+    **{
+        name: module
+        for name, module in _NAMES.items()
+        if module.startswith("noisy_sgd.optimizers.") and name not in ("PrivateUpdate", "dp_sgld")
+    },
+    **{name: _NAMES[name] for name in ("AdaptiveClipping", "PrivateModel")},
     "DiagonalLinearNetwork": "noisy_sgd.models.diagonal_linear",
     "GroupNormalization": "noisy_sgd.models.group_normalization",
     "LinearLeastSquares": "noisy_sgd.models.least_squares",

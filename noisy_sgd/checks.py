@@ -99,7 +99,7 @@ def batch(batch_size: int, num_examples: int) -> tuple[int, int]:
     batch_size, num_examples = count("batch_size", batch_size), count("num_examples", num_examples)
     if batch_size > num_examples:
         raise ValueError(
-            "`batch_size` must be at most `num_examples`: a batch holds an example at most once. "
+            f"`batch_size` must be at most `num_examples`, here {num_examples}: a batch holds an example at most once. "
             f"Received: batch_size={batch_size}, num_examples={num_examples}"
         )
     return batch_size, num_examples

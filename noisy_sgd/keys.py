@@ -16,7 +16,19 @@ from noisy_sgd import checks
 if typing.TYPE_CHECKING:
     import numpy as np
 
-PURPOSES = ("noise", "order", "inclusion", "augmentation", "initialization", "dropout", "synthetic data", "subset")
+PURPOSES = (
+    "noise",
+    "order",
+    "inclusion",
+    "augmentation",
+    "initialization",
+    "dropout",
+    "synthetic data",
+    "subset",
+    "sparsification",
+    "fingerprint",
+    "canaries",
+)
 
 
 def derive(seed: int | bytes, purpose: str) -> tuple[int, int]:
@@ -96,6 +108,23 @@ def arbitrary(index: int) -> "np.random.Generator":
 def secret() -> bytes:
     """128 bits from the operating system, for noise that nobody can recompute."""
     return os.urandom(16)
+
+
+def fingerprint(secret: bytes) -> str:
+    """What a record may say of a secret: 64 bits of its key for the purpose "fingerprint", as hexadecimal digits.
+
+    Equal secrets have equal fingerprints. SHA-256 does not lead back to a secret of 128 random bits, nor to the keys of
+    its other purposes. An integer seed could be guessed from its fingerprint, and so it has none.
+
+    Args:
+        secret: at least 16 bytes, from `secret`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(secret, bytes) or len(secret) < 16:
+        raise ValueError(f"`secret` must be at least 16 bytes from keys.secret(). Received: {type(secret).__name__}")
+    return f"{derive(secret, 'fingerprint')[0] % 2**64:016x}"
 
 
 def _words(key: tuple[int, int]) -> list[int]:

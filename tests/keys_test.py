@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 
 import numpy as np
@@ -71,6 +72,21 @@ class KeysTest(absltest.TestCase):
     def test_a_secret_is_new_every_time(self):
         self.assertLen({keys.secret() for _ in range(10)}, 10)
         self.assertLen(keys.secret(), 16)
+
+    def test_a_fingerprint_tells_secrets_apart_and_not_what_they_are(self):
+        secrets = [bytes([first, *range(15)]) for first in range(200)]
+        prints = {keys.fingerprint(secret) for secret in secrets}
+        self.assertLen(prints, 200)
+        digest = hashlib.sha256(b"noisy_sgd\0fingerprint\0" + secrets[0]).digest()
+        self.assertEqual(keys.fingerprint(secrets[0]), f"{int.from_bytes(digest[:8], 'little'):016x}")
+        # No half of another key, which the fingerprint would give away.
+        halves = {f"{half % 2**64:016x}" for purpose in keys.PURPOSES[:-1] for half in keys.derive(secrets[0], purpose)}
+        self.assertEmpty(halves & prints)
+
+    def test_what_could_be_guessed_has_no_fingerprint(self):
+        for secret in (7, b"short", "0123456789abcdef", None):
+            with self.assertRaisesRegex(ValueError, "`secret` must be at least 16 bytes"):
+                keys.fingerprint(secret)
 
     def test_an_unknown_purpose_is_refused(self):
         with self.assertRaisesRegex(ValueError, "Received: purpose='nose'"):

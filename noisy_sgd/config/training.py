@@ -11,10 +11,12 @@ from typing import Any
 from noisy_sgd.config import rules
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SAMPLINGS = ("shuffled", "poisson")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lars", "extrap_sgd")
+SAMPLINGS = ("shuffled", "poisson", "random_allocation")
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
+# The optimizers that are SGD with a changed gradient.
+_WITH_MOMENTUM = ("sgd", "lars", "extrap_sgd")
 # The algorithms that an option means something to. One that is not listed is for all of them.
 _MEANT_FOR = {
     "noise_multiplier": ("noisy_sgd", "dp_sgd"),
@@ -41,8 +43,8 @@ class Training:
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
     mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). To have no
     noise, one types 0. `ema_decay` is that of the moving average of the weights. `optimizer` is the update that
-    takes the gradient. `sampling` draws the batches: of fixed
-    size in shuffled order, or each example independently. `clipping` is how the norm of a gradient is bounded by
+    takes the gradient. `sampling` draws the batches: of fixed size in shuffled order, each example independently at
+    each step, or each example in one random step of each epoch. `clipping` is how the norm of a gradient is bounded by
     `l2_norm_clip`; with `target_quantile` that bound is learned. The gradient of an example is the mean over
     `augmentation_multiplicity` changed copies of its image. `max_epsilon` ends a DP-SGD run with the last step that it
     allows.
@@ -92,9 +94,9 @@ class Training:
             self._check_privacy()
 
     def _check_optimizer(self) -> None:
-        if self.optimizer == "sgd":
+        if self.takes_momentum:
             return
-        constraint = "must be sgd for noisy_sgd, which is the name of its update"
+        constraint = f"must be one of {', '.join(_WITH_MOMENTUM)} for noisy_sgd, which descends along the gradient"
         way_out = "leave it out, or choose `--algorithm=sgd` or `dp_sgd`"
         rules.require(self.algorithm != "noisy_sgd", "optimizer", constraint, self.optimizer, way_out)
         constraint = f"means nothing to {self.optimizer}, which has moments of its own"
@@ -152,6 +154,11 @@ class Training:
             constraint = f"means nothing to {self.algorithm}"
             way_out = f"leave it out, or choose `--algorithm={_MEANT_FOR[name][0]}`"
             rules.require(is_meant_for(name, self.algorithm), name, constraint, value, way_out)
+
+    @property
+    def takes_momentum(self) -> bool:
+        """Whether the optimizer has a momentum, and a version for noisy_sgd."""
+        return self.optimizer in _WITH_MOMENTUM
 
     @property
     def resolved_microbatch_size(self) -> int:

@@ -31,6 +31,8 @@ class ImageSet:
         test_labels: int32 [examples].
         num_classes: number of classes.
         pixel_range: lowest and highest value that a pixel of this format can have.
+        present: bool [examples], False for a training example that is missing although its number is drawn, as in the
+            neighbor of a data set. Defaults to None: all are present.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ImageSet:
     test_labels: np.ndarray
     num_classes: int
     pixel_range: tuple[float, float]
+    present: np.ndarray | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -102,7 +105,7 @@ class ImageSet:
     def fingerprint(self) -> str:
         """SHA-256 of the training images and labels, in hexadecimal: the same for the same data in the same order."""
         digest = hashlib.sha256(b"noisy_sgd image set")
-        for part in (self.train_images, self.train_labels):
+        for part in (self.train_images, self.train_labels, *(() if self.present is None else (self.present,))):
             digest.update(f"\0{part.dtype.str}{part.shape}\0".encode())
             digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()
@@ -135,7 +138,9 @@ def load(
 def subset(images: ImageSet, train_size: int, seed: int = 0) -> ImageSet:
     """The same set with the first `train_size` training images of a permutation that depends on the seed alone."""
     kept = subset_rows(images.name, images.num_train_examples, train_size, seed)
-    return dataclasses.replace(images, train_images=images.train_images[kept], train_labels=images.train_labels[kept])
+    present = None if images.present is None else images.present[kept]
+    parts = {"train_images": images.train_images[kept], "train_labels": images.train_labels[kept], "present": present}
+    return dataclasses.replace(images, **parts)
 
 
 def subset_rows(name: str, available: int, train_size: int, seed: int = 0) -> np.ndarray:

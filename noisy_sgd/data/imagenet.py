@@ -49,6 +49,7 @@ class RecordImageSet:
         test: the test examples, ImageNet's validation split.
         num_classes: number of classes.
         pixel_range: lowest and highest value of a pixel.
+        present: None, all training examples are present.
     """
 
     name: str
@@ -57,6 +58,7 @@ class RecordImageSet:
     test: array_records.Records
     num_classes: int
     pixel_range: tuple[float, float] = (0.0, 255.0)
+    present: None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -15,17 +15,19 @@ from noisy_sgd.figures import direction_matters as figures
 from noisy_sgd.studies import direction_matters
 
 
-def parse(argv: Sequence[str]) -> data_sets.Settings:
+def parse(argv: Sequence[str]) -> data_sets.CaseSettings:
     """Directions of the remaining error under SGD and gradient descent, with a moderate and then a small rate."""
-    return data_sets.parse(argv, parse, num_data_sets=32, num_runs=10, num_steps=400, run_dir="runs/direction_matters")
+    return data_sets.parse_cases(
+        argv, parse, 20, num_data_sets=32, num_runs=10, num_steps=400, run_dir="runs/direction_matters"
+    )
 
 
-def main(settings: data_sets.Settings) -> None:
+def main(settings: data_sets.CaseSettings) -> None:
     """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 
-def run(settings: data_sets.Settings) -> records.Record:
+def run(settings: data_sets.CaseSettings) -> records.Record:
     """Measures every data set that the record does not hold yet."""
     return data_sets.run_cases(
         settings,

@@ -15,17 +15,19 @@ from noisy_sgd.figures import escaping_time as figures
 from noisy_sgd.studies import escaping_time
 
 
-def parse(argv: Sequence[str]) -> data_sets.Settings:
+def parse(argv: Sequence[str]) -> data_sets.CaseSettings:
     """Escaping times of SGD and Adam from a sharp well, under noise with heavy tails and under Gaussian noise."""
-    return data_sets.parse(argv, parse, num_data_sets=16, num_runs=200, num_steps=10_000, run_dir="runs/escaping_time")
+    return data_sets.parse_cases(
+        argv, parse, 200, num_data_sets=16, num_runs=200, num_steps=10_000, run_dir="runs/escaping_time"
+    )
 
 
-def main(settings: data_sets.Settings) -> None:
+def main(settings: data_sets.CaseSettings) -> None:
     """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 
-def run(settings: data_sets.Settings) -> records.Record:
+def run(settings: data_sets.CaseSettings) -> records.Record:
     """Measures every data set that the record does not hold yet."""
     return data_sets.run_cases(
         settings,

@@ -15,19 +15,19 @@ from noisy_sgd.figures import gradient_variance as figures
 from noisy_sgd.studies import gradient_variance
 
 
-def parse(argv: Sequence[str]) -> data_sets.Settings:
+def parse(argv: Sequence[str]) -> data_sets.CaseSettings:
     """The variance of mini-batch gradients against the batch size, for least squares and a two-layer linear network."""
-    return data_sets.parse(
-        argv, parse, num_data_sets=16, num_runs=20_000, num_steps=2, run_dir="runs/gradient_variance"
+    return data_sets.parse_cases(
+        argv, parse, 1, num_data_sets=16, num_runs=20_000, num_steps=2, run_dir="runs/gradient_variance"
     )
 
 
-def main(settings: data_sets.Settings) -> None:
+def main(settings: data_sets.CaseSettings) -> None:
     """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 
-def run(settings: data_sets.Settings) -> records.Record:
+def run(settings: data_sets.CaseSettings) -> records.Record:
     """Measures every data set that the record does not hold yet."""
     return data_sets.run_cases(
         settings,

@@ -15,17 +15,17 @@ from noisy_sgd.figures import many_data_sets as figures
 from noisy_sgd.studies import many_data_sets
 
 
-def parse(argv: Sequence[str]) -> data_sets.Settings:
+def parse(argv: Sequence[str]) -> data_sets.CaseSettings:
     """Figures 3, 4 and 6 on many data sets."""
-    return data_sets.parse(argv, parse, num_steps=200_000, run_dir="runs/many_data_sets")
+    return data_sets.parse_cases(argv, parse, 400, num_steps=200_000, run_dir="runs/many_data_sets")
 
 
-def main(settings: data_sets.Settings) -> None:
+def main(settings: data_sets.CaseSettings) -> None:
     """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 
-def run(settings: data_sets.Settings) -> records.Record:
+def run(settings: data_sets.CaseSettings) -> records.Record:
     """Measures every figure on every data set that the record does not hold yet."""
     return data_sets.run_cases(
         settings,

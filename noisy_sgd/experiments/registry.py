@@ -56,6 +56,8 @@ class Experiment:
 
 EXPERIMENTS = (
     Experiment("batch_size_sweep", "image_claims", is_study=False),
+    Experiment("batch_size_effect", "batch_size_effect_claims", ("mnist", "digits", "digits_wrong_labels", "hinge")),
+    Experiment("private_optimizers", "private_optimizers_claims", ("mnist",)),
     Experiment("theory", "theory_claims", is_study=False),  # measured by `reproduce` itself
     Experiment("least_squares"),
     Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
@@ -67,6 +69,8 @@ EXPERIMENTS = (
     Experiment("gradient_variance", "gradient_variance_claims", ("batch_sizes",)),
     Experiment("sparse_features", "sparse_features_claims", ("large_steps",)),
     Experiment("escaping_time", "escaping_time_claims", ("two_wells",)),
+    Experiment("privacy_budget"),
+    Experiment("audit", "audit_claims", ("digits",)),
 )
 
 

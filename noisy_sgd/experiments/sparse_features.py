@@ -15,11 +15,12 @@ from noisy_sgd.figures import sparse_features as figures
 from noisy_sgd.studies import sparse_features
 
 
-def parse(argv: Sequence[str]) -> data_sets.Settings:
+def parse(argv: Sequence[str]) -> data_sets.CaseSettings:
     """Final distances to the sparse solution, by the length of a first phase with large steps."""
-    return data_sets.parse(
+    return data_sets.parse_cases(
         argv,
         parse,
+        60,
         num_data_sets=32,
         num_runs=5,
         num_steps=sparse_features.DEFAULT_STEPS,
@@ -27,12 +28,12 @@ def parse(argv: Sequence[str]) -> data_sets.Settings:
     )
 
 
-def main(settings: data_sets.Settings) -> None:
+def main(settings: data_sets.CaseSettings) -> None:
     """Measures, unless a finished record exists, and draws the record."""
     toy_experiment.draw(run(settings), draw)
 
 
-def run(settings: data_sets.Settings) -> records.Record:
+def run(settings: data_sets.CaseSettings) -> records.Record:
     """Measures every data set that the record does not hold yet."""
     return data_sets.run_cases(
         settings,

@@ -5,6 +5,7 @@ clipped = noisy_sgd.clipped_gradient_sum(model, loss_fn, x, y, l2_norm_clip=1.0)
 optimizer.apply(clipped, model.trainable_weights)    # a noisy_sgd.DPSGD with the same bound
 """
 
+import dataclasses
 import weakref
 
 import keras
@@ -19,13 +20,15 @@ from noisy_sgd.gradients.engines import book_keeping, vectorized
 _FELL_BACK: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
 
-def _fastest(model, *batch, **keywords):
-    """Book-keeping where every layer has a rule, else the reference engine."""
+def _fastest(model, *batch, clip, **keywords):
+    """Book-keeping where every layer has a rule and all coordinates count, else the reference engine."""
+    if clip_functions.coordinates(clip) is not None:
+        return vectorized.clipped_sum(model, *batch, clip=clip, **keywords)
     try:
-        return book_keeping.clipped_sum(model, *batch, **keywords)
+        return book_keeping.clipped_sum(model, *batch, clip=clip, **keywords)
     except layer_rules.NoRuleError as error:
         _warn(model, str(error))
-        return vectorized.clipped_sum(model, *batch, **keywords)
+        return vectorized.clipped_sum(model, *batch, clip=clip, **keywords)
 
 
 def _warn(model, reason: str) -> None:
@@ -65,6 +68,19 @@ def engine_named(engine: str):
     return ENGINES[engine]
 
 
+def check_coordinates(engine: str, clip) -> None:
+    """Refuses an engine that cannot restrict gradients to some coordinates before it takes their norms.
+
+    Raises:
+        ValueError: naming the engine that can.
+    """
+    if engine == "book_keeping" and clip_functions.coordinates(clip) is not None:
+        raise ValueError(
+            '`engine` must be "auto" or "vectorized" where only some coordinates of the gradients count: book-keeping '
+            "takes the norms of whole gradients, mostly without forming them. Received: engine='book_keeping'"
+        )
+
+
 def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
     """Refuses a model that cannot be trained, before its step is traced.
 
@@ -83,7 +99,18 @@ def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
 
 
 def clipped_gradient_sum(
-    model, loss_fn, x, y, *, l2_norm_clip, mask=None, views: int = 1, clipping="flat", engine: str = "auto"
+    model,
+    loss_fn,
+    x,
+    y,
+    *,
+    l2_norm_clip,
+    mask=None,
+    views: int = 1,
+    clipping="flat",
+    engine: str = "auto",
+    with_remainder: bool = False,
+    coordinates=None,
 ):
     """The sum over a batch of every example's gradient, each clipped to an L2 norm of at most `l2_norm_clip`.
 
@@ -108,17 +135,24 @@ def clipped_gradient_sum(
             any model (one example after the other where TensorFlow cannot vectorize it rightly, see
             `noisy_sgd.gradients.engines.example_map`); "auto", the first that can serve the model, which logs why where
             it is the second. Defaults to "auto".
+        with_remainder: whether to sum what clipping takes away as well, as `noisy_sgd.DiceSGD` needs it. Defaults to
+            False.
+        coordinates: coordinates(weights) -> one tensor of 0 and 1 per weight, by which each example's gradient is
+            multiplied before it is clipped, such as `noisy_sgd.DPSparseSGD.coordinates`; not with "book_keeping".
+            Defaults to None, all coordinates.
 
     Returns:
-        A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity` and
-        `present`.
+        A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity`,
+        `present` and `remainder`.
 
     Raises:
         ValueError: for an argument out of range, or a model that mixes examples.
     """
     arguments.check_model_and_loss(model, loss_fn)
     clip = clip_functions.clip_function(clipping, l2_norm_clip)
+    clip = dataclasses.replace(clip, with_remainder=with_remainder, coordinates=coordinates)
     compute = engine_named(engine)
+    check_coordinates(engine, clip)
     views = arguments.views(views)
     x, y = arguments.dense("x", x), arguments.dense("y", y)
     arguments.check_batch(x, y, mask, views)
@@ -133,4 +167,5 @@ def clipped_gradient_sum(
         norms=result.norms,
         l2_sensitivity=clip.l2_sensitivity,
         present=None if mask is None else tf.cast(mask, tf.bool),
+        remainder=result.remainder,
     )

@@ -40,11 +40,16 @@ class ClipFunction:
             factor 0: such an example must contribute nothing, since no factor bounds it.
         l2_sensitivity: how far one example can move the clipped sum.
         by_layer: whether it takes the norms of each layer's part of the gradient. Defaults to False.
+        with_remainder: whether the sum of what clipping takes away is wanted as well. Defaults to False.
+        coordinates: coordinates(weights) -> one tensor of 0 and 1 per weight. Only coordinates with a 1 count: every
+            example's gradient is multiplied by them before its norm is taken. Defaults to None, all coordinates.
     """
 
     factors: collections.abc.Callable[[tf.Tensor], tf.Tensor]
     l2_sensitivity: float | tf.Tensor
     by_layer: bool = False
+    with_remainder: bool = False
+    coordinates: collections.abc.Callable[[list], list[tf.Tensor]] | None = None
 
     def __call__(self, norms: tf.Tensor) -> tf.Tensor:
         """The factors of these norms."""
@@ -62,6 +67,8 @@ class ClippedSum:
         present: [B] bool, False for padding. Defaults to None, no padding.
         statistic: what the optimizer's mechanism sums over the examples beside their gradients, already summed.
             Defaults to None: the optimizer takes it from `norms`.
+        remainder: the sums of what clipping took away, sum_i (g_i - clip(g_i)), one tensor per weight. One example can
+            change them without bound. Defaults to None, not asked for.
     """
 
     values: list[tf.Tensor]
@@ -69,6 +76,7 @@ class ClippedSum:
     l2_sensitivity: float | tf.Tensor
     present: tf.Tensor | None = None
     statistic: tf.Tensor | None = None
+    remainder: list[tf.Tensor] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,12 +89,15 @@ class Result:
         norms: [B], before clipping; 0 for padding, not finite where an example's gradient is not. None where nothing is
             clipped.
         values: sums of the clipped gradients, one tensor per trainable weight.
+        remainder: the sums of what clipping took away; examples whose gradient is not finite are in neither. Defaults
+            to None, not asked for.
     """
 
     losses: tf.Tensor
     predictions: Any
     norms: tf.Tensor | None
     values: list[tf.Tensor]
+    remainder: list[tf.Tensor] | None = None
 
 
 def clip_function(clipping, l2_norm_clip: float) -> ClipFunction:
@@ -239,7 +250,7 @@ def per_layer(l2_norm_clip: float, bounds: collections.abc.Sequence[float] | Non
 
 
 def _check_bounds(bounds, total):
-    positive = all(isinstance(bound, int | float) and 0 < bound < math.inf for bound in bounds)
+    positive = all(checks.is_real(bound) and 0 < bound < math.inf for bound in bounds)
     root = math.hypot(*bounds) if positive else math.nan
     if not math.isclose(root, total, rel_tol=1e-6):
         raise ValueError(
@@ -247,6 +258,16 @@ def _check_bounds(bounds, total):
             f"l2_norm_clip={total}{f', and theirs is {root:.7g}' if positive else ''}. "
             f"Received: clipping={list(bounds)!r}"
         )
+
+
+def wants_remainder(clip) -> bool:
+    """Whether a clip function, which may be any function, asks for the sum of what clipping takes away."""
+    return getattr(clip, "with_remainder", False)
+
+
+def coordinates(clip) -> collections.abc.Callable[[list], list[tf.Tensor]] | None:
+    """The coordinates that a clip function, which may be any function, restricts gradients to."""
+    return getattr(clip, "coordinates", None)
 
 
 def layers_of(model) -> dict[int, int]:

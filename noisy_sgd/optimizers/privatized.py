@@ -155,6 +155,14 @@ class PrivateUpdate(noised.Noised):
         return self._mechanism.stddev(self._state()) / self._batch_size
 
     @property
+    def hidden_variables(self) -> list[tf.Variable]:
+        """State that holds facts of the examples without noise; by default none.
+
+        Neither Keras nor TensorFlow saves it. The checkpoints of a recorded run do, which only their owner can read.
+        """
+        return []
+
+    @property
     def event(self):
         """The `dp_accounting.DpEvent` of one step; `noisy_sgd.privacy.Plan` makes a run of it."""
         return self._mechanism.event
@@ -302,6 +310,12 @@ class PrivateUpdate(noised.Noised):
 def needs_clipped_sum(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether the optimizer takes a sum of clipped gradients, with its noise, and nothing else."""
     return isinstance(optimizer, PrivateUpdate)
+
+
+def state_variables(optimizer: keras.optimizers.Optimizer) -> list:
+    """All state of an optimizer between two steps: what Keras saves, and what is hidden from it."""
+    hidden = optimizer.hidden_variables if needs_clipped_sum(optimizer) else []
+    return [*optimizer.variables, *hidden]
 
 
 _ANOTHER_BOUND = "`grads` must be clipped to the optimizer's own bound, since the noise is scaled to it"

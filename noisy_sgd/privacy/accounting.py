@@ -1,7 +1,8 @@
 """Computes epsilon from an event: the one place where events become a number.
 
 An event is dp_accounting's description of what was released: Gaussians in units of their own sensitivity,
-Poisson-sampled or not, composed in any way. Schemes and mechanisms make the event of a run; `noisy_sgd.privacy.Plan`
+Poisson-sampled or not, composed in any way. A scheme that dp_accounting has no event for makes an event that states its
+own cost (`noisy_sgd.sampling.PricedEvent`). Schemes and mechanisms make the event of a run; `noisy_sgd.privacy.Plan`
 asks for its epsilon.
 
 Neighbors: under "add_or_remove" one example's clipped gradient is present or absent, and the sum changes by at most the
@@ -16,6 +17,7 @@ e^epsilon) delta).
     epsilon_of_event(dp_accounting.SelfComposedDpEvent(step, 72000), 8e-7, "rdp")    # 7.954
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
 
-from noisy_sgd import checks
+from noisy_sgd import checks, sampling
 from noisy_sgd.privacy import renyi
 
 ACCOUNTANTS = ("pld", "rdp")
@@ -66,7 +68,7 @@ def epsilon_of_event(
     """Epsilon of an event: the one place where events become a number.
 
     Args:
-        event: Gaussians in units of one clip norm, Poisson-sampled or not, composed in any way.
+        event: Gaussians in units of one clip norm, sampled or not, composed in any way.
         delta: in (0, 1), well below one over the number of examples.
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
@@ -84,22 +86,55 @@ def epsilon_of_event(
     return _remembered(_simplified(event), delta, accountant, neighbors)
 
 
+def epsilon_by_rdp(
+    event: dp_accounting.DpEvent,
+    delta: float,
+    neighbors: str,
+    transform: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> float:
+    """Epsilon of a computation on the results of events, whose Renyi divergences are a function of one event's.
+
+    Args:
+        event: as in `epsilon_of_event`, like the two that follow.
+        delta: in (0, 1).
+        neighbors: "add_or_remove" or "replace_one".
+        transform: from orders and the divergences of the event to those of the computation.
+
+    Returns:
+        Epsilon, at least 0.
+    """
+    event = _simplified(event)
+    trivial = _without_accountant(event)
+    if trivial is not None:
+        return trivial
+    event, convert = _for_neighbors(event, neighbors)
+    return convert(_by_rdp(event, transform), delta)
+
+
+def rounded_up(epsilon: float) -> str:
+    """Epsilon as text: four significant digits, never below the number itself."""
+    if epsilon in (0, math.inf):
+        return "infinity" if epsilon else "0"
+    shift = 3 - math.floor(math.log10(epsilon))
+    return f"{float(f'{math.ceil(epsilon * 10.0**shift - 1e-9)}e{-shift}'):g}"
+
+
 # A sweep asks for the same run once per seed, and PLD takes seconds where the noise is small.
 @functools.lru_cache(maxsize=256)
 def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
     """Epsilon of a simplified event."""
-    gaussians = list(_gaussians(event))
-    if not gaussians:
-        return 0.0
-    # NaN counts as no noise.
-    if not all(noise >= _LEAST_NOISE_MULTIPLIER for noise, _ in gaussians):
-        return math.inf
-    convert = _epsilon_of_one
-    if neighbors == "replace_one":
-        if any(sampled for _, sampled in gaussians):
-            convert = _epsilon_of_two
-        else:
-            event = _with_doubled_sensitivity(event)
+    epsilon = _epsilon(event, delta, accountant, neighbors)
+    if neighbors == "replace_one" and any(renyi.priced(event)):
+        # With little noise, a removal and an addition cost more than a replacement in known batches.
+        return min(epsilon, _epsilon(_revealed(event), delta, accountant, neighbors))
+    return epsilon
+
+
+def _epsilon(event: dp_accounting.DpEvent, delta: float, accountant: str, neighbors: str) -> float:
+    trivial = _without_accountant(event)
+    if trivial is not None:
+        return trivial
+    event, convert = _for_neighbors(event, neighbors)
     # dp_accounting's ratios of tail masses may overflow to infinity, which is the right value.
     with np.errstate(over="ignore", divide="ignore"):
         by_rdp = convert(_by_rdp(event), delta)
@@ -107,6 +142,23 @@ def _remembered(event: dp_accounting.DpEvent, delta: float, accountant: str, nei
             return by_rdp
         # Both are upper bounds. RDP's is the smaller one only for losses far below PLD's grid and deltas near its tail.
         return min(by_rdp, convert(_by_pld(event, by_rdp), delta))
+
+
+def _without_accountant(event: dp_accounting.DpEvent) -> float | None:
+    """Epsilon where nothing is released, 0, or where there is almost no noise, infinity; None for all other events."""
+    gaussians = list(_gaussians(event))
+    # NaN counts as no noise.
+    noisy = all(noise >= _LEAST_NOISE_MULTIPLIER for noise, _ in gaussians)
+    return (None if gaussians else 0.0) if noisy else math.inf
+
+
+def _for_neighbors(event: dp_accounting.DpEvent, neighbors: str) -> tuple[dp_accounting.DpEvent, Callable]:
+    """The event to account under add-or-remove, and how to convert its epsilon at each delta to these neighbors."""
+    if neighbors == "add_or_remove":
+        return event, _epsilon_of_one
+    if any(sampled for _, sampled in _gaussians(event)):
+        return event, _epsilon_of_two
+    return _with_doubled_sensitivity(event), _epsilon_of_one
 
 
 def _simplified(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
@@ -121,6 +173,20 @@ def _simplified(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
             if parts and all(isinstance(part, dp_accounting.GaussianDpEvent) for part in parts):
                 return dp_accounting.GaussianDpEvent(joint_noise_multiplier(*(part.noise_multiplier for part in parts)))
             return dp_accounting.ComposedDpEvent(parts)
+        case sampling.PricedEvent():
+            return dataclasses.replace(event, event=_simplified(event.event))
+    return event
+
+
+def _revealed(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+    """The event for an adversary who knows the batches of the parts that state their own cost."""
+    match event:
+        case dp_accounting.SelfComposedDpEvent():
+            return dp_accounting.SelfComposedDpEvent(_revealed(event.event), event.count)
+        case dp_accounting.ComposedDpEvent():
+            return dp_accounting.ComposedDpEvent(tuple(map(_revealed, event.events)))
+        case sampling.PricedEvent():
+            return event.event
     return event
 
 
@@ -133,7 +199,7 @@ def _gaussians(event: dp_accounting.DpEvent) -> Iterator[tuple[float, bool]]:
             yield 0.0, False
         case dp_accounting.GaussianDpEvent():
             yield event.noise_multiplier, False
-        case dp_accounting.PoissonSampledDpEvent():
+        case dp_accounting.PoissonSampledDpEvent() | sampling.PricedEvent():
             yield from ((noise, True) for noise, _ in _gaussians(event.event))
         case dp_accounting.SelfComposedDpEvent():
             yield from _gaussians(event.event)
@@ -157,9 +223,9 @@ def _with_doubled_sensitivity(event: dp_accounting.DpEvent) -> dp_accounting.DpE
 
 
 def _num_sampled(event: dp_accounting.DpEvent) -> int:
-    """How many Poisson-sampled steps an event consists of."""
+    """How many sampled parts an event consists of."""
     match event:
-        case dp_accounting.PoissonSampledDpEvent():
+        case dp_accounting.PoissonSampledDpEvent() | sampling.PricedEvent():
             return 1
         case dp_accounting.SelfComposedDpEvent():
             return event.count * _num_sampled(event.event)
@@ -168,24 +234,53 @@ def _num_sampled(event: dp_accounting.DpEvent) -> int:
     return 0
 
 
-def _by_rdp(event: dp_accounting.DpEvent) -> Callable[[float], float]:
+def _by_rdp(
+    event: dp_accounting.DpEvent,
+    transform: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda orders, divergences: divergences,
+) -> Callable[[float], float]:
     """Epsilon as a function of delta, by Renyi differential privacy, rounded up."""
     orders, divergences = renyi.divergences(event)
-    divergences = np.maximum(divergences, 0) + _RDP_ROUNDING * _num_sampled(event)
+    divergences = transform(orders, np.maximum(divergences, 0) + _RDP_ROUNDING * _num_sampled(event))
     return lambda delta: float(rdp.compute_epsilon(orders, divergences, delta)[0])
 
 
 def _by_pld(event: dp_accounting.DpEvent, scale: float) -> Callable[[float], float]:
     """Epsilon as a function of delta, by the privacy loss distribution on a grid fit for epsilons of that scale."""
-    composed = _composed_pld(event, max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
-    return lambda delta: float(composed.get_epsilon(delta))
+    intervals = [part.largest_interval for part in renyi.priced(event)]
+    if len(intervals) < len(list(_gaussians(event))):
+        # Some parts are dp_accounting's own.
+        intervals.append(max(_FINEST_INTERVAL, _RELATIVE_INTERVAL * scale))
+    composed = _composed_pld(event, min(intervals))
+    return lambda delta: float(composed(delta))
 
 
 # For a capacity, the same run is priced at several deltas in a row.
 @functools.lru_cache(maxsize=4)
-def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> pld.PLDAccountant:
-    """The privacy loss distribution of a run on a grid."""
-    return pld.PLDAccountant(value_discretization_interval=interval).compose(event)
+def _composed_pld(event: dp_accounting.DpEvent, interval: float) -> Callable[[float], float]:
+    """Epsilon as a function of delta, by the privacy loss distribution of a run on a grid."""
+    if any(renyi.priced(event)):
+        return _pld_of(event, interval).get_epsilon_for_delta
+    return pld.PLDAccountant(value_discretization_interval=interval).compose(event).get_epsilon
+
+
+def _pld_of(event: dp_accounting.DpEvent, interval: float) -> pld.privacy_loss_distribution.PrivacyLossDistribution:
+    """The privacy loss distribution on a grid, of events that dp_accounting has no name for, too."""
+    match event:
+        case dp_accounting.SelfComposedDpEvent():
+            once = _pld_of(event.event, interval)
+            return once if event.count == 1 else once.self_compose(event.count)
+        case dp_accounting.ComposedDpEvent():
+            parts = [_pld_of(part, interval) for part in event.events]
+            return functools.reduce(lambda one, other: one.compose(other), parts)
+        case sampling.PricedEvent():
+            return event.privacy_loss(interval)
+        case dp_accounting.PoissonSampledDpEvent():
+            probability, event = event.sampling_probability, event.event
+        case _:
+            probability = 1.0
+    return pld.privacy_loss_distribution.from_gaussian_mechanism(
+        event.noise_multiplier, value_discretization_interval=interval, sampling_prob=probability
+    )
 
 
 def _epsilon_of_one(epsilon_at: Callable[[float], float], delta: float) -> float:

@@ -12,9 +12,13 @@ import math
 from collections.abc import Callable
 
 from noisy_sgd import checks
+from noisy_sgd.privacy import accounting
 from noisy_sgd.privacy import plan as plans
 
 LARGEST_NUM_STEPS = 10**6
+LARGEST_NOISE_MULTIPLIER = 2.0**20
+# The usual ratio of the noise that PLD asks for to that of RDP: where the search by PLD begins.
+_PLD_OVER_RDP = 0.93
 
 
 def noise_multiplier_for(
@@ -36,7 +40,7 @@ def noise_multiplier_for(
         num_examples: N.
         num_steps: number of noisy steps; 0 steps need no noise.
         delta: in (0, 1).
-        sampling: "poisson" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
+        sampling: "poisson", "random_allocation" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
@@ -44,7 +48,8 @@ def noise_multiplier_for(
         A noise multiplier of five significant digits whose epsilon is within the budget.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: for an argument out of its range, or an epsilon that is out of reach of any noise multiplier up to
+            `LARGEST_NOISE_MULTIPLIER`.
     """
 
     def plan_of(noise_multiplier: float) -> plans.Plan:
@@ -62,36 +67,71 @@ def noise_multiplier_for(
     return least_noise(epsilon, plan_of)
 
 
-def least_noise(epsilon: float, plan_of: Callable[[float], plans.Plan]) -> float:
-    """The smallest noise multiplier with which a plan's epsilon is within a budget, rounded up in its fifth digit.
+def least_noise(epsilon: float, plan_of: Callable[[float], plans.Plan], *, digits: int = 5, near: float = 1.0) -> float:
+    """The smallest noise multiplier with which a plan's epsilon is within a budget, rounded up in its last digit.
 
     Args:
         epsilon: the budget, above 0.
         plan_of: the plan of a noise multiplier, whose epsilon falls as the multiplier grows.
+        digits: number of significant digits. Defaults to 5.
+        near: where the search begins, such as the answer for similar settings, which makes it faster. Defaults to 1.
+
+    Raises:
+        ValueError: for an epsilon that is out of reach of `LARGEST_NOISE_MULTIPLIER`.
     """
     epsilon = checks.real("epsilon", epsilon, above=0)
     chosen = plan_of(0.0)
     if chosen.epsilon <= epsilon:
         return 0.0
+    first = reaching_accountant(epsilon, plan_of)
 
     def spent(noise_multiplier: float, accountant: str) -> float:
         return plan_of(noise_multiplier).by(accountant).epsilon
 
-    enough = 1.0
-    while spent(enough, "rdp") > epsilon:
+    enough = checks.real("near", near, above=0)
+    while spent(enough, first) > epsilon:
         enough *= 2
-    while spent(enough / 2, "rdp") <= epsilon:
+    while spent(enough / 2, first) <= epsilon:
         enough /= 2
-    # Multiples of the unit, five digits below `enough`, are decimals that print exactly.
-    digits = 4 - math.floor(math.log10(enough))
+    # Multiples of the unit, a few digits below `enough`, are decimals that print exactly.
+    shift = digits - 1 - math.floor(math.log10(enough))
 
     def multiplier(units: int) -> float:
-        return float(f"{units}e{-digits}")
+        return float(f"{units}e{-shift}")
 
-    units = math.ceil(enough * 10.0**digits)
-    for name in dict.fromkeys(("rdp", chosen.accountant)):
-        units = _first_within(lambda units, name=name: spent(multiplier(units), name), epsilon, 0, units)
+    units, guess = math.ceil(enough * 10.0**shift), None
+    if first != chosen.accountant:
+        units = _first_within(lambda units: spent(multiplier(units), first), epsilon, 0, units, share=0.01)
+        guess = math.ceil(_PLD_OVER_RDP * units)
+    units = _first_within(lambda units: spent(multiplier(units), chosen.accountant), epsilon, 0, units, guess=guess)
     return multiplier(units)
+
+
+def reaching_accountant(epsilon: float, plan_of: Callable[[float], plans.Plan]) -> str:
+    """The accountant to begin with: RDP, or the plan's own where RDP's floor, whatever the noise, is above the budget.
+
+    Raises:
+        ValueError: for an epsilon that is out of reach of `LARGEST_NOISE_MULTIPLIER`, with the nearest possible one.
+    """
+    loudest = plan_of(LARGEST_NOISE_MULTIPLIER)
+    for name in ("rdp", loudest.accountant):
+        if loudest.by(name).epsilon <= epsilon:
+            return name
+    raise _out_of_reach(epsilon, loudest)
+
+
+def _out_of_reach(epsilon: float, plan: plans.Plan) -> ValueError:
+    """The refusal of an epsilon, from the plan with the largest noise."""
+    noise = f"the largest noise multiplier, {LARGEST_NOISE_MULTIPLIER:g}"
+    if plan.epsilon == math.inf:
+        return ValueError(
+            f"`delta` must be larger for a guarantee: batches are cut off too often for {plan.delta:g}, even with "
+            f"{noise}; raise it, or the capacity. Received: epsilon={epsilon!r}, delta={plan.delta!r}"
+        )
+    return ValueError(
+        f"`epsilon` must be at least {accounting.rounded_up(plan.epsilon)}, which {plan.num_steps} steps cost at delta "
+        f"= {plan.delta:g} with {noise}; raise it, or take fewer steps or a larger delta. Received: epsilon={epsilon!r}"
+    )
 
 
 def steps_for(
@@ -114,7 +154,7 @@ def steps_for(
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
-        sampling: "poisson", or "shuffled", which counts whole epochs: a started epoch is spent.
+        sampling: "poisson"; or "random_allocation" or "shuffled", which count whole epochs: a started epoch is spent.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
         capacity: the size at which Poisson batches are cut off. Defaults to None, no limit.
@@ -163,25 +203,48 @@ def most_steps(epsilon: float, plan: plans.Plan) -> int:
     return fits * stride
 
 
-def _first_within(spent: Callable[[int], float], budget: float, outside: int, within: int) -> int:
-    """The smallest number in (outside, within] that spends at most the budget. Spending must decrease."""
+def _first_within(
+    spent: Callable[[int], float],
+    budget: float,
+    outside: int,
+    within: int,
+    *,
+    guess: int | None = None,
+    share: float = 0.0,
+) -> int:
+    """The smallest number in (outside, within] that spends at most the budget. Spending must decrease.
+
+    Args:
+        spent: what a number spends.
+        budget: above 0.
+        outside: a number that spends too much.
+        within: one that does not.
+        guess: a number near the answer. Defaults to None: the answer is expected near `within`.
+        share: ends the search when the answer is known to within this share of it. Defaults to 0.
+    """
     spent_outside, spent_within = math.inf, 0.0
-    turn = 0
-    while within - outside > 1:
-        if spent_outside == math.inf:
-            # The answer is expected near `within`, and accounting may be slow far from it: move off in growing strides.
-            guess = within - max(1, abs(within) * 2**turn // 32)
-        elif spent_within > 0 and turn % 3:
+    turn, widths = 0, 3 * [math.inf]
+    while within - outside > max(1, share * abs(within)):
+        width = within - outside
+        # Accounting may be slow far from the answer: move off in growing strides.
+        if turn == 0 and guess is not None:
+            number = guess
+        elif spent_outside == math.inf:
+            number = within - max(1, abs(within) * 2**turn // 32)
+        elif spent_within == 0 and guess is not None:
+            number = outside + max(1, abs(outside) * 2**turn // 64)
+        elif spent_within > 0 and width <= widths[-3] / 2:
             # Spending is almost a power of the noise, and of the number of steps.
-            share = math.log(spent_outside / budget) / math.log(spent_outside / spent_within)
-            guess = math.ceil(outside * (within / outside) ** share)
+            power = math.log(spent_outside / budget) / math.log(spent_outside / spent_within)
+            number = math.ceil(outside * (within / outside) ** power)
         else:
-            guess = (outside + within) // 2
-        guess = min(max(guess, outside + 1), within - 1)
-        value = spent(guess)
+            number = (outside + within) // 2
+        widths.append(width)
+        number = min(max(number, outside + 1), within - 1)
+        value = spent(number)
         if value <= budget:
-            within, spent_within = guess, value
+            within, spent_within = number, value
         else:
-            outside, spent_outside = guess, value
+            outside, spent_outside = number, value
         turn += 1
     return within

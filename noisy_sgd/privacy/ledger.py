@@ -14,8 +14,8 @@ The sampling scheme decides how attempts add up:
 
 - Poisson: every step of every attempt is one more sampled release. A new attempt must draw new batches as well as new
   noise: two releases on the same batch cost more than two on independent ones.
-- Shuffled: an example takes part at most once in each epoch that an attempt touches, so the epochs of all attempts add
-  up. An epoch is ceil(N / B) steps. An epoch that two attempts touch counts twice.
+- Shuffled and random allocation: an example takes part at most once in each epoch that an attempt touches, so the
+  epochs of all attempts add up. An epoch is ceil(N / B) steps. An epoch that two attempts touch counts twice.
 """
 
 import dataclasses

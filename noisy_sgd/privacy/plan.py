@@ -158,8 +158,9 @@ def epsilon(
         num_examples: number of training examples N, itself public.
         num_steps: number of noisy steps; 0 gives 0.
         delta: probability in (0, 1), well below 1 / num_examples.
-        sampling: how the batches are drawn, "poisson" or "shuffled", which gives no amplification. It has no default:
-            Keras' `fit` shuffles unless told otherwise, and the amplified number would be far too small for it.
+        sampling: how the batches are drawn, "poisson", "random_allocation", or "shuffled", which gives no
+            amplification. It has no default: Keras' `fit` shuffles unless told otherwise, and the amplified number
+            would be far too small for it.
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
             Balle et al. 2020). Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one" of one example. Defaults to "add_or_remove".

@@ -15,11 +15,14 @@ this module integrates instead: the trapezoidal rule on an analytic integrand er
 
 import importlib.metadata
 import math
+from collections.abc import Iterator
 
 import dp_accounting
 import numpy as np
 from dp_accounting import rdp
 from scipy import special
+
+from noisy_sgd import sampling
 
 _KEEPS_SIGNS = tuple(map(int, importlib.metadata.version("dp-accounting").split(".")[:2])) < (0, 5)
 # Each of the three errors (left tail, right tail, spacing) is below e^-_EXPONENT of the integral.
@@ -32,13 +35,26 @@ def divergences(event: dp_accounting.DpEvent) -> tuple[np.ndarray, np.ndarray]:
     """Orders, and the Renyi divergence of an event at each of them, add-or-remove.
 
     Args:
-        event: Gaussians, Poisson-sampled or not, composed in any way.
+        event: Gaussians, Poisson-sampled or not, and events that state their own cost, composed in any way.
 
     Returns:
         dp_accounting's default orders, and the divergences; infinite where there is no bound.
     """
     orders = np.asarray(rdp.RdpAccountant().orders)
-    return orders, (_by_dp_accounting if _KEEPS_SIGNS else _of_event)(event, orders)
+    known = _KEEPS_SIGNS and not any(priced(event))
+    return orders, (_by_dp_accounting if known else _of_event)(event, orders)
+
+
+def priced(event: dp_accounting.DpEvent) -> Iterator[sampling.PricedEvent]:
+    """The parts of an event that state their own cost."""
+    match event:
+        case sampling.PricedEvent():
+            yield event
+        case dp_accounting.SelfComposedDpEvent() | dp_accounting.PoissonSampledDpEvent():
+            yield from priced(event.event)
+        case dp_accounting.ComposedDpEvent():
+            for part in event.events:
+                yield from priced(part)
 
 
 def sampled_gaussian(probability: float, noise_multiplier: float, order: float) -> float:
@@ -70,6 +86,8 @@ def _of_event(event: dp_accounting.DpEvent, orders: np.ndarray) -> np.ndarray:
             return event.count * _of_event(event.event, orders)
         case dp_accounting.ComposedDpEvent():
             return sum((_of_event(part, orders) for part in event.events), np.zeros(len(orders)))
+        case sampling.PricedEvent():
+            return event.divergences(orders)
         case dp_accounting.PoissonSampledDpEvent(
             sampling_probability=probability, event=dp_accounting.GaussianDpEvent(noise_multiplier=noise_multiplier)
         ) if 0 < probability < 1:

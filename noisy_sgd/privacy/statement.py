@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 from noisy_sgd import checks, sampling
-from noisy_sgd.privacy import ledger, truncation
+from noisy_sgd.privacy import accounting, ledger, truncation
 from noisy_sgd.privacy import plan as plans
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
@@ -71,9 +71,8 @@ class PrivacyStatement:
         """The statement in plain words, several lines, without a final newline."""
         lines = [f"Privacy of this run ({self.algorithm})"]
         if self.guaranteed:
-            lines.append(
-                f"Guaranteed: ({_rounded_up(self.epsilon)}, {self.delta:g})-differential privacy of {self.unit}."
-            )
+            epsilon = accounting.rounded_up(self.epsilon)
+            lines.append(f"Guaranteed: ({epsilon}, {self.delta:g})-differential privacy of {self.unit}.")
         else:
             lines.append(f"No privacy guarantee: {self.reason}.")
         lines += [f"  {sentence}." for sentence in self.described]
@@ -171,7 +170,7 @@ def statement(
         described=_description(plan, counted, clipping, None if reason else spent),
         covers=None if reason else "the weights after every step, and what is computed from them without the data",
         assumes=() if reason else _assumptions(plan.amplified, setting["attempts"]),
-        not_claimed=_not_claimed(mechanism, reason, spent, secret),
+        not_claimed=_not_claimed(mechanism, reason, spent, secret, _with_secret_batches(plan).sampling),
         warnings=_warnings(setting, math.inf if reason else spent),
         **setting,
     )
@@ -239,15 +238,22 @@ def _attempts_in_words(attempts: tuple[tuple[int, int], ...]) -> str:
     return ", and again with other noise ".join(parts or ["no steps"]) + ", all that may have been released"
 
 
-def _not_claimed(mechanism, reason: str | None, spent: float, with_secret_batches: float | None) -> tuple[str, ...]:
+def _not_claimed(
+    mechanism, reason: str | None, spent: float, with_secret_batches: float | None, amplifying: sampling.Scheme
+) -> tuple[str, ...]:
     """The numbers and circumstances that a reader might wrongly take as covered."""
     if reason is not None:
         finite = mechanism.facts()["l2_norm_clip"] < math.inf and spent < math.inf
-        return (f"epsilon = {_rounded_up(spent)}, which the same run would have with secret noise",) if finite else ()
+        return (
+            (f"epsilon = {accounting.rounded_up(spent)}, which the same run would have with secret noise",)
+            if finite
+            else ()
+        )
     if with_secret_batches is None or with_secret_batches >= spent:
         return _NOT_CLAIMED
-    needs = "amplification by Poisson sampling with secret batches"
-    return (f"epsilon = {_rounded_up(with_secret_batches)}, which needs {needs}", *_NOT_CLAIMED)
+    drawn = "Poisson sampling" if isinstance(amplifying, sampling.Poisson) else amplifying.name.replace("_", " ")
+    needs = f"amplification by {drawn} with secret batches"
+    return (f"epsilon = {accounting.rounded_up(with_secret_batches)}, which needs {needs}", *_NOT_CLAIMED)
 
 
 def _warnings(setting: dict, spent: float) -> tuple[str, ...]:
@@ -259,16 +265,8 @@ def _warnings(setting: dict, spent: float) -> tuple[str, ...]:
             "publishing one whole example at random would satisfy it"
         )
     if _LARGEST_MEANINGFUL_EPSILON < spent < math.inf:
-        warnings.append(f"epsilon = {_rounded_up(spent)} is too large to protect anybody")
+        warnings.append(f"epsilon = {accounting.rounded_up(spent)} is too large to protect anybody")
     return tuple(warnings)
-
-
-def _rounded_up(epsilon: float) -> str:
-    """Four significant digits, never below the number itself."""
-    if epsilon in (0, math.inf):
-        return "infinity" if epsilon else "0"
-    shift = 3 - math.floor(math.log10(epsilon))
-    return f"{float(f'{math.ceil(epsilon * 10.0**shift - 1e-9)}e{-shift}'):g}"
 
 
 def _as_json(value: object) -> object:

@@ -18,18 +18,20 @@ from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.mechanisms import adaptive_clipping
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
-from noisy_sgd.optimizers import adam, noised, sgd
+from noisy_sgd.optimizers import adam, extrapolation, lars, noised, privatized, sgd
 from noisy_sgd.privacy import plan as plans
 from noisy_sgd.privacy import statement
 from noisy_sgd.runs import saved_model
 from noisy_sgd.training import distribution, loop, private_model, training_metrics, weight_average
 
 _EVALUATION_BATCH = 512
-# Per name, the optimizer of Keras and its private version.
+# Per name, the optimizer without noise, with that of Noisy-SGD if there is one, and its private version.
 _OPTIMIZERS = {
-    "sgd": (keras.optimizers.SGD, sgd.DPSGD),
-    "adam": (keras.optimizers.Adam, adam.DPAdam),
-    "adamw": (keras.optimizers.AdamW, adam.DPAdamW),
+    "sgd": (keras.optimizers.SGD, sgd.NoisySGD, sgd.DPSGD),
+    "adam": (keras.optimizers.Adam, None, adam.DPAdam),
+    "adamw": (keras.optimizers.AdamW, None, adam.DPAdamW),
+    "lars": (lars.LARS, lars.NoisyLARS, lars.DPLARS),
+    "extrap_sgd": (extrapolation.ExtrapSGD, extrapolation.NoisyExtrapSGD, extrapolation.DPExtrapSGD),
 }
 
 
@@ -60,12 +62,19 @@ class RunObjects:
     fed: str | None = None
 
 
-def build(settings: config.Config, say: Callable[[str], None] = lambda sentence: None) -> RunObjects:
+def build(
+    settings: config.Config,
+    say: Callable[[str], None] = lambda sentence: None,
+    *,
+    images: bundled.ImageSet | None = None,
+) -> RunObjects:
     """Loads the images and compiles the network with its optimizer under the strategy.
 
     Args:
         settings: the configuration.
         say: called with a sentence that names the workers this process waits for. Defaults to doing nothing.
+        images: in place of those that the configuration names, such as images with the canaries of an audit. Defaults
+            to None.
 
     Raises:
         ValueError: if the images or the devices are not found, the model cannot be trained with this configuration, or
@@ -74,7 +83,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
     if settings.run.logical_devices is not None:
         distribution.use_logical_devices(settings.run.logical_devices)
     strategy = distribution.make_strategy(settings.run.strategy, settings.run.tpu, say=say)
-    images = image_set(settings.data)
+    images = image_set(settings.data) if images is None else images
     batch_size, available = settings.training.batch_size, images.num_train_examples
     way_out = "give a smaller one"
     config.require(
@@ -99,7 +108,7 @@ def build(settings: config.Config, say: Callable[[str], None] = lambda sentence:
         metrics=metrics,
         steps=loop.step_functions(model, strategy, metrics, average),
         evaluate=_evaluation(model, average, images),
-        initial=[variable.numpy() for variable in model.optimizer.variables],
+        initial=[variable.numpy() for variable in privatized.state_variables(model.optimizer)],
         fed=fed,
     )
 
@@ -109,7 +118,7 @@ def restart(objects: RunObjects, settings: config.Config) -> None:
     fresh = network(settings.model, objects.images, settings.run.seed)
     for variable, value in zip(objects.model.variables, fresh.variables, strict=True):
         variable.assign(value)
-    for variable, value in zip(objects.model.optimizer.variables, objects.initial, strict=True):
+    for variable, value in zip(privatized.state_variables(objects.model.optimizer), objects.initial, strict=True):
         variable.assign(value)
     if objects.average is not None:
         objects.average.reset()
@@ -178,10 +187,10 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     """The optimizer of the algorithm; DP-SGD adds the noise of Eq. (2), Noisy-SGD the noise of Eq. (11)."""
     chosen = settings.training
+    public, noisy, private = _OPTIMIZERS[chosen.optimizer]
+    own = {"momentum": chosen.momentum} if chosen.takes_momentum else {}
     if chosen.algorithm == "noisy_sgd":
-        return sgd.NoisySGD(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, momentum=chosen.momentum)
-    public, private = _OPTIMIZERS[chosen.optimizer]
-    own = {"momentum": chosen.momentum} if chosen.optimizer == "sgd" else {}
+        return noisy(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, **own)
     if chosen.algorithm == "sgd":
         return public(chosen.learning_rate, **own)
     quantile = chosen.target_quantile

@@ -18,10 +18,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from noisy_sgd import config, files, records
+from noisy_sgd import config, files, keys, records, sampling
 from noisy_sgd.data import augmentation, streaming
-from noisy_sgd.privacy import calibration, ledger, statement
-from noisy_sgd.runs import builders, callbacks, continuation, trained_model
+from noisy_sgd.privacy import accounting, calibration, ledger, statement
+from noisy_sgd.runs import builders, callbacks, composition, continuation, trained_model
 from noisy_sgd.training import distribution, loop
 
 STEPS_PER_CALL = 10
@@ -39,6 +39,7 @@ class StartedRun:
         record: the record to write to; None on all workers but the first.
         starting_point: the state from which the run trains.
         circumstances: the facts that must be the same for an exact replay, from `continuation.circumstances`.
+        fingerprints: of the secret of each attempt, from `keys.fingerprint`; None where it is not known.
     """
 
     objects: builders.RunObjects
@@ -48,6 +49,7 @@ class StartedRun:
     record: records.Run | None
     starting_point: continuation.StartingPoint
     circumstances: dict[str, Any]
+    fingerprints: tuple[str | None, ...] = ()
 
 
 @contextlib.contextmanager
@@ -99,8 +101,9 @@ def started(
         if num_steps < settings.training.num_steps:
             budget, planned = settings.training.max_epsilon, settings.training.num_steps
             say(f"The budget of epsilon = {budget:g} allows {num_steps} of the {planned} steps.")
+        fingerprints = _fingerprints(settings, starting_point)
         if record is not None:
-            record.state(_described(privacy))
+            record.state(_described(privacy, fingerprints))
         yield StartedRun(
             objects=objects,
             settings=settings,
@@ -109,6 +112,7 @@ def started(
             record=record,
             starting_point=starting_point,
             circumstances=circumstances,
+            fingerprints=fingerprints,
         )
 
 
@@ -200,6 +204,8 @@ def _microbatches(run: StartedRun):
     count, seed = objects.images.num_train_examples, run.settings.run.seed
     # Amplification holds only if the batches are secret, so a private run derives them from its secret.
     scheme = builders.scheme(run.settings, count, run.starting_point.secret)
+    if objects.images.present is not None:
+        scheme = sampling.Present(scheme, objects.images.present)
     augment, kind = None, run.settings.data.augmentation
     if kind != "none":
         # The usual padding is four pixels for images of 32 x 32.
@@ -266,7 +272,8 @@ def _finish(run: StartedRun, spent: ledger.Ledger | None) -> records.Record | No
     objects, directory = run.objects, run.record.directory
     last = records.read(directory).metrics[-1]
     if spent is not None:
-        run.record.state(_described(_privacy(objects, run.settings, spent, last["step"])))
+        privacy = _privacy(objects, run.settings, spent, last["step"])
+        run.record.state(_described(privacy, run.fingerprints))
     parameters = sum(int(weight.value.shape.num_elements()) for weight in objects.model.trainable_weights)
     trained_model.save(directory / trained_model.WEIGHTS, objects.model)
     if objects.average is not None:
@@ -289,8 +296,10 @@ def _last_step(
     allowed = calibration.most_steps(chosen.max_epsilon, plan)
     spent = starting_point.ledger or ledger.Ledger()
     last = min(chosen.num_steps, ledger.last_end(spent, allowed, plan.sampling))
-    way_out = "raise it, or increase the noise"
-    config.require(last > 0, "max_epsilon", "must allow one step", chosen.max_epsilon, way_out)
+    if last == 0:
+        cost = accounting.rounded_up(ledger.spent(spent.covering(1), plan))
+        constraint, way_out = f"must be at least {cost} to allow one step", "raise it, or increase the noise"
+        config.require(False, "max_epsilon", constraint, chosen.max_epsilon, way_out)
     return last
 
 
@@ -302,5 +311,14 @@ def _privacy(objects, settings, spent: ledger.Ledger | None, num_steps: int) -> 
     )
 
 
-def _described(privacy: statement.PrivacyStatement) -> dict[str, Any]:
-    return privacy.as_dict() | {"text": privacy.text}
+def _fingerprints(settings: config.Config, starting_point: continuation.StartingPoint) -> tuple[str | None, ...]:
+    """The fingerprint of each attempt's secret; None where an earlier record did not hold it."""
+    if starting_point.secret is None or starting_point.ledger is None:
+        return ()
+    recorded = records.read(settings.run.run_dir).privacy.get(composition.FINGERPRINTS, ())
+    earlier = [*recorded, *starting_point.ledger.attempts][: starting_point.ledger.attempt - 1]
+    return (*(each if isinstance(each, str) else None for each in earlier), keys.fingerprint(starting_point.secret))
+
+
+def _described(privacy: statement.PrivacyStatement, fingerprints: Sequence[str | None] = ()) -> dict[str, Any]:
+    return privacy.as_dict() | {composition.FINGERPRINTS: list(fingerprints), "text": privacy.text}

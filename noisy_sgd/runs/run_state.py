@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import keras_internals, keys
+from noisy_sgd.optimizers import privatized
 from noisy_sgd.training import distribution
 
 
@@ -93,7 +94,7 @@ def digest(strategy: tf.distribute.Strategy, model: keras.Model) -> bytes:
 
 
 def _shared(model, average) -> Iterator[tuple[str, keras.Variable]]:
-    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    parts = {"model": model.variables, "optimizer": privatized.state_variables(model.optimizer)}
     if average is not None:
         parts["average"] = average.variables
     for part, variables in parts.items():

@@ -9,22 +9,30 @@ run (its `Participation`). The mechanism prices the run from that, and `noisy_sg
 """
 
 from noisy_sgd import checks
-from noisy_sgd.sampling import poisson, scheme, shuffled
+from noisy_sgd.sampling import poisson, present, random_allocation, scheme, shuffled
 from noisy_sgd.sampling.poisson import CappedPoisson, Poisson
-from noisy_sgd.sampling.scheme import Participation, Scheme
+from noisy_sgd.sampling.present import Present
+from noisy_sgd.sampling.random_allocation import RandomAllocation
+from noisy_sgd.sampling.scheme import EpochScheme, Participation, PricedEvent, Scheme
 from noisy_sgd.sampling.shuffled import Shuffled
 
-SCHEMES: dict[str, type[Scheme]] = {"poisson": Poisson, "shuffled": Shuffled}
+SCHEMES: dict[str, type[Scheme]] = {kind.name: kind for kind in (Poisson, Shuffled, RandomAllocation)}
 
 __all__ = [
     "CappedPoisson",
+    "EpochScheme",
     "Participation",
     "Poisson",
+    "Present",
+    "PricedEvent",
+    "RandomAllocation",
     "SCHEMES",
     "Scheme",
     "Shuffled",
     "named",
     "poisson",
+    "present",
+    "random_allocation",
     "scheme",
     "shuffled",
 ]

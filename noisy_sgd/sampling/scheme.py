@@ -16,10 +16,12 @@ Covered by the tests of the schemes and tests/visitors_test.py.
 import abc
 import bisect
 import dataclasses
+import math
 from typing import ClassVar
 
 import dp_accounting
 import numpy as np
+from dp_accounting import pld
 
 from noisy_sgd import checks, keys
 
@@ -52,9 +54,34 @@ class Participation:
             return dp_accounting.NoOpDpEvent()
         if isinstance(event, dp_accounting.NonPrivateDpEvent):
             return event
-        if self.probability is not None:
-            event = dp_accounting.PoissonSampledDpEvent(self.probability, event)
-        return dp_accounting.SelfComposedDpEvent(event, self.times)
+        return dp_accounting.SelfComposedDpEvent(self.sampled(event), self.times)
+
+    def sampled(self, event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
+        """What a step costs, or whatever is composed `times` times, where `event` is the cost of taking part in it."""
+        return event if self.probability is None else dp_accounting.PoissonSampledDpEvent(self.probability, event)
+
+
+class PricedEvent(dp_accounting.DpEvent, abc.ABC):
+    """An event that states its own cost, for schemes that dp_accounting has no event for.
+
+    Its attribute `event` is the event of a step for an adversary who knows the batches, who learns at least as much. A
+    dataclass, so that `dataclasses.replace` can set `event`: the accountants set it to one Gaussian if they can.
+    """
+
+    event: dp_accounting.DpEvent
+
+    @abc.abstractmethod
+    def divergences(self, orders: np.ndarray) -> np.ndarray:
+        """Upper bounds of the Renyi divergences at these orders, the larger one of adding and removing."""
+
+    @abc.abstractmethod
+    def privacy_loss(self, interval: float) -> pld.privacy_loss_distribution.PrivacyLossDistribution:
+        """A privacy loss distribution that dominates this event's, on a grid of this spacing, add-or-remove."""
+
+    @property
+    def largest_interval(self) -> float:
+        """The widest spacing of a grid that is fit for this event. Defaults to infinity."""
+        return math.inf
 
 
 class Scheme(abc.ABC):
@@ -143,6 +170,52 @@ class Scheme(abc.ABC):
         if self._key is None:
             raise ValueError(f"`seed` must be given for a {type(self).__name__} to draw batches. Received: seed=None")
         return keys.counter_stream(self._key, draw)
+
+
+class EpochScheme(Scheme):
+    """A scheme that draws whole epochs of ceil(N / B) steps, in each of which an example takes part at most once.
+
+    The epochs are independent of each other. An epoch that was started is spent, and counts as a whole.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, seed: int | bytes | None = None):
+        super().__init__(num_examples, batch_size, seed)
+        self._current = (-1, None)
+
+    @abc.abstractmethod
+    def draw(self, generator: "np.random.Generator") -> tuple[np.ndarray, ...]:
+        """The arrays that determine an epoch's batches, from the generator of the epoch."""
+
+    def drawn(self, epoch: int) -> tuple[np.ndarray, ...]:
+        """The same arrays of an epoch by its number, read-only."""
+        # One assignment of a pair: a thread that reads while another writes sees either the old or the new epoch,
+        # whole.
+        cached, arrays = self._current
+        if cached != epoch:
+            arrays = self.draw(self._generator(epoch))
+            for array in arrays:
+                array.setflags(write=False)
+            self._current = (epoch, arrays)
+        return arrays
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and the place of the step in it."""
+        return divmod(checked_step(step), self.steps_per_epoch)
+
+    def epochs_started(self, num_steps: int) -> int:
+        """By steps 0 to `num_steps` - 1."""
+        return -(-checks.count("num_steps", num_steps, least=0) // self.steps_per_epoch)
+
+    @property
+    def stride(self) -> int:
+        """An epoch that was started is spent."""
+        return self.steps_per_epoch
+
+    def counted_steps(self, first: int, end: int) -> int:
+        """Whole epochs: an epoch counts as soon as a step of it is taken."""
+        if first == end:
+            return 0
+        return (-(-end // self.stride) - first // self.stride) * self.stride
 
 
 def checked_step(step: int) -> int:

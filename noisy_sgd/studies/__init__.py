@@ -10,6 +10,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {},
     (
+        "audit",
+        "batch_size_effect",
+        "calibration_error",
         "deep_diagonal",
         "diagonal_linear",
         "direction_matters",
@@ -18,8 +21,11 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "least_squares",
         "many_data_sets",
         "noise_threshold",
+        "privacy_budget",
+        "private_optimizers",
         "sde_error",
         "sparse_features",
         "theory",
+        "verdicts",
     ),
 )

@@ -32,7 +32,9 @@ class PrivacyBudget(keras.callbacks.Callback):
     It works with `PrivateModel.fit` and `noisy_sgd.training.loop.train`, and with `noisy_sgd.DPSGD`. The noise
     multiplier, the batch size and the cost of a learned clip come from the optimizer. Pass the same object to every
     `fit` of a model: it counts all their steps together. Steps that the optimizer took before (`iterations`) count as
-    passes over all examples. If `fit` draws Poisson batches, `sampling` must claim the same of these earlier steps.
+    passes over all examples. If `fit` draws batches with amplification, `sampling` must claim the same of these earlier
+    steps. For "random_allocation" each of them then counts as a whole epoch, because nobody knows where each training
+    began. In a `fit` with random allocation, every epoch of the scheme that was begun counts as a whole.
 
     With sampling="shuffled", an epoch of `fit` counts as one pass over the examples if it is known to be at most one:
     arrays, and datasets that hold every example once in a known number of batches, at most
@@ -48,7 +50,8 @@ class PrivacyBudget(keras.callbacks.Callback):
         num_examples: N, the number of training examples.
         sampling: None takes the scheme from the training: fit(x, y, sampling="poisson"), or Keras' shuffled batches.
             "poisson" claims that you draw the batches of a dataset yourself, each example with probability
-            batch_size / N, independently and secretly. Defaults to None.
+            batch_size / N, independently and secretly. Any other scheme is that of `fit` or of `loop.train`. Defaults
+            to None.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
 
@@ -83,8 +86,11 @@ class PrivacyBudget(keras.callbacks.Callback):
         self._allowed, self._pass = 0, 1
         # Epsilon is a function of the number of uses: steps under "poisson", else participations of one example.
         self._uses_before, self._steps = 0, 0
-        # The optimizer's step at the beginning of the current stretch, and when it was last read.
-        self._first, self._reached = 0, None
+        # The current stretch is consecutive steps of one scheme: the scheme's step at its beginning, and the number
+        # that counts these steps at its beginning (the optimizer's `iterations`, or the batch of the epoch).
+        self._begin, self._first = 0, 0
+        # The optimizer's step when it was last read.
+        self._reached = None
         self._logged = set()
 
     @property
@@ -122,8 +128,13 @@ class PrivacyBudget(keras.callbacks.Callback):
         """In `loop.train`: the optimizer's `iterations` after the last step that fits."""
         return self._first + max(0, self._allowed - self._uses_before) * self._stride
 
-    def observe(self, data: participation.Data, kind: type[schemes.Scheme]) -> None:
+    def observe(self, data: participation.Data, kind: type[schemes.Scheme], first_step: int = 0) -> None:
         """Sets the training data of the next `fit` and the sampling scheme of its batches.
+
+        Args:
+            data: what is known about the batches.
+            kind: the scheme.
+            first_step: the scheme's step of the first batch. Defaults to 0.
 
         Raises:
             ValueError: for another scheme than that of the steps that were counted before.
@@ -135,8 +146,8 @@ class PrivacyBudget(keras.callbacks.Callback):
                 f"Received: sampling={kind.name!r}"
             )
         if self._steps:
-            self._close_stretch(0)
-        self._data, self._scheme = data, kind
+            self._close_stretch()
+        self._data, self._scheme, self._begin = data, kind, first_step
 
     def on_train_begin(self, logs=None):
         """Reads the optimizer; in `loop.train`, also finds the step where the training resumes."""
@@ -145,6 +156,11 @@ class PrivacyBudget(keras.callbacks.Callback):
             raise ValueError(
                 "`optimizer` must be private, such as noisy_sgd.DPSGD, for a PrivacyBudget: without clipping and noise "
                 f"there is no guarantee. Received: optimizer of type {type(optimizer).__name__}"
+            )
+        if optimizer.mechanism.not_private is not None:
+            raise ValueError(
+                "`optimizer` must have a finite epsilon for a PrivacyBudget, and this one has none: "
+                f"{optimizer.mechanism.not_private}. Received: optimizer of type {type(optimizer).__name__}"
             )
         if self._optimizer is None:
             self._read(optimizer)
@@ -168,7 +184,8 @@ class PrivacyBudget(keras.callbacks.Callback):
             step = _iterations(optimizer)
             if step < (self._reached or 0):
                 # Steps are repeated, in the pass that they belong to.
-                self._close_stretch(step - step % self._stride)
+                self._close_stretch()
+                self._begin = self._first = step - step % self._stride
             self._steps, self._reached = step - self._first, step
             if self._uses(self._steps + 1) > self._allowed:
                 self._refuse_a_budget_without_a_step()
@@ -189,12 +206,12 @@ class PrivacyBudget(keras.callbacks.Callback):
             )
         if self._reached is None:
             # These steps are of another process, or of a `fit` without a budget.
-            self._uses_before += -(-elsewhere // self._stride)
+            self._uses_before += -(-elsewhere // self._stride) if self._counts_passes else elsewhere
         else:
             self._uses_before += elsewhere
         self._reached = step
         self._log_that_every_step_counts()
-        if self._uses(1) > self._allowed:
+        if self._uses(self._steps + 1) > self._allowed:
             self._refuse_a_budget_without_a_step()
             self._log_that_it_is_spent()
             raise BudgetSpent
@@ -216,13 +233,16 @@ class PrivacyBudget(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Logs epsilon, and stops if the next epoch does not fit the budget."""
         self._reached = _iterations(self._optimizer)
-        if not self._in_order:
+        if not self._in_order and self._counts_passes:
             if not self.model.stop_training:
                 self._data = self._data.after_an_epoch(self._steps)
-            self._close_stretch(0)
+            self._close_stretch()
+        elif not self._in_order:
+            # The stretch goes on: the batches of the next epoch are counted from 0 again.
+            self._first = -self._steps
         if logs is not None:
             logs["epsilon"] = self.spent
-        if not self._in_order and self._uses(1) > self._allowed and not self.model.stop_training:
+        if not self._in_order and self._uses(self._steps + 1) > self._allowed and not self.model.stop_training:
             self.model.stop_training = True
             self._log_that_it_is_spent()
 
@@ -252,18 +272,19 @@ class PrivacyBudget(keras.callbacks.Callback):
     def _every_step_counts(self) -> bool:
         """Whether every step is a use."""
         if self._in_order or not self._counts_passes:
-            return not self._counts_passes
+            return not self._counts_passes and self._stride == 1
         return self._data.counts_every_step(self._pass)
 
     def _uses(self, steps: int) -> int:
         """The total number of uses after this number of steps of the current stretch."""
         if self._in_order or not self._counts_passes:
-            return self._uses_before + -(-steps // self._stride)
+            counted = self._plan.sampling.counted_steps(self._begin, self._begin + steps)
+            return self._uses_before + counted // self._stride
         return self._uses_before + self._data.participations(steps, self._pass)
 
-    def _close_stretch(self, first: int) -> None:
+    def _close_stretch(self) -> None:
         self._uses_before = self._uses(self._steps)
-        self._first, self._steps = first, 0
+        self._first, self._steps = 0, 0
 
     def _epsilon(self, uses: int) -> float:
         # The accountant caches this: every batch of a pass asks for the same number.
@@ -271,10 +292,11 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     def _refuse_a_budget_without_a_step(self) -> None:
         if self._uses(self._steps) == 0:
-            unit = "a pass over the data" if self._counts_passes else "a step with this noise"
+            unit = "a pass over the data" if self._counts_passes or self._stride > 1 else "a step with this noise"
             raise ValueError(
-                f"`epsilon` must be at least {self._epsilon(1):.6g}, which {unit} costs, for one step to fit the "
-                f"privacy budget; raise the noise multiplier or the budget. Received: epsilon={self.epsilon:g}"
+                f"`epsilon` must be at least {accounting.rounded_up(self._epsilon(1))}, which {unit} costs, for one "
+                "step to fit the privacy budget; raise the noise multiplier or the budget. "
+                f"Received: epsilon={self.epsilon:g}"
             )
 
     def _log_that_it_is_spent(self) -> None:
@@ -308,7 +330,10 @@ class PrivacyBudget(keras.callbacks.Callback):
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         planned = None
         if steps is not None:
-            planned = self._uses_before + (epochs - epoch) * (self._uses(steps) - self._uses_before)
+            if self._counts_passes:
+                planned = self._uses_before + (epochs - epoch) * (self._uses(steps) - self._uses_before)
+            else:
+                planned = self._uses(self._steps + (epochs - epoch) * steps)
         if planned is None or planned > self._allowed:
             raise ValueError(
                 "`steps_per_execution` must be 1 where the training could exceed its privacy budget in the middle of "
@@ -349,11 +374,22 @@ def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme
                 f"fit(x, y, sampling={budget.sampling!r}). Received: sampling={budget.sampling!r}"
             )
         budget.observe(data, schemes.named(budget.sampling) if budget.sampling else kind)
+    for claimed in (kind, *(schemes.named(budget.sampling) for budget in budgets if budget.sampling)):
+        if issubclass(claimed, schemes.EpochScheme) and claimed.amplifies:
+            raise ValueError(
+                f"`x` must be arrays for sampling={claimed.name!r}, because nobody knows which batches of a dataset "
+                f"are one epoch of the scheme; pass arrays, or draw Poisson batches. Received: x={type(x).__name__}"
+            )
     return kind.amplifies or any(budget.amplifies for budget in budgets)
 
 
-def observe_scheme(callbacks, scheme: schemes.Scheme) -> None:
+def observe_scheme(callbacks, scheme: schemes.Scheme, first_step: int) -> None:
     """Passes the scheme that draws the batches to every `PrivacyBudget` among the callbacks.
+
+    Args:
+        callbacks: as in `observe`.
+        scheme: the scheme.
+        first_step: the step of the scheme that draws the first batch.
 
     Raises:
         ValueError: for a budget with another sampling scheme or another number of examples.
@@ -370,7 +406,7 @@ def observe_scheme(callbacks, scheme: schemes.Scheme) -> None:
             f"of the PrivacyBudget must be the {scheme.num_examples} examples that `fit` draws batches from",
             budget.num_examples,
         )
-        budget.observe(participation.Data(), type(scheme))
+        budget.observe(participation.Data(), type(scheme), first_step)
 
 
 def _budgets(callbacks) -> list[PrivacyBudget]:

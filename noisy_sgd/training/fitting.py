@@ -60,8 +60,9 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     split = 0.0 if arguments.get("validation_data") is not None else arguments.get("validation_split") or 0.0
     # Keras itself draws shuffled batches of arrays, and the user those of a dataset.
     if kind is not schemes.Shuffled and participation.is_arrays(x):
-        fit = _sampled_fit(model, arguments, kind, batch_size, split, private)
-        budget.observe_scheme(callbacks, fit.scheme)
+        first_step = int(model.optimizer.iterations.numpy())
+        fit = _sampled_fit(model, arguments, kind, batch_size, split, private, first_step)
+        budget.observe_scheme(callbacks, fit.scheme, first_step)
         training_arguments.remark_on_sizes(model, x, None, batch_size, split, callbacks)
         return fit
     if arguments.get("batch_size") is None and participation.is_arrays(x):
@@ -71,7 +72,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     return Fit(arguments, any_size)
 
 
-def _sampled_fit(model, arguments, kind, batch_size, split, private) -> Fit:
+def _sampled_fit(model, arguments, kind, batch_size, split, private, first_step) -> Fit:
     if batch_size is None:
         raise ValueError(
             f"`batch_size` must be given to `compile` for sampling={kind.name!r}: it sets the probability of drawing "
@@ -95,7 +96,6 @@ def _sampled_fit(model, arguments, kind, batch_size, split, private) -> Fit:
     arguments["shuffle"] = False  # The scheme shuffles; Keras would warn.
     if arguments.get("steps_per_epoch") is None:
         arguments["steps_per_epoch"] = scheme.steps_per_epoch
-    first_step = int(model.optimizer.iterations.numpy())
     arguments["x"] = array_batches.whole(scheme, tuple(arrays), first_step=first_step)
     return Fit(arguments, True, scheme, secret)
 

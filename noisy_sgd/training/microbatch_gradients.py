@@ -1,6 +1,6 @@
 """The sum of a microbatch's gradients, clipped if the optimizer is private.
 
-    accumulated, values, statistic = microbatch_gradients.gradient_sum(
+    accumulated, sums = microbatch_gradients.gradient_sum(
         model, loss_fn, x, (y,), mask=None, engine="auto", augmentation_multiplicity=1
     )
 
@@ -15,6 +15,7 @@ import tensorflow as tf
 from noisy_sgd.gradients import arguments, clipped_sum, trials
 from noisy_sgd.gradients.engines import unclipped
 from noisy_sgd.optimizers import privatized
+from noisy_sgd.training import running_sum
 
 
 class Accumulated(NamedTuple):
@@ -45,7 +46,7 @@ def gradient_sum(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, 
         augmentation_multiplicity: K, the number of views of each example.
 
     Returns:
-        (an `Accumulated`, the sums in the order of the trainable weights, `ClippedSum.statistic`).
+        (an `Accumulated`, the `running_sum.Sums`).
 
     Raises:
         ValueError: for a model that adds losses of its own.
@@ -61,4 +62,5 @@ def gradient_sum(model: keras.Model, loss_fn, x, targets, *, mask, engine: str, 
         result = unclipped.gradient_sum(model, loss_fn, x, targets, mask=mask, views=augmentation_multiplicity)
         statistic = None
     trials.check_no_added_losses(model)
-    return Accumulated(result.losses, result.predictions, result.norms), result.values, statistic
+    sums = running_sum.Sums(result.values, statistic, result.remainder)
+    return Accumulated(result.losses, result.predictions, result.norms), sums

@@ -162,15 +162,13 @@ class PrivateModel(keras.Model):
                 # A new secret per training; an explicit seed repeats its noise, for tests.
                 seed = self.optimizer.seed
                 self.optimizer.rekey(noise_secret if seed is None else seed)
+                clipped_sum.check_coordinates(self._engine, self.optimizer.clip)
             if self._running_sum is not None:
                 # A step that failed may have left its microbatches in the sum.
                 self._running_sum.reset()
         if self._running_sum is None or not self._running_sum.fits(self.trainable_weights):
             with self.distribute_strategy.scope():
-                self._running_sum = running_sum.RunningSum(
-                    self.trainable_weights,
-                    has_statistic=privatized.needs_clipped_sum(self.optimizer) and self.optimizer.has_statistic,
-                )
+                self._running_sum = running_sum.RunningSum(self.trainable_weights, self.optimizer)
             self._gradients = tf.function(
                 tf.autograph.experimental.do_not_convert(self._compute_gradients),
                 jit_compile=self._jit_gradients,
@@ -196,9 +194,9 @@ class PrivateModel(keras.Model):
 
     def _accumulate(self, compute, x, y, sample_weight=None, *, mask):
         targets = self._checked_targets(y, sample_weight)
-        accumulated, values, statistic = compute(x, targets, mask)
+        accumulated, sums = compute(x, targets, mask)
         present = tf.shape(accumulated.losses)[0] if mask is None else tf.math.count_nonzero(mask)
-        self._running_sum.add(values, present, statistic)
+        self._running_sum.add(sums, present)
         return accumulated
 
     def _checked_targets(self, y, sample_weight):
@@ -218,16 +216,17 @@ class PrivateModel(keras.Model):
 
     def finish(self) -> None:
         """Ends the logical batch: noise, one all-reduce, one update of the weights; resets the running sum to zero."""
-        values, divisor, statistic = self._sum_and_divisor()
+        sums, divisor = self._sums_and_divisor()
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        values = weight_penalties.add_gradients(values, self.trainable_weights, divisor / replicas)
+        values = weight_penalties.add_gradients(sums.values, self.trainable_weights, divisor / replicas)
         if privatized.needs_clipped_sum(self.optimizer):
             # The regularization does not depend on the data, so the sensitivity of the sum is still the clip.
             update = clipping.ClippedSum(
                 values=values,
                 norms=tf.zeros([0]),
                 l2_sensitivity=self.optimizer.current_l2_norm_clip,
-                statistic=statistic,
+                statistic=sums.statistic,
+                remainder=sums.remainder,
             )
         else:
             update = [value / tf.cast(divisor, value.dtype) for value in values]
@@ -242,15 +241,15 @@ class PrivateModel(keras.Model):
         Returns:
             Two scalars, the same on every replica; the second is 0 for optimizers without noise.
         """
-        values, divisor, _ = self._sum_and_divisor()
-        return running_sum.squared_norms(self, values, divisor)
+        sums, divisor = self._sums_and_divisor()
+        return running_sum.squared_norms(self, sums.values, divisor)
 
-    def _sum_and_divisor(self):
-        values, count, statistic = self._running_sum.read()
+    def _sums_and_divisor(self):
+        sums, count = self._running_sum.read()
         if self._batch_size is not None:
-            return values, tf.constant(self._batch_size, tf.float32), statistic
+            return sums, tf.constant(self._batch_size, tf.float32)
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-        return values, tf.maximum(total, 1.0), statistic
+        return sums, tf.maximum(total, 1.0)
 
     def fit(
         self,
@@ -264,17 +263,19 @@ class PrivateModel(keras.Model):
         sampling="shuffled",
         **kwargs,
     ):
-        """Keras' `fit`, which can also draw Poisson-sampled batches from arrays.
+        """Keras' `fit`, which can also draw batches of another sampling scheme from arrays.
 
         Args:
             x: as in Keras, like all arguments that are not listed here.
             batch_size: as in Keras; at most the configured batch size. Defaults to the configured batch size.
-            sampling: "shuffled", Keras' own batches, without amplification by sampling; or "poisson". With "poisson"
-                each example of the arrays is in each batch with probability B / N, independently, where B is the
-                configured `batch_size`. The draws come from a secret, or from the optimizer's seed if it has one.
-                Batches are of any size, an empty batch is a step of noise alone, and an epoch is ceil(N / B) steps. For
-                a dataset, "poisson" states that the user drew its batches in this way. A class of your own that derives
-                from `noisy_sgd.sampling.Scheme` draws its batches likewise. Defaults to "shuffled".
+            sampling: "shuffled", Keras' own batches, without amplification by sampling; "poisson"; or
+                "random_allocation". With "poisson" each example of the arrays is in each batch with probability B / N,
+                independently, where B is the configured `batch_size`. With "random_allocation" each example is in
+                exactly one batch of each epoch, chosen at random, independently of the others. The draws come from a
+                secret, or from the optimizer's seed if it has one. Batches are of any size, an empty batch is a step of
+                noise alone, and an epoch is ceil(N / B) steps. For a dataset, "poisson" states that the user drew its
+                batches in this way. A class of your own that derives from `noisy_sgd.sampling.Scheme` draws its batches
+                likewise. Defaults to "shuffled".
 
         Returns:
             Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.

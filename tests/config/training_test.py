@@ -27,7 +27,7 @@ class TrainingTest(parameterized.TestCase):
         ({"optimizer": "adam", "momentum": 0.9}, "--momentum.*means nothing to adam"),
         (
             {"algorithm": "noisy_sgd", "optimizer": "adam", "noise_multiplier": 1.0},
-            "--optimizer.*must be sgd for noisy_sgd",
+            "--optimizer.*must be one of sgd, lars, extrap_sgd for noisy_sgd",
         ),
         ({"ema_decay": 1.0}, "--ema_decay.*less than 1"),
         ({"algorithm": "adam"}, "--algorithm.*sgd, noisy_sgd, dp_sgd.*algorithm=adam"),

@@ -13,7 +13,7 @@ Y = np.arange(20)
 
 
 class ArrayBatchesTest(parameterized.TestCase):
-    @parameterized.parameters(sampling.Poisson, sampling.Shuffled)
+    @parameterized.parameters(sampling.Poisson, sampling.Shuffled, sampling.RandomAllocation)
     def test_whole_batches_are_the_schemes(self, kind):
         scheme = kind(20, 6, seed=1)
         batches = list(array_batches.whole(scheme, {"x": X, "y": Y}, first_step=2, num_steps=9))

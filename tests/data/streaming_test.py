@@ -52,7 +52,9 @@ class CountingImages:
 
 
 def samplers(examples, batch_size, seed=2):
-    return [kind(examples, batch_size, seed) for kind in (sampling.Shuffled, sampling.Poisson)]
+    return [
+        kind(examples, batch_size, seed) for kind in (sampling.Shuffled, sampling.Poisson, sampling.RandomAllocation)
+    ]
 
 
 def softmax_regression():

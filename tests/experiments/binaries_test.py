@@ -162,7 +162,7 @@ class TrainTest(BinaryTest):
         (["--algorithm=noisy_sgd", "--noise_multiplier=-1"], "`--noise_multiplier` must be at least 0"),
         (
             "--algorithm=dp_sgd --noise_multiplier=1 --l2_norm_clip=1 --max_epsilon=0.001".split(),
-            "`--max_epsilon` must allow one step",
+            r"`--max_epsilon` must be at least [\d.]+ to allow one step",
         ),
         (["--checkpoint_dir=/dev/null/checkpoints"], "/dev/null/checkpoints cannot be written: Not a directory"),
         (["--checkpoint_dir=nowhere://checkpoints"], "nowhere://checkpoints cannot be written: .*not implemented"),

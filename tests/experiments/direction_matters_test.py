@@ -13,12 +13,13 @@ import toy_binary
 
 class DirectionMattersTest(toy_binary.Tests, parameterized.TestCase):
     binary = direction_matters
-    small = ["--num_data_sets=2", "--num_runs=2", "--num_steps=20"]
+    small = ["--smoke", "--num_processes=1"]
     defaults = {"num_data_sets": 32, "num_runs": 10, "num_steps": 400}
 
     @parameterized.parameters(
         ("--num_data_sets=0", "`--num_data_sets` must be at least 1"),
         ("--num_runs=0", "`--num_runs` must be at least 1"),
+        ("--num_processes=0", "`--num_processes` must be at least 1"),
         ("--alpha=1", "Unknown command line flag 'alpha'"),
     )
     def test_refuses(self, arguments, message):

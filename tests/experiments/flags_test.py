@@ -15,6 +15,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import config, privacy
 from noisy_sgd.experiments import flags, reproduce
 from noisy_sgd.experiments.benchmarks import cases
+from noisy_sgd.experiments.flags import command_line
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")
@@ -37,6 +38,35 @@ def _help(test, parse):
         parse(["binary", "--help"])
     test.assertEqual(caught.exception.code, 0)
     return stdout.getvalue()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    sizes: tuple[int, ...] = (16, 32)
+    rates: tuple[float, ...] = (0.5,)
+    names: tuple[str, ...] = ("first",)
+    count: int = 100
+    run_dir: str = "runs/tried"
+
+    unread = {}
+
+
+def _read(*arguments):
+    helps = dict.fromkeys(("sizes", "rates", "names", "count", "run_dir"), "a flag")
+    smoke = {"sizes": (2,), "count": 1}
+    return command_line.read(["tried", *arguments], _read, "tried", _Settings, helps, smoke=smoke)
+
+
+class ReadTest(absltest.TestCase):
+    def test_tuples_are_lists_of_their_kind(self):
+        self.assertEqual(_read(), _Settings())
+        read = _read("--sizes=1,2", "--rates=0.25,3", "--names=a,b")
+        self.assertEqual(read, _Settings(sizes=(1, 2), rates=(0.25, 3.0), names=("a", "b")))
+        self.assertIn("must list whole numbers", _refused(self, lambda argv: _read(*argv[1:]), "--sizes=1,x"))
+
+    def test_smoke_takes_small_values_and_a_directory_of_its_own(self):
+        self.assertEqual(_read("--smoke"), _Settings(sizes=(2,), count=1, run_dir="runs/tried_smoke"))
+        self.assertEqual(_read("--smoke", "--run_dir=here", "--rates=1").run_dir, "here")
 
 
 class TrainTest(parameterized.TestCase):

@@ -13,12 +13,13 @@ import toy_binary
 
 class GradientVarianceTest(toy_binary.Tests, parameterized.TestCase):
     binary = gradient_variance
-    small = ["--num_data_sets=2", "--num_runs=20", "--num_steps=1"]
+    small = ["--smoke", "--num_processes=1"]
     defaults = {"num_data_sets": 16, "num_runs": 20_000, "num_steps": 2}
 
     @parameterized.parameters(
         ("--num_data_sets=0", "`--num_data_sets` must be at least 1"),
         ("--num_runs=0", "`--num_runs` must be at least 1"),
+        ("--num_processes=0", "`--num_processes` must be at least 1"),
         ("--alpha=1", "Unknown command line flag 'alpha'"),
     )
     def test_refuses(self, arguments, message):

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import io
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -9,16 +10,22 @@ import tempfile
 from absl.testing import absltest
 
 from noisy_sgd import records
-from noisy_sgd.experiments.support import endings, recorded_cases, toy_experiment
+from noisy_sgd.experiments.support import endings, recorded_cases
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(toy_experiment.Settings):
+class Settings(recorded_cases.Settings):
     count: int = 4
 
 
 def squared(case):
     return {"square": case["number"] ** 2, "process": os.getpid()}
+
+
+def killed(case):
+    if case["number"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return squared(case)
 
 
 def count_lines(lines):
@@ -42,16 +49,9 @@ class RecordedCasesTest(absltest.TestCase):
         def second(lines):
             return [{"number": 10 * max(line["square"] for line in lines)}]
 
-        settings = Settings(run_dir=self.run_dir, **options)
+        settings = Settings(run_dir=self.run_dir, num_processes=processes, **options)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return recorded_cases.run(
-                settings,
-                (first, second),
-                measure,
-                lambda lines: {"count": len(lines)},
-                unit="cases",
-                processes=processes,
-            )
+            return recorded_cases.run(settings, (first, second), measure, count_lines, unit="cases")
 
     def test_a_stage_sees_the_lines_of_the_earlier_ones(self):
         record = self.run_cases(self.square)
@@ -91,6 +91,14 @@ class RecordedCasesTest(absltest.TestCase):
         with self.assertRaises(SystemExit) as ended:
             self.run_cases(self.square)
         self.assertEqual(ended.exception.code, endings.FAILED)
+
+    def test_a_killed_process_ends_the_measurement_and_not_what_is_recorded(self):
+        with self.assertRaises(SystemExit) as ended:
+            self.run_cases(killed, processes=2)
+        self.assertEqual(ended.exception.code, endings.FAILED)
+        self.assertEmpty(multiprocessing.active_children())
+        resumed = self.run_cases(self.square)
+        self.assertEqual([line["square"] for line in resumed.metrics], [0, 1, 4, 9, 8100])
 
     def test_processes_record_in_the_order_of_the_cases(self):
         record = self.run_cases(squared, processes=2)

@@ -6,10 +6,8 @@ class LeastSquaresTest(toy_binary.Tests, parameterized.TestCase):
 
 import contextlib
 import io
-import os
 import pathlib
 import tempfile
-from unittest import mock
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
@@ -31,8 +29,6 @@ class Runs:
     def setUp(self):
         super().setUp()
         self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        # Processes are the test of `recorded_cases`.
-        self.enter_context(mock.patch.object(os, "cpu_count", return_value=1))
         self.name = self.binary.__name__.rpartition(".")[2]
 
     def run_binary(self, *arguments, status=0):

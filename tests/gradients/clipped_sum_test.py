@@ -64,6 +64,22 @@ class ClippedGradientSumTest(parameterized.TestCase):
             np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5 * np.abs(reference).max())
         self.assertEqual(actual.l2_sensitivity, bound)
 
+    @parameterized.product(engine=("book_keeping", "vectorized"), how=("flat", "per_layer"))
+    def test_the_remainder_is_what_clipping_takes_away(self, engine, how):
+        model = small_network()
+        images, labels = IMAGES.copy(), LABELS
+        images[4] = np.inf  # in neither sum
+        kept = np.array([True, True, True, False, False, True])
+        _, whole = loop_over_examples(model, IMAGES[kept], LABELS[kept], np.inf)
+        _, expected = loop_over_examples(model, IMAGES[kept], LABELS[kept], 0.5, how)
+        actual = clipped_sum.clipped_gradient_sum(
+            model, oracles.cross_entropy, images, labels, l2_norm_clip=0.5, mask=[1, 1, 1, 0, 1, 1], clipping=how,
+            engine=engine, with_remainder=True,
+        )  # fmt: skip
+        for value, rest, reference, total in zip(actual.values, actual.remainder, expected, whole, strict=True):
+            np.testing.assert_allclose(value, reference, atol=2e-6)
+            np.testing.assert_allclose(rest, total - reference, atol=5e-6)
+
     def test_one_example_moves_the_sum_by_at_most_the_bound(self):
         model = small_network()
         outlier = np.concatenate([IMAGES, 1e4 * IMAGES[:1]])

@@ -54,7 +54,7 @@ class PerLayerTest(parameterized.TestCase):
     def test_by_default_the_bounds_are_equal(self):
         np.testing.assert_allclose(clipping.per_layer(1.0)(tf.fill([1, 4], 2.0)), [[0.25] * 4], rtol=1e-6)
 
-    @parameterized.parameters(([1.0, 0.0],), (["flat"],), ([-0.6, 0.8],), ([None],))
+    @parameterized.parameters(([1.0, 0.0],), (["flat"],), ([-0.6, 0.8],), ([None],), ([True],))
     def test_bounds_that_are_not_positive_are_refused(self, bounds):
         with self.assertRaisesRegex(ValueError, "root of the sum of squares is l2_norm_clip=1.0. Received: clipping="):
             clipping.clip_function(bounds, 1.0)

@@ -8,10 +8,13 @@ class FeedforwardTest(parameterized.TestCase):
     def test_parameters_are_those_of_the_published_networks(self):
         self.assertEqual(feedforward.mlp(10).count_params(), 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10)
         self.assertEqual(feedforward.mnist_cnn(10).count_params(), 26_010)
+        # 3*3*16 + 16, 3*3*16*32 + 32, and 4*4*32*10 + 10 on 14x14 images.
+        self.assertEqual(feedforward.cnn(10).count_params(), 9_930)
 
-    @parameterized.parameters(feedforward.mlp, feedforward.mnist_cnn)
+    @parameterized.parameters(feedforward.mlp, feedforward.cnn, feedforward.mnist_cnn)
     def test_weights_are_a_function_of_the_seed(self, build):
-        images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1)).astype(np.uint8)
+        side = 14 if build is feedforward.cnn else 28
+        images = np.random.default_rng(0).integers(0, 256, (2, side, side, 1)).astype(np.uint8)
         first, again, other = (np.array(build(10, seed=seed)(images)) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         self.assertGreater(np.abs(first - other).max(), 1e-3)

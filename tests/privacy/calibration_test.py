@@ -25,6 +25,10 @@ class NoiseMultiplierForTest(parameterized.TestCase):
         {"epsilon": 2.0, "accountant": "pld", "sampling": "shuffled"},
         {"epsilon": 0.5, "accountant": "rdp", "sampling": "shuffled", "neighbors": "replace_one"},
         {"epsilon": 1e6, "accountant": "pld", "sampling": "shuffled"},
+        {"epsilon": 1.0, "accountant": "pld", "sampling": "random_allocation"},
+        {"epsilon": 8.0, "accountant": "pld", "sampling": "random_allocation"},
+        {"epsilon": 2.0, "accountant": "rdp", "sampling": "random_allocation"},
+        {"epsilon": 2.0, "accountant": "pld", "sampling": "random_allocation", "neighbors": "replace_one"},
     )
     def test_accounting_gives_the_budget_back(self, epsilon, **choices):
         noise_multiplier = privacy.noise_multiplier_for(epsilon, num_steps=280, **{**DIGITS, **choices})
@@ -60,6 +64,7 @@ class StepsForTest(parameterized.TestCase):
         ({"accountant": "rdp"}, 1),
         ({"accountant": "rdp", "neighbors": "replace_one"}, 1),
         ({"accountant": "pld", "sampling": "shuffled"}, 29),
+        ({"accountant": "rdp", "sampling": "random_allocation"}, 29),
     )
     def test_one_more_would_pass_the_budget(self, choices, stride):
         num_steps = privacy.steps_for(2.0, 4.0 * math.sqrt(stride) / 2, **{**DIGITS, **choices})

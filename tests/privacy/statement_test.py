@@ -111,7 +111,7 @@ class GuaranteeTest(parameterized.TestCase):
 
     def test_shuffled_names_the_poisson_number_only_as_not_claimed(self):
         said = made(sampling="shuffled")
-        number = f"epsilon = {statement._rounded_up(privacy.epsilon(**ACCOUNTED, sampling='poisson'))}"
+        number = f"epsilon = {privacy.accounting.rounded_up(privacy.epsilon(**ACCOUNTED, sampling='poisson'))}"
         claimed, not_claimed = said.text.split("Not claimed:")
         self.assertIn(number, not_claimed)
         self.assertNotIn(number, claimed)

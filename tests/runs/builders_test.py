@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import config, privacy
 from noisy_sgd.data import bundled
 from noisy_sgd.mechanisms import gaussian
-from noisy_sgd.optimizers import adam, sgd
+from noisy_sgd.optimizers import adam, extrapolation, lars, sgd
 from noisy_sgd.runs import builders, recorded_run
 from noisy_sgd.training import private_model
 
@@ -59,10 +59,18 @@ class BuildTest(parameterized.TestCase):
         ("sgd", "adamw", keras.optimizers.AdamW),
         ("dp_sgd", "adam", adam.DPAdam),
         ("dp_sgd", "adamw", adam.DPAdamW),
+        ("sgd", "lars", lars.LARS),
+        ("noisy_sgd", "lars", lars.NoisyLARS),
+        ("dp_sgd", "lars", lars.DPLARS),
+        ("sgd", "extrap_sgd", extrapolation.ExtrapSGD),
+        ("noisy_sgd", "extrap_sgd", extrapolation.NoisyExtrapSGD),
+        ("dp_sgd", "extrap_sgd", extrapolation.DPExtrapSGD),
     )
     def test_other_optimizers(self, algorithm, name, kind):
-        optimizer = builders.optimizer(_settings(algorithm, optimizer=name, momentum=0.0))
+        momentum = 0.0 if name.startswith("adam") else 0.5
+        optimizer = builders.optimizer(_settings(algorithm, optimizer=name, momentum=momentum))
         self.assertIs(type(optimizer), kind)
+        self.assertEqual(getattr(optimizer, "momentum", 0.0), momentum)
         self.assertAlmostEqual(float(optimizer.learning_rate), 0.1, places=6)
         if algorithm == "dp_sgd":
             self.assertAlmostEqual(float(optimizer.noise_std), 0.02, places=7)

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import config, keras_internals, keys, privacy, records
 from noisy_sgd.data import bundled
 from noisy_sgd.privacy import ledger
-from noisy_sgd.runs import builders, checkpoints, continuation, recorded_run
+from noisy_sgd.runs import builders, checkpoints, composition, continuation, recorded_run
 
 SECRET = bytes(range(16))
 STEPS = 12
@@ -91,8 +91,11 @@ class ContinuationTest(parameterized.TestCase):
         self.assertIn("fraction_clipped", (whole / "private" / "metrics.jsonl").read_text())
 
     def test_another_secret_is_another_run(self):
-        self.train(settings(self.root / "a"))
-        self.train(settings(self.root / "b"), secret=bytes(16))
+        a, b = (
+            self.train(settings(self.root / name), secret=secret) for name, secret in (("a", SECRET), ("b", bytes(16)))
+        )
+        together = composition.composed([a.directory, b.directory])
+        self.assertBetween(together.epsilon, a.privacy["epsilon"], 2 * a.privacy["epsilon"])
         a, b = (self.files(self.root / name)["metrics.jsonl"] for name in "ab")
         self.assertNotEqual(a, b)
 
@@ -236,6 +239,18 @@ class ContinuationTest(parameterized.TestCase):
         record = self.train(settings(self.root / "a", run=elsewhere), secret=bytes(16))
         self.assertIn("starts again", " ".join(self.said))
         self.assertEqual(record.privacy["attempts"], [[0, reached], [0, STEPS]])
+        prints = [keys.fingerprint(secret) for secret in (SECRET, bytes(16))]
+        self.assertEqual(record.privacy["noise_key_fingerprints"], prints)
+        self.assertAlmostEqual(composition.plan(self.root / "a").epsilon, record.privacy["epsilon"], delta=1e-9)
+
+    def test_a_secret_that_was_not_recorded_stays_unknown(self):
+        self.train(settings(self.root / "a"), stop_after=1)
+        path = self.root / "a" / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "privacy": {}}))
+        record = self.train(settings(self.root / "a"), environment={"XLA_FLAGS": "x"}, secret=bytes(16))
+        self.assertEqual(record.privacy["noise_key_fingerprints"], [None, keys.fingerprint(bytes(16))])
+        with self.assertRaisesRegex(ValueError, "1 fingerprints of 2 attempts"):
+            composition.composed([self.root / "a"])
 
     def test_without_any_ledger_the_worst_is_counted(self):
         chosen = settings(self.root / "a", run={"keep_checkpoints": 9})
@@ -298,7 +313,7 @@ class ContinuationTest(parameterized.TestCase):
             self.assertEqual(path.stat().st_mode & 0o777, 0o600)
             self.assertEqual(checkpoints.load_newest(path.parent, print).facts["secret"], SECRET.hex())
 
-    @parameterized.parameters("shuffled", "poisson")
+    @parameterized.parameters("shuffled", "poisson", "random_allocation")
     def test_a_budget_ends_the_run_on_the_last_step_that_fits(self, sampling):
         base = settings(self.root / "a", sampling=sampling)
         sigma, delta = base.training.resolved_noise_multiplier, builders.delta(base.training, 40)
@@ -313,7 +328,7 @@ class ContinuationTest(parameterized.TestCase):
         self.assertLessEqual(spent(last), budget)
         self.assertGreater(spent(last + 1), budget)
         self.assertLessEqual(record.privacy["epsilon"], budget)
-        with self.assertRaisesRegex(ValueError, "`--max_epsilon` must allow one step"):
+        with self.assertRaisesRegex(ValueError, r"`--max_epsilon` must be at least [\d.]+ to allow one step"):
             self.train(settings(self.root / "c", sampling=sampling, max_epsilon=spent(1) * 0.5))
 
     def test_a_budget_that_a_restart_finds_spent_ends_the_run_where_it_is(self):

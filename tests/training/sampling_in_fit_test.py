@@ -97,6 +97,64 @@ class BatchesTest(parameterized.TestCase):
         self.assertEqual(int(model.optimizer.iterations), 2 * 6)
 
 
+class RandomAllocationTest(absltest.TestCase):
+    def private(self):
+        return compiled(noisy_sgd.DPSGD(0.1, 1.0, 2.0, B))
+
+    def spent(self, epochs):
+        return privacy.epsilon(2.0, B, N, 5 * epochs, 1e-3, sampling="random_allocation") if epochs else 0.0
+
+    def test_its_batches_are_the_schemes_and_hold_every_example_once_per_epoch(self):
+        counts, model = Counts(), compiled()
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=[counts], sampling="random_allocation")
+        scheme = sampling.RandomAllocation(N, B, seed=7)
+        expected = [np.isin(np.arange(N), scheme.indices(step)).astype(int) for step in range(10)]
+        np.testing.assert_array_equal(counts.batches, expected)
+        np.testing.assert_array_equal(np.sum(counts.batches[:5], axis=0), 1)
+        self.assertGreater(max(map(np.sum, expected)), B)
+
+    def test_a_budget_counts_epochs_that_were_begun(self):
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        model = self.private()
+        history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[budget], sampling="random_allocation").history
+        np.testing.assert_allclose(history["epsilon"], [self.spent(1), self.spent(2)])
+        # Steps 10 to 12 and, with batches from another secret, 13 and 14 of the same epoch, and 15 of the next.
+        model.fit(X, Y, steps_per_epoch=3, verbose=0, callbacks=[budget], sampling="random_allocation")
+        self.assertEqual(budget.spent, self.spent(3))
+        model.fit(X, Y, steps_per_epoch=3, verbose=0, callbacks=[budget], sampling="random_allocation")
+        self.assertEqual(budget.spent, self.spent(5))
+        said = privacy.statement.statement("dp_sgd", budget.plan)
+        self.assertIn("40 examples in exactly one step, chosen at random, of each of 5 epochs", said.text)
+
+    def test_the_epochs_of_keras_may_be_others(self):
+        # Four epochs of three steps are steps 0 to 11: three epochs of the scheme.
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        history = self.private().fit(
+            X, Y, epochs=4, steps_per_epoch=3, verbose=0, callbacks=[budget], sampling="random_allocation"
+        ).history  # fmt: skip
+        np.testing.assert_allclose(history["epsilon"], [self.spent(n) for n in (1, 2, 2, 3)])
+
+    def test_a_budget_ends_the_training_with_an_epoch_of_the_scheme(self):
+        model, budget = self.private(), noisy_sgd.PrivacyBudget(self.spent(2) + 1e-6, delta=1e-3, num_examples=N)
+        model.fit(X, Y, epochs=9, steps_per_epoch=4, verbose=0, callbacks=[budget], sampling="random_allocation")
+        self.assertEqual(int(model.optimizer.iterations), 10)
+        self.assertEqual(budget.spent, self.spent(2))
+
+    def test_steps_of_an_unknown_beginning_count_as_epochs(self):
+        model = self.private()
+        model.fit(X, Y, steps_per_epoch=2, verbose=0, sampling="random_allocation")
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N, sampling="random_allocation")
+        model.fit(X, Y, steps_per_epoch=3, verbose=0, callbacks=[budget], sampling="random_allocation")
+        self.assertEqual(budget.spent, self.spent(3))
+
+    def test_batches_of_a_dataset_are_not_taken_for_it(self):
+        dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(B)
+        for claim, drawn in ((None, "random_allocation"), ("random_allocation", "shuffled")):
+            budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N, sampling=claim)
+            with self.assertRaisesRegex(ValueError, "`x` must be arrays for sampling='random_allocation'"):
+                self.private().fit(dataset, verbose=0, shuffle=False, callbacks=[budget], sampling=drawn)
+
+
 class OtherSchemesTest(absltest.TestCase):
     def test_any_scheme_but_keras_shuffling_draws_the_batches_itself(self):
         class Halves(sampling.Scheme):

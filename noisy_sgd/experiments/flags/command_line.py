@@ -101,6 +101,8 @@ def flag_set() -> absl_flags.FlagValues:
 def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping[str, str], **defaults: Any) -> None:
     """Defines one flag for each explained field of a dataclass, with its name, its type and its default.
 
+    The flag of a field that holds a tuple lists its values.
+
     Args:
         values: the flag set.
         title: the heading of these flags in `--help`.
@@ -110,8 +112,11 @@ def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping
     """
     for field in dataclasses.fields(group):
         if field.name in helps:
-            kind = _kind(field.type)
             default = defaults.get(field.name, getattr(group, field.name, None))
+            if _listed(field.type) is not None:
+                define_list(values, title, field.name, default, helps[field.name])
+                continue
+            kind = _kind(field.type)
             _DEFINE[kind](field.name, default, helps[field.name], flag_values=values, module_name=title)
 
 
@@ -129,7 +134,13 @@ def define_list(values: absl_flags.FlagValues, title: str, name: str, default: A
 
 
 def read(
-    argv: Sequence[str], parser: Callable, title: str, group: type, helps: Mapping[str, str], **defaults: Any
+    argv: Sequence[str],
+    parser: Callable,
+    title: str,
+    group: type,
+    helps: Mapping[str, str],
+    smoke: Mapping[str, Any] | None = None,
+    **defaults: Any,
 ) -> Any:
     """Reads the command line of a binary whose flags are the fields of one dataclass.
 
@@ -139,6 +150,8 @@ def read(
         title: as in `define`.
         group: the dataclass, with a property `unread` as in `refuse_typed`.
         helps: as in `define`.
+        smoke: values with which the measurement takes seconds, by the names of their fields; --smoke takes them in
+            place of the flags' values. Defaults to None, no such flag.
         **defaults: as in `define`.
 
     Returns:
@@ -146,8 +159,14 @@ def read(
     """
     values = flag_set()
     define(values, title, group, helps, **defaults)
+    if smoke is not None:
+        define_one(values, title, "smoke", bool, False, "tries everything with few and small runs, in seconds")
     parse(values, argv, parser)
-    settings = group(**typed(values, group))
+    chosen = typed(values, group)
+    if smoke is not None and values["smoke"].value:
+        chosen |= smoke
+        chosen["run_dir"] = values["run_dir"].value if values["run_dir"].present else f"{chosen['run_dir']}_smoke"
+    settings = group(**chosen)
     refuse_typed(values, settings.unread)
     return settings
 
@@ -181,7 +200,12 @@ def refuse_typed(values: absl_flags.FlagValues, unread: Mapping[str, str]) -> No
 
 def typed(values: absl_flags.FlagValues, group: Any) -> dict[str, Any]:
     """The values of the flags that have the name of a field of a dataclass."""
-    return {field.name: values[field.name].value for field in dataclasses.fields(group) if field.name in values}
+    found = {field.name: values[field.name].value for field in dataclasses.fields(group) if field.name in values}
+    for field in dataclasses.fields(group):
+        kind = _listed(field.type)
+        if kind is not None and found.get(field.name) is not None:
+            found[field.name] = _READ_LIST[kind](values, field.name)
+    return found
 
 
 def whole_numbers(values: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
@@ -216,7 +240,23 @@ def one_of(what: str, choices: Sequence[str]) -> str:
     return f"{what} ({' | '.join(choices)})"
 
 
+def _strings(values: absl_flags.FlagValues, name: str) -> tuple[str, ...]:
+    return tuple(values[name].value)
+
+
+_READ_LIST = {int: whole_numbers, float: numbers, str: _strings}
+
+
 def _kind(annotation: Any) -> type:
     """int of both `int` and `int | None`."""
-    alternatives = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next(kind for kind in alternatives if kind in _DEFINE)
+    return next(kind for kind in _alternatives(annotation) if kind in _DEFINE)
+
+
+def _listed(annotation: Any) -> type | None:
+    """int of both `tuple[int, ...]` and `tuple[int, ...] | None`; None of what is no tuple of numbers or strings."""
+    tuples = (kind for kind in _alternatives(annotation) if typing.get_origin(kind) is tuple)
+    return next((typing.get_args(kind)[0] for kind in tuples if typing.get_args(kind)[0] in _READ_LIST), None)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)

@@ -8,7 +8,6 @@ Tested by tests/experiments/flags_test.py.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -48,8 +47,8 @@ _TRAINING = {
     "momentum": "momentum of SGD, in [0, 1)",
     "ema_decay": "decay of the moving average of the weights, which is evaluated too; 0: no average",
     "sampling": command_line.one_of(
-        "how the examples of a step are drawn: B at a time from shuffled data, or each independently with "
-        "probability B / N, which gives the smaller epsilon",
+        "how the examples of a step are drawn: B at a time from shuffled data; or each independently with "
+        "probability B / N; or each in one random step of each epoch; the last two give a much smaller epsilon",
         config.SAMPLINGS,
     ),
     "augmentation_multiplicity": "K, copies of every image, each changed by --augmentation; their mean gradient is the "
@@ -70,7 +69,9 @@ _CLIPPING = {
 _ONE_ALGORITHM = {
     "algorithm": command_line.one_of("what happens to the gradients", config.ALGORITHMS),
     "optimizer": command_line.one_of(
-        "the update that takes them, for sgd and dp_sgd; adam and adamw with Keras' other defaults", config.OPTIMIZERS
+        "the update that takes them: adam and adamw, for sgd and dp_sgd, with Keras' other defaults; lars with a trust "
+        "coefficient of 0.001; extrap_sgd with the previous gradient and a coefficient of 1",
+        config.OPTIMIZERS,
     ),
     "batch_size": "B, examples in a logical batch",
 }
@@ -184,12 +185,9 @@ def define_data_and_model(values: absl_flags.FlagValues) -> None:
 
 
 def _config(values: absl_flags.FlagValues, training: config.Training) -> config.Config:
-    model: dict[str, Any] = command_line.typed(values, config.Model)
-    if model["hidden"] is not None:
-        model["hidden"] = command_line.whole_numbers(values, "hidden")
     return config.Config(
         data=config.Data(**command_line.typed(values, config.Data)),
-        model=config.Model(**model),
+        model=config.Model(**command_line.typed(values, config.Model)),
         training=training,
         run=config.Run(**command_line.typed(values, config.Run)),
     )

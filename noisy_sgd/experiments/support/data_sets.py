@@ -72,8 +72,20 @@ def run(
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaseSettings(recorded_cases.Settings, Settings):
+    """Settings of `run_cases`: the data sets, and the number of processes."""
+
+
+def parse_cases(argv: Sequence[str], parser: Callable, smoke_steps: int, **defaults: Any) -> CaseSettings:
+    """As `parse`, for `run_cases`; --smoke takes two data sets, two runs and this number of steps."""
+    helps = {**_HELP, **recorded_cases.HELP}
+    smoke = {"num_data_sets": 2, "num_runs": 2, "num_steps": smoke_steps}
+    return command_line.read(argv, parser, "data sets and runs", CaseSettings, helps, smoke=smoke, **defaults)
+
+
 def run_cases(
-    settings: Settings,
+    settings: CaseSettings,
     measure: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     summarize: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]],
     *,
@@ -99,4 +111,11 @@ def run_cases(
         for data_seed in range(first, first + settings.num_data_sets)
         for variant in variants
     ]
-    return recorded_cases.run(settings, (lambda lines: cases,), measure, summarize, unit="measurements")
+    return recorded_cases.run(
+        settings,
+        (lambda lines: cases,),
+        measure,
+        summarize,
+        unit="measurements",
+        privacy=recorded_measurement.PRIVACY,
+    )

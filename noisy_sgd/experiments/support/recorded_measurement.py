@@ -31,6 +31,7 @@ def run(
     *,
     total: int,
     unit: str,
+    privacy: Mapping[str, Any] = PRIVACY,
 ) -> records.Record:
     """Measures and records, unless the directory holds this measurement, finished.
 
@@ -40,6 +41,7 @@ def run(
         measure: called with a function that records a line and a function that counts progress; returns the results.
         total: the count at the end.
         unit: what is counted, in the plural.
+        privacy: what the record says about privacy. Defaults to the sentence for synthetic data.
 
     Returns:
         The finished record.
@@ -49,7 +51,7 @@ def run(
         if records.is_finished(directory, configuration):
             print(f"{directory} is finished.", flush=True)
             return records.read(directory)
-    with begin(directory, configuration, privacy=PRIVACY) as recorded, endings.measurement_failures():
+    with begin(directory, configuration, privacy=privacy) as recorded, endings.measurement_failures():
         print(f"{directory}: {total:,} {unit}", flush=True)
         with progress.Progress(total=total, unit=unit, stream=sys.stderr) as watch:
             results = measure(recorded.append, watch.advance)

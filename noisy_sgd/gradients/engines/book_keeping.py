@@ -79,17 +79,19 @@ def _clipped_sum(model, layers, loss_fn, examples, clip):
     if not norms.shape.is_fully_defined():
         # XLA drops the assertion above, but not this reshape.
         norms = tf.reshape(norms, [count])
-    sums = _sums(groups, factors, tf.math.is_finite(norms), microbatch)
-    values = [sums.get(id(weight)) for weight in model.trainable_weights]
-    values = [
-        tf.zeros(weight.shape, weight.dtype) if value is None else tf.cast(_of_shape(value, weight.shape), weight.dtype)
-        for weight, value in zip(model.trainable_weights, values, strict=True)
-    ]
+    finite = tf.math.is_finite(norms)
+    tensors = _without_cut_rows(groups, finite, microbatch)
+    remainder = None
+    if clipping.wants_remainder(clip):
+        kept = finite if examples.present is None else finite & examples.present
+        taken = [tf.where(kept, 1 - factor, tf.zeros_like(factor)) for factor in factors]
+        remainder = _sums(model, groups, taken, tensors)
     return clipping.Result(
         losses=losses,
         predictions=examples.mean_over_views(predictions),
         norms=examples.without_padding(norms),
-        values=values,
+        values=_sums(model, groups, factors, tensors),
+        remainder=remainder,
     )
 
 
@@ -227,8 +229,8 @@ def _norms_and_factors(model, clip, groups, count, present, microbatch):
     return norms, [microbatch.cast(factor) for factor in factors]
 
 
-def _sums(groups, factors, finite, microbatch):
-    """{id(weight): clipped sum}, with the rows of examples whose norm is not finite cut out of all that enters."""
+def _without_cut_rows(groups, finite, microbatch):
+    """What each group's sums are formed from, with the rows of examples whose norm is not finite cut out."""
     flat = [tensor for group in groups for tensor in group.tensors]
     zeros = {dtype: tf.zeros([], dtype) for dtype in dict.fromkeys(tensor.dtype for tensor in flat)}
     ranks = dict.fromkeys(tensor.shape.rank for tensor in flat)
@@ -248,14 +250,24 @@ def _sums(groups, factors, finite, microbatch):
     found = tf.cond(tf.reduce_all(finite), lambda: large, lambda: [safe(tensor) for tensor in large]) if large else []
     found = iter(found)
     cut = iter([next(found) if late else safe(tensor) for tensor, late in zip(flat, rarely, strict=True)])
-    tensors = [[next(cut) for _ in group.tensors] for group in groups]
+    return [[next(cut) for _ in group.tensors] for group in groups]
+
+
+def _sums(model, groups, factors, tensors):
+    """The sums of factor times gradient, one per trainable weight of the model."""
     with rounding.shared_loop() as whole:
         sums = {
             id(weight): value
             for group, factor, own in zip(groups, factors, tensors, strict=True)
             for weight, value in zip(group.weights, group.sums(factor, own), strict=True)
         }
-    return {weight: whole.get(id(value), value) for weight, value in sums.items()}
+    found = [sums.get(id(weight)) for weight in model.trainable_weights]
+    return [
+        tf.zeros(weight.shape, weight.dtype)
+        if value is None
+        else tf.cast(_of_shape(whole.get(id(value), value), weight.shape), weight.dtype)
+        for weight, value in zip(model.trainable_weights, found, strict=True)
+    ]
 
 
 def _is_large(tensor):

@@ -54,6 +54,11 @@ def _clipped_sum(model, loss_fn, examples, clip):
     losses, predictions, gradients = example_map.over_examples(one_example, (indices, examples.x, examples.y), model)
     # Where sizes are unknown, the map knows none of its results'.
     gradients = [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in zip(gradients, weights, strict=True)]
+    choose = clipping.coordinates(clip)
+    if choose is not None:
+        # A zero would not remove a gradient that is not finite.
+        chosen = [tf.cast(one, tf.bool) for one in choose(weights)]
+        gradients = [tf.where(one, g, tf.zeros_like(g)) for one, g in zip(chosen, gradients, strict=True)]
     squares = [tf.cast(contributions.row_squares(flatten(g)), dtype) for g in gradients]
     layers = list(clipping.layers_of(model).values())
     if squares:
@@ -63,18 +68,23 @@ def _clipped_sum(model, loss_fn, examples, clip):
     finite = tf.math.is_finite(norms)
     if examples.present is not None:
         finite = examples.present & finite
-    values = []
+    values, remainder = [], []
     for gradient, factor in zip(gradients, factors, strict=True):
         safe = tf.where(finite[:, None], flatten(gradient), tf.zeros([], gradient.dtype))
-        values.append(
-            tf.reshape(tf.linalg.matvec(safe, tf.cast(factor, safe.dtype), transpose_a=True), gradient.shape[1:])
-        )
+        values.append(_weighted_sum(factor, safe, gradient.shape[1:]))
+        if clipping.wants_remainder(clip):
+            remainder.append(_weighted_sum(1 - factor, safe, gradient.shape[1:]))
     return clipping.Result(
         losses=examples.without_padding(losses),
         predictions=predictions,
         norms=examples.without_padding(norms),
         values=values,
+        remainder=remainder if clipping.wants_remainder(clip) else None,
     )
+
+
+def _weighted_sum(factors, rows, shape):
+    return tf.reshape(tf.linalg.matvec(rows, tf.cast(factors, rows.dtype), transpose_a=True), shape)
 
 
 def flatten(gradient: tf.Tensor) -> tf.Tensor:

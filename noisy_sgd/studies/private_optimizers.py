@@ -1,0 +1,281 @@
+"""Private optimizers at equal epsilon: which of them makes large batches lose less?
+
+DP-SGD with small and with large batches passes over the training set equally often, so that large batches take fewer
+steps. The noise of every optimizer is that which the stated epsilon allows DP-SGD at the same batch size with Poisson
+sampling. The *gap* is DP-SGD's accuracy at the small batch size less that at the large one; an optimizer closes the
+share of the gap by which its accuracy at the large batch size exceeds DP-SGD's. Learning rates are chosen per
+optimizer, bound and batch size, by other seeds and other images than those of the final runs.
+
+DiceSGD has no known epsilon: it gets DP-SGD's noise, times sqrt(1 + 2 C'/C) as its paper compares it. Only the
+optimizers at bounds far below the gradients' norms test what it is made for, so that DP-SGD and DiceSGD are trained at
+several bounds, fractions of the median norm of the examples' gradients at the initialization.
+
+    setting = Setting(batch_sizes=(64, 1_024), num_seeds=5)
+    lines = [measure(setting, case) for case in tuning_cases(setting)]
+    final_cases(setting, lines)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from noisy_sgd import checks, privacy, sampling
+from noisy_sgd.studies import calibration_error, verdicts
+from noisy_sgd.studies.laboratory import images, settings
+
+TUNING, FINAL = "tuning", "final"
+FIRST_TUNING_SEED = 1_000
+DP_SGD, DICE_SGD, SPARSE, EXTRAPOLATED, LARS, ADAM = OPTIMIZERS = (
+    "dp_sgd",
+    "dice_sgd",
+    "dp_sparse_sgd",
+    "dp_extrap_sgd",
+    "dp_lars",
+    "dp_adam",
+)
+# The optimizers that are trained at every bound; the others are trained at the first one.
+AT_EVERY_BOUND = (DP_SGD, DICE_SGD)
+FINAL_RATE, EXTRAPOLATION, TRUST = 0.9, 0.5, 0.02
+# The steps of these do not depend on the length of the gradients; learning rates relative to the grid of the others.
+_SCALE_FREE = {ADAM: 0.01, LARS: 1.0}
+LATE_ITERATES = 20
+# Points of accuracy.
+_NOT_WORSE = 0.5
+_DELTA = 1e-5
+
+Line = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting(settings.Setting):
+    """What is trained, and how often; beside what every study on images is told. `num_steps` is not read.
+
+    Attributes:
+        epsilon: of DP-SGD with Poisson sampling, at delta = 1e-5.
+        num_epochs: passes over the training set, by the expected number of examples.
+        batch_sizes: the small and the large one.
+        relative_bounds: C over the median norm; the first one is that of all optimizers.
+        learning_rates: the grid.
+        num_tuning_seeds: seeds by which learning rates are chosen.
+        num_seeds: seeds of the final runs, from 0 up.
+    """
+
+    num_train_examples: int = 10_000
+    epsilon: float = 3.0
+    num_epochs: int = 8
+    batch_sizes: tuple[int, ...] = (64, 1_024)
+    relative_bounds: tuple[float, ...] = (1.0, 0.1, 0.01)
+    learning_rates: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+    num_tuning_seeds: int = 1
+    num_seeds: int = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        small_and_large = len(self.batch_sizes) == 2 and 0 < self.batch_sizes[0] < self.batch_sizes[1]
+        checks.require(small_and_large, "batch_sizes", "must be a small and a large one", self.batch_sizes)
+        checks.batch(self.batch_sizes[1], self.num_train_examples)
+        for name in ("relative_bounds", "learning_rates"):
+            values = getattr(self, name)
+            checks.require(len(values) > 0 and min(values) > 0, name, "must list numbers above 0", values)
+        checks.real("epsilon", self.epsilon, above=0)
+        checks.count("num_epochs", self.num_epochs)
+        checks.count("num_tuning_seeds", self.num_tuning_seeds)
+        checks.count("num_seeds", self.num_seeds, least=2)
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Optimizer, bound and batch size of the runs that share a compiled step."""
+        return [
+            {"optimizer": name, "relative_bound": bound, "batch_size": size}
+            for size in self.batch_sizes
+            for name in OPTIMIZERS
+            for bound in (self.relative_bounds if name in AT_EVERY_BOUND else self.relative_bounds[:1])
+        ]
+
+    def steps(self, batch_size: int) -> int:
+        """The number of steps at a batch size."""
+        return max(1, round(self.num_epochs * self.num_train_examples / batch_size))
+
+
+def tuning_cases(setting: Setting) -> list[dict[str, Any]]:
+    """The runs by which the learning rates are chosen."""
+    return [
+        {"stage": TUNING, **group, "learning_rate": rate, "seed": FIRST_TUNING_SEED + number}
+        for group in setting.groups
+        for rate in setting.learning_rates
+        for number in range(setting.num_tuning_seeds)
+    ]
+
+
+def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """The runs that are judged, each group with its learning rate of the highest mean accuracy in the tuning runs."""
+    found: dict[tuple, dict[float, list[float]]] = {}
+    for line in lines:
+        found.setdefault(_group(line), {}).setdefault(line["learning_rate"], []).append(line["accuracy"])
+    return [
+        {
+            "stage": FINAL,
+            **group,
+            "learning_rate": max(setting.learning_rates, key=lambda rate: np.mean(found[_group(group)][rate])),
+            "seed": seed,
+        }
+        for group in setting.groups
+        for seed in range(setting.num_seeds)
+    ]
+
+
+def noise_multiplier(setting: Setting, batch_size: int) -> float:
+    """Sigma that the stated epsilon allows DP-SGD."""
+    return _noise_multiplier(setting.epsilon, batch_size, setting.num_train_examples, setting.steps(batch_size))
+
+
+def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains one run; accuracy and calibration error of the last weights, and of averaged late predictions."""
+    data = _data(setting, case["seed"])
+    trainer, bound = _trainer(setting, *_group(case))
+    # A small bound makes small steps: the grid is in units of the step of a clipped gradient.
+    rate = case["learning_rate"] * _SCALE_FREE.get(case["optimizer"], 1 / bound)
+    trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=rate)
+    test = data.chosen if case["stage"] == TUNING else data.judged
+    steps = setting.steps(case["batch_size"])
+    pauses = np.unique(np.linspace(steps / 2, steps, LATE_ITERATES).round().astype(int))
+    late = []
+    for pause in pauses:
+        trainer.advance(int(pause) - trainer.step)
+        late.append(trainer.probabilities(test.images))
+    averaged = calibration_error.mean_probabilities(late)
+    return {
+        "accuracy": float(np.mean(np.argmax(late[-1], axis=1) == test.labels)),
+        "averaged_accuracy": float(np.mean(np.argmax(averaged, axis=1) == test.labels)),
+        "calibration_error": calibration_error.expected_calibration_error(late[-1], test.labels),
+        "averaged_calibration_error": calibration_error.expected_calibration_error(averaged, test.labels),
+    }
+
+
+def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
+    """Noise multipliers and steps by batch size, and the judged rows; accuracies are in points.
+
+    The rules: DiceSGD beats DP-SGD at every bound below the first one, at the large batch size. Random sparsification
+    is not worse than DP-SGD by half a point, at either batch size. The mean of late predictions halves the calibration
+    error of DP-SGD's last weights, at either batch size. Extrapolation, LARS and Adam close a part of the gap between
+    the batch sizes, which itself is above 0.
+    """
+    small, large = setting.batch_sizes
+    first, *further = setting.relative_bounds
+
+    def points(name, size, bound=first):
+        return 100 * _by_seed(lines, name, bound, size, "accuracy")
+
+    gap = points(DP_SGD, small) - points(DP_SGD, large)
+    errors = {
+        f"B = {size}": np.log(_by_seed(lines, DP_SGD, first, size, "calibration_error"))
+        - np.log(_by_seed(lines, DP_SGD, first, size, "averaged_calibration_error"))
+        for size in setting.batch_sizes
+    }
+    rows = [
+        verdicts.Row("gap", {f"B = {small} less B = {large}": gap}),
+        *(
+            verdicts.Row(name, {"points closed": points(name, large) - points(DP_SGD, large)})
+            for name in (EXTRAPOLATED, LARS, ADAM)
+        ),
+        verdicts.Row(
+            SPARSE,
+            {
+                f"B = {size}, difference + {_NOT_WORSE}": points(SPARSE, size) - points(DP_SGD, size) + _NOT_WORSE
+                for size in setting.batch_sizes
+            },
+        ),
+        verdicts.Row("late_predictions", {name: ratio - np.log(2) for name, ratio in errors.items()}),
+    ]
+    if further:
+        better = {
+            f"C / {1 / bound:g}": points(DICE_SGD, large, bound) - points(DP_SGD, large, bound) for bound in further
+        }
+        rows.append(verdicts.Row(DICE_SGD, better))
+    return {
+        "noise_multipliers": {str(size): noise_multiplier(setting, size) for size in setting.batch_sizes},
+        "steps": {str(size): setting.steps(size) for size in setting.batch_sizes},
+        "rows": verdicts.judge(rows),
+    }
+
+
+def _by_seed(lines: Sequence[Line], name: str, bound: float, batch_size: int, value: str) -> np.ndarray:
+    """A value of the final runs of a group, in the order of the seeds."""
+    found = {
+        line["seed"]: line[value]
+        for line in lines
+        if line["stage"] == FINAL and _group(line) == (name, bound, batch_size)
+    }
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def _group(case: Mapping[str, Any]) -> tuple[str, float, int]:
+    return case["optimizer"], case["relative_bound"], case["batch_size"]
+
+
+@functools.lru_cache
+def _noise_multiplier(epsilon: float, batch_size: int, num_examples: int, num_steps: int) -> float:
+    plan = {"batch_size": batch_size, "num_examples": num_examples, "num_steps": num_steps, "delta": _DELTA}
+    return privacy.noise_multiplier_for(epsilon, **plan, sampling="poisson")
+
+
+@functools.lru_cache(maxsize=32)
+def _data(setting: Setting, seed: int) -> images.Data:
+    return images.load(
+        images.resolved(setting.dataset, setting.data_dir),
+        seed,
+        num_train_examples=setting.num_train_examples,
+        wrong_labels=setting.wrong_labels,
+        data_dir=setting.data_dir,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _median_norm(setting: Setting) -> float:
+    """Of the examples' gradients at the initialization, by a seed that no run has."""
+    from noisy_sgd.gradients import clipped_sum
+    from noisy_sgd.studies.laboratory import losses, networks
+
+    data = _data(setting, FIRST_TUNING_SEED - 1)
+    model = networks.builder(setting.network, data)(FIRST_TUNING_SEED - 1)
+    loss, part = losses.named(setting.loss), slice(0, 256)
+    found = clipped_sum.clipped_gradient_sum(
+        model, loss.call, data.train.images[part], data.train.labels[part], l2_norm_clip=1.0
+    )
+    return float(np.median(found.norms))
+
+
+# A few trainers at a time: each holds a compiled step.
+@functools.lru_cache(maxsize=4)
+def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int):
+    # Takes seconds to import; a command line is read without it.
+    from noisy_sgd.optimizers import adam, error_feedback, extrapolation, lars, sgd, sparsification
+    from noisy_sgd.studies.laboratory import losses, networks, training
+
+    bound = relative_bound * _median_norm(setting)
+    sigma, steps = noise_multiplier(setting, batch_size), setting.steps(batch_size)
+    common = {"l2_norm_clip": bound, "noise_multiplier": sigma, "batch_size": batch_size, "seed": 0}
+    makers = {
+        DP_SGD: lambda: sgd.DPSGD(1.0, **common),
+        # Both bounds are C, so that the paper's comparison has sqrt(3) times the noise.
+        DICE_SGD: lambda: error_feedback.DiceSGD(
+            1.0, **{**common, "noise_multiplier": 3**0.5 * sigma}, feedback_clip=bound
+        ),
+        SPARSE: lambda: sparsification.DPSparseSGD(1.0, **common, final_rate=FINAL_RATE, ramp_steps=steps),
+        EXTRAPOLATED: lambda: extrapolation.DPExtrapSGD(1.0, **common, extrapolation=EXTRAPOLATION),
+        LARS: lambda: lars.DPLARS(1.0, **common, trust_coefficient=TRUST),
+        ADAM: lambda: adam.DPAdam(1.0, **common),
+    }
+    return (
+        training.Trainer(
+            networks.builder(setting.network, _data(setting, 0)),
+            makers[name](),
+            batch_size=batch_size,
+            loss=losses.named(setting.loss),
+            sampled=sampling.Poisson,
+        ),
+        bound,
+    )

@@ -1,0 +1,51 @@
+import csv
+import dataclasses
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+
+from noisy_sgd import records
+from noisy_sgd.experiments.report import private_optimizers_claims as claimed
+from noisy_sgd.figures import private_optimizers as figures
+from noisy_sgd.studies import private_optimizers as study
+
+SETTING = study.Setting(dataset="digits", num_train_examples=100, batch_sizes=(10, 50), num_seeds=3, num_epochs=2)
+
+
+def record():
+    errors = {"calibration_error": 0.2, "averaged_calibration_error": 0.05}
+    lines = [
+        {"stage": study.FINAL, **group, "seed": seed, "learning_rate": 0.1, "accuracy": 0.5 + 0.01 * seed, **errors}
+        for group in SETTING.groups
+        for seed in range(SETTING.num_seeds)
+    ]
+    return records.Record(
+        directory=pathlib.Path("mnist"),
+        config=dataclasses.asdict(SETTING),
+        versions={},
+        privacy={},
+        status=records.FINISHED,
+        results=study.summary(SETTING, lines),
+        metrics=lines,
+    )
+
+
+class ClaimsTest(absltest.TestCase):
+    def test_every_row_of_the_study_is_a_claim(self):
+        made = record()
+        outcomes = [claim.measure([made]) for claim in claimed.CLAIMS]
+        self.assertNotIn(None, outcomes)
+        self.assertLen(outcomes, len(made.results["rows"]))
+        self.assertEqual([outcome.reached for outcome in outcomes].count(True), 2)
+
+    def test_every_number_of_a_figure_is_in_its_table(self):
+        directory = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        for draw, count in ((figures.draw_accuracies, len(SETTING.groups)), (figures.draw_calibration, 2 * 3)):
+            paths = draw(record(), directory)
+            with open(paths[2]) as file:
+                self.assertLen(list(csv.DictReader(file)), count)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,90 @@
+import dataclasses
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from noisy_sgd import privacy
+from noisy_sgd.studies import private_optimizers as study
+
+SMALL = study.Setting(
+    dataset="digits",
+    num_train_examples=100,
+    epsilon=3.0,
+    num_epochs=2,
+    batch_sizes=(10, 50),
+    relative_bounds=(1.0, 0.1),
+    learning_rates=(0.2, 0.4),
+    num_seeds=5,
+)
+
+
+def line(group, seed=0, accuracy=0.5, **values):
+    errors = {"calibration_error": 0.2, "averaged_calibration_error": 0.05}
+    return {"stage": study.FINAL, **group, "seed": seed, "learning_rate": 0.2, "accuracy": accuracy, **errors, **values}
+
+
+class CasesTest(parameterized.TestCase):
+    def test_equally_many_epochs_and_equal_epsilon(self):
+        self.assertEqual([SMALL.steps(size) for size in (10, 50)], [20, 4])
+        sigma = study.noise_multiplier(SMALL, 50)
+        self.assertBetween(privacy.epsilon(sigma, 50, 100, 4, 1e-5, sampling="poisson"), 2.99, 3.0)
+
+    def test_each_group_gets_its_best_learning_rate(self):
+        tuning = [
+            {**case, "accuracy": case["learning_rate"] * (1 if case["batch_size"] == 10 else -1)}
+            for case in study.tuning_cases(SMALL)
+        ]
+        self.assertLen(tuning, 2 * (6 + 2) * 2)
+        final = study.final_cases(SMALL, tuning)
+        self.assertLen(final, 2 * (6 + 2) * 5)
+        self.assertEqual({(case["batch_size"], case["learning_rate"]) for case in final}, {(10, 0.4), (50, 0.2)})
+
+    @parameterized.parameters(
+        ({"batch_sizes": (50, 10)}, "`batch_sizes` must be a small and a large one"),
+        ({"batch_sizes": (10, 500)}, "`batch_size`"),
+        ({"epsilon": 0.0}, "`epsilon`"),
+        ({"relative_bounds": ()}, "`relative_bounds`"),
+    )
+    def test_bad_values_are_refused(self, values, message):
+        with self.assertRaisesRegex(ValueError, message):
+            dataclasses.replace(SMALL, **values)
+
+
+class SummaryTest(absltest.TestCase):
+    def test_verdicts_of_planted_lines(self):
+        generator = np.random.default_rng(0)
+        means = {study.LARS: 0.62, study.EXTRAPOLATED: 0.6, study.ADAM: 0.5, study.SPARSE: 0.599}
+        lines = []
+        for group in SMALL.groups:
+            accuracy = 0.8 if group["batch_size"] == 10 else means.get(group["optimizer"], 0.6)
+            if group["optimizer"] == study.DICE_SGD and group["relative_bound"] < 1:
+                accuracy = 0.7
+            if group["optimizer"] == study.SPARSE and group["batch_size"] == 10:
+                accuracy = 0.799
+            lines += [line(group, seed, accuracy + 1e-4 * generator.normal()) for seed in range(SMALL.num_seeds)]
+        found = {row["row"]: row["verdict"] for row in study.summary(SMALL, lines)["rows"]}
+        expected = {
+            "gap": "confirmed",
+            study.LARS: "confirmed",
+            study.EXTRAPOLATED: "undecided",
+            study.ADAM: "refuted",
+            study.SPARSE: "confirmed",
+            study.DICE_SGD: "confirmed",
+            "late_predictions": "confirmed",
+        }
+        self.assertEqual(found, expected)
+
+
+class MeasureTest(parameterized.TestCase):
+    @parameterized.parameters(*study.OPTIMIZERS)
+    def test_every_optimizer_trains(self, name):
+        group = {"optimizer": name, "relative_bound": 1.0, "batch_size": 50}
+        case = {"stage": study.FINAL, **group, "learning_rate": 0.4, "seed": 0}
+        found = study.measure(SMALL, case)
+        self.assertBetween(found["accuracy"], 0.0, 1.0)
+        self.assertGreater(found["calibration_error"], 0.0)
+        self.assertEqual(study.measure(SMALL, case), found)
+
+
+if __name__ == "__main__":
+    absltest.main()
