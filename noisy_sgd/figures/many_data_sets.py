@@ -40,7 +40,7 @@ def draw(run: records.Record, directory: pathlib.Path, name: str = "many_data_se
         axes.set_yscale("log")
         axes.set_xlabel("data set")
         axes.set_ylabel(r"final $\|\beta-\beta^*\|^2$, mean over surviving runs")
-        axes.set_title(f"Figure {number} on {len(lines)} data sets", fontsize=9)
+        axes.set_title(f"Figure {number} on {len(lines)} data sets (no dot: all runs diverged)", fontsize=9)
         axes.legend(fontsize=7)
     axes = panels[2]
     trends = run.results["trends"]
