@@ -16,10 +16,12 @@ from noisy_sgd.experiments.support import recorded_measurement, toy_experiment
 from noisy_sgd.figures import sde_error as figures
 from noisy_sgd.studies import sde_error
 
+# Of the weak errors, which are exact.
+_PROBLEMS = 8
 _HELP = {
     "num_paths": "paths of the strong error",
     "noise_scale": "sigma of the strong error",
-    "seed": "seed of sampling and noise",
+    "seed": "seed of sampling and noise, and of the first problem",
     "run_dir": "where the run is recorded",
 }
 
@@ -49,24 +51,30 @@ def main(settings: Settings) -> None:
 
 
 def run(settings: Settings) -> records.Record:
-    """Measures the weak errors, and the strong error of either model, unless a finished record of that exists."""
+    """Measures the weak errors on several problems, and the strong error of either model, unless that is finished."""
 
     def measured(append, advance):
-        append({"measurement": "weak", **sde_error.weak(seed=settings.seed)})
-        advance(1)
+        for seed in range(settings.seed, settings.seed + _PROBLEMS):
+            append({"measurement": "weak", "problem_seed": seed, **sde_error.weak(seed=seed)})
+            advance(1)
         options = {"noise_scale": settings.noise_scale, "num_paths": settings.num_paths, "seed": settings.seed}
         for model in ("least_squares", "diagonal_linear"):
             append({"measurement": "strong", **sde_error.strong(model, **options)})
             advance(1)
         return {}
 
-    return recorded_measurement.run(settings.run_dir, settings.resolved(), measured, total=3, unit="measurements")
+    return recorded_measurement.run(
+        settings.run_dir, settings.resolved(), measured, total=_PROBLEMS + 2, unit="measurements"
+    )
 
 
 def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
-    """Draws both kinds of errors over the step size; returns all paths."""
-    weak_error, *strong_errors = (dataclasses.replace(record, results=line) for line in record.metrics)
-    return figures.draw_weak(weak_error, directory) + figures.draw_strong(strong_errors, directory)
+    """Draws the weak errors on the first problem and both strong ones over the step size; returns all paths."""
+    weak_errors, strong_errors = (
+        [dataclasses.replace(record, results=line) for line in record.metrics if line["measurement"] == name]
+        for name in ("weak", "strong")
+    )
+    return figures.draw_weak(weak_errors[0], directory) + figures.draw_strong(strong_errors, directory)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Figures drawn from recorded runs, as PNG and PDF beside the CSV behind them.
 
 images          test accuracy over batch sizes and steps, norms of gradient and noise (Figures 1 and 2)
-diagonal_linear, least_squares, deep_diagonal, noise_threshold, sde_error    of the toy experiments
+diagonal_linear, least_squares, deep_diagonal, many_data_sets, noise_threshold, sde_error    of the toy experiments
+direction_matters, gradient_variance, sparse_features, escaping_time    of claims of related papers on toy problems
 batch_size_effect, private_optimizers, privacy_budget, audit    of the studies of the same names
 clipping_or_noise, pruning, landscape, noise_benefit, private_step_sizes, gradient_tails    likewise
 fixed_epsilon_noise    the noise that a fixed epsilon needs, over batch sizes
@@ -19,11 +20,15 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "clipping_or_noise",
         "deep_diagonal",
         "diagonal_linear",
+        "direction_matters",
+        "escaping_time",
         "fixed_epsilon_noise",
         "gradient_tails",
+        "gradient_variance",
         "images",
         "landscape",
         "least_squares",
+        "many_data_sets",
         "noise_benefit",
         "noise_threshold",
         "privacy_budget",
@@ -31,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "private_step_sizes",
         "pruning",
         "sde_error",
+        "sparse_features",
         "speed",
     ),
 )

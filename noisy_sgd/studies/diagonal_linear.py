@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from noisy_sgd import keys
 from noisy_sgd.data import regression
 from noisy_sgd.sde import diagonal_linear as theory
-from noisy_sgd.sde import mirror_map
+from noisy_sgd.sde import linear_stability, mirror_map
 from noisy_sgd.toy import settings, simulation, trajectories
 
 Line = dict[str, Any]
@@ -133,14 +134,7 @@ def limits(problem: regression.Problem, setting: settings.RunSettings, trajector
     discrete = theory.discrete_tilt(trajectory.weights, problem.features)
     for run in np.flatnonzero(~trajectory.diverged):
         start = setting.initial[run, 0, 0]
-        formula = theory.effective_alpha(
-            start,
-            problem.features,
-            setting.step_size[run],
-            setting.noise_scale[run],
-            trajectory.loss_integral[-1, run],
-            setting.batch_size,
-        )
+        formula = formula_alpha(problem, setting, trajectory, run)
         cases = {
             "tilted": (exact[run], noise[run]),
             "untilted": (exact[run], None),
@@ -162,6 +156,40 @@ def limits(problem: regression.Problem, setting: settings.RunSettings, trajector
             }
         )
     return lines
+
+
+def formula_alpha(
+    problem: regression.Problem, setting: settings.RunSettings, trajectory: trajectories.Trajectory, run: int
+) -> np.ndarray:
+    """Eq. (21)'s alpha of a run, from its loss log."""
+    return theory.effective_alpha(
+        setting.initial[run, 0, 0],
+        problem.features,
+        setting.step_size[run],
+        setting.noise_scale[run],
+        trajectory.loss_integral[-1, run],
+        setting.batch_size,
+    )
+
+
+def unstable(data_seed: int, *, noise_scale: float = 0.5, relative_step: float = PAPER_STEP, **options: Any) -> Line:
+    """Whether the steps linearized at beta* are unstable in mean square: under SGD, and under Noisy-SGD.
+
+    Args:
+        data_seed: of `regression.sparse`.
+        noise_scale: sigma. Defaults to 0.5.
+        relative_step: gamma lambda_max. Defaults to the paper's.
+        **options: of `regression.sparse`.
+
+    Returns:
+        Booleans `unstable_sgd` and `unstable_noisy_sgd`.
+    """
+    problem = regression.sparse(data_seed, **options)
+    step = relative_step / problem.largest_eigenvalue
+    return {
+        f"unstable_{name}": bool(linear_stability.contraction(problem.features, problem.solution, step, noise) >= 1)
+        for name, noise in (("sgd", 0.0), ("noisy_sgd", noise_scale))
+    }
 
 
 def measure(
@@ -265,7 +293,8 @@ def compare(
         **options: of `regression.sparse`.
 
     Returns:
-        Final squared distances: a number for "gd", a list with NaN for diverged runs for "sgd" and "noisy_sgd".
+        Final squared distances: a number for "gd", a list with NaN for diverged runs for "sgd" and "noisy_sgd"; and
+        what `unstable` says.
     """
     problem = regression.sparse(data_seed, **options)
     shared = {"relative_steps": (relative_step,), "num_steps": num_steps, "seed": data_seed, "grid": [num_steps]}
@@ -276,6 +305,7 @@ def compare(
         "data_seed": data_seed,
         "relative_step": relative_step,
         "noise_scale": noise_scale,
+        **unstable(data_seed, noise_scale=noise_scale, relative_step=relative_step, **options),
         "gd": descent.squared_distance[-1, 0],
         "sgd": distances[:num_runs].tolist(),
         "noisy_sgd": distances[num_runs:].tolist(),
@@ -290,7 +320,8 @@ def order(lines: Lines) -> Line:
         lines: of `compare`.
 
     Returns:
-        Counts: of data sets, of those with survivors of both algorithms, of those in order; of diverged runs.
+        Counts: of data sets, of those with survivors of both algorithms, of those in order; of those on which
+        Noisy-SGD wins against SGD, or loses, with divergence as a loss; of diverged runs.
     """
     survivors = [line for line in lines if np.isfinite(line["sgd"]).any() and np.isfinite(line["noisy_sgd"]).any()]
 
@@ -303,12 +334,15 @@ def order(lines: Lines) -> Line:
     def total(name):
         return sum(int(np.isnan(line[name]).sum()) for line in lines)
 
+    judged = [[with_losses(line[name]) for line in lines] for name in ("noisy_sgd", "sgd")]
     return {
         "data_sets": len(lines),
         "data_sets_with_survivors": len(survivors),
         "in_order": sum(in_order(line, np.nanmedian) for line in survivors),
         "noisy_better_than_sgd": sum(np.nanmedian(line["noisy_sgd"]) < np.nanmedian(line["sgd"]) for line in survivors),
         "in_order_divergence_lost": sum(in_order(line, with_losses) for line in lines),
+        "noisy_wins": sum(noisy < plain for noisy, plain in zip(*judged, strict=True)),
+        "noisy_losses": sum(noisy > plain for noisy, plain in zip(*judged, strict=True)),
         "runs_each": len(lines[0]["sgd"]),
         "diverged_sgd": total("sgd"),
         "diverged_noisy_sgd": total("noisy_sgd"),
@@ -319,36 +353,20 @@ def order(lines: Lines) -> Line:
     }
 
 
-def trend(
-    noise_scales: Sequence[float],
-    values: Sequence[float],
-    *,
-    num_permutations: int = 10_000,
-    seed: int = 0,
-) -> Line:
-    """Whether values rise with the noise: Spearman's rank correlation, and one-sided p by permutation over runs.
+def trend(noise_scales: Sequence[float], values: Sequence[float]) -> Line:
+    """Whether values rise with the noise: Spearman's rank correlation over runs, and its one-sided p.
 
     Args:
         noise_scales: one per run.
         values: one per run; NaN is left out.
-        num_permutations: Defaults to 10,000.
-        seed: of the permutations. Defaults to 0.
 
     Returns:
         Correlation, p and the number of runs.
     """
-    noise_scales, values = np.asarray(noise_scales), np.asarray(values)
+    noise_scales, values = np.asarray(noise_scales, np.float64), np.asarray(values, np.float64)
     finite = np.isfinite(values)
-    ranks = [np.unique(x[finite], return_inverse=True)[1].astype(np.float64) for x in (noise_scales, values)]
-    ranks = [(rank - rank.mean()) / rank.std() for rank in ranks]
-    generator = keys.generator(seed, "order")
-    shuffled = np.array([generator.permutation(ranks[1]) @ ranks[0] for _ in range(num_permutations)])
-    observed = ranks[0] @ ranks[1]
-    return {
-        "correlation": observed / finite.sum(),
-        "p": (1 + np.sum(shuffled >= observed)) / (1 + num_permutations),
-        "num_runs": int(finite.sum()),
-    }
+    found = stats.spearmanr(noise_scales[finite], values[finite], alternative="greater")
+    return {"correlation": float(found.statistic), "p": float(found.pvalue), "num_runs": int(finite.sum())}
 
 
 def _name(setting, run):

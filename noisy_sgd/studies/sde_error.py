@@ -126,7 +126,7 @@ def strong(
         ]
         distances.append(np.sum((ends[0] - ends[1]) ** 2, axis=1))
     distances = np.array(distances)
-    picks = keys.generator(seed, "order").integers(num_paths, size=(500, num_paths))
+    picks = keys.stream(keys.derive(seed, "order")).integers(num_paths, size=(500, num_paths))
     resampled = [_slope(relative_steps, np.sqrt(distances[:, pick].mean(axis=1))) for pick in picks]
     errors = np.sqrt(distances.mean(axis=1))
     return {

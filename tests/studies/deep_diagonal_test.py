@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import types
 
 import numpy as np
 from absl.testing import absltest
 
 from noisy_sgd import records
 from noisy_sgd.data import regression
+from noisy_sgd.experiments.report import deep_diagonal_claims
 from noisy_sgd.figures import deep_diagonal as figures
 from noisy_sgd.studies import deep_diagonal, diagonal_linear
 
@@ -123,6 +125,35 @@ class OrderTest(absltest.TestCase):
         self.assertEqual(found["noisy_better_divergence_lost"], 1)
         self.assertEqual((found["noisy_sgd_diverged"], found["noisy_sgd_runs"]), (8, 16))
         self.assertAlmostEqual(found["noisy_sgd_median"], 0.2)
+
+
+class ClaimsTest(absltest.TestCase):
+    def test_rows(self):
+        order = [
+            {
+                "depth": depth,
+                "fraction": 0.9,
+                "data_sets": 12,
+                "noisy_better_divergence_lost": wins,
+                "sgd_diverged": 1,
+                "noisy_sgd_diverged": 2,
+                "sgd_runs": 36,
+            }
+            for depth, wins in ((2, 12), (3, 0), (4, 1))
+        ]
+        self.assertEqual(_verdicts(order), [True] * 3)
+        for row, wins in ((0, 9), (1, 12), (2, 6)):
+            spoilt = [
+                line | {"noisy_better_divergence_lost": wins} if row == at else line for at, line in enumerate(order)
+            ]
+            self.assertEqual(_verdicts(spoilt), [at != row for at in range(3)])
+        run = types.SimpleNamespace(results={"order": order[:2]}, directory=types.SimpleNamespace(name="depths"))
+        self.assertIsNone(deep_diagonal_claims.CLAIMS[0].measure([run]))
+
+
+def _verdicts(order):
+    run = types.SimpleNamespace(results={"order": order}, directory=types.SimpleNamespace(name="depths"))
+    return [claim.measure([run]).reached for claim in deep_diagonal_claims.CLAIMS]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from absl.testing import absltest
 from noisy_sgd import records
 from noisy_sgd.data import regression
 from noisy_sgd.figures import diagonal_linear as figures
+from noisy_sgd.sde import linear_stability
 from noisy_sgd.studies import diagonal_linear
 
 _PROBLEM = regression.sparse(0, num_examples=12, dimension=30, num_nonzeros=3)
@@ -57,6 +58,16 @@ class RowsTest(absltest.TestCase):
         self.assertEqual((found["data_sets_with_survivors"], found["in_order"]), (2, 1))
         self.assertEqual((found["in_order_divergence_lost"], found["noisy_better_than_sgd"]), (0, 1))
         self.assertEqual((found["diverged_sgd"], found["diverged_noisy_sgd"]), (1, 5))
+        # With divergence as a loss the first data set is lost by noise too.
+        self.assertEqual((found["noisy_wins"], found["noisy_losses"]), (0, 3))
+
+    def test_unstable_is_beyond_the_edge(self):
+        problem = regression.sparse(1)
+        for noise, name in ((0.0, "unstable_sgd"), (0.5, "unstable_noisy_sgd")):
+            edge = problem.largest_eigenvalue * linear_stability.edge(problem.features, problem.solution, noise)
+            for factor in (0.99, 1.01):
+                line = diagonal_linear.unstable(1, relative_step=factor * edge)
+                self.assertEqual(line[name], factor > 1)
 
     def test_trend(self):
         generator = np.random.default_rng(0)
@@ -66,11 +77,12 @@ class RowsTest(absltest.TestCase):
         falling = diagonal_linear.trend(noise, -noise + 0.2 * generator.standard_normal(100))
         self.assertGreater(falling["p"], 0.9)
         self.assertAlmostEqual(diagonal_linear.trend(noise, noise)["correlation"], 1.0)
-        levels = [
-            diagonal_linear.trend(noise, generator.standard_normal(100), seed=s, num_permutations=200)["p"]
-            for s in range(40)
-        ]
+        levels = [diagonal_linear.trend(noise, generator.standard_normal(100))["p"] for _ in range(40)]
         self.assertBetween(np.mean(levels), 0.3, 0.7)
+        # Ranks 1, 3, 3, 3, 5 have variance 8 / 5, ranks 1 to 5 have 2, and their covariance is 8 / 5. NaN is left out.
+        tied = diagonal_linear.trend([1, 2, 2, 2, 3, 9], [1, 2, 3, 4, 5, np.nan])
+        self.assertAlmostEqual(tied["correlation"], 1.6 / np.sqrt(1.6 * 2))
+        self.assertEqual(tied["num_runs"], 5)
 
 
 class FiguresTest(absltest.TestCase):

@@ -1,12 +1,38 @@
 """Tests of the SDE's error: the fitted orders, and the drawn figures."""
 
 import pathlib
+import types
 
 from absl.testing import absltest
 
 from noisy_sgd import records
+from noisy_sgd.experiments.report import sde_error_claims
 from noisy_sgd.figures import sde_error as figures
 from noisy_sgd.studies import sde_error
+
+
+class ClaimsTest(absltest.TestCase):
+    def test_rows(self):
+        weak = {"measurement": "weak", "orders": sde_error.weak()["orders"]}
+        strong = {
+            "measurement": "strong",
+            "model": "least_squares",
+            "order": 1.4,
+            "interval": [1.2, 1.6],
+            "num_paths": 9,
+        }
+        self.assertEqual(_verdicts([weak, weak, strong, strong]), [True] * 4)
+        for row, (name, value) in enumerate(
+            [("sampled_plain_mean", 1.3), ("surrogate_plain_covariance", 1.0), ("sampled_modified_covariance", 2.0)]
+        ):
+            spoilt = weak | {"orders": weak["orders"] | {name: value}}
+            self.assertEqual(_verdicts([weak, spoilt, strong]), [one != row for one in range(4)])
+        self.assertEqual(_verdicts([weak, strong, strong | {"interval": [0.4, 1.6]}]), [True] * 3 + [False])
+
+
+def _verdicts(lines):
+    run = types.SimpleNamespace(metrics=lines, directory=types.SimpleNamespace(name="orders"))
+    return [claim.measure([run]).reached for claim in sde_error_claims.CLAIMS]
 
 
 class OrderTest(absltest.TestCase):

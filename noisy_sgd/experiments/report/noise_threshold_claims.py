@@ -15,7 +15,7 @@ _SMALL_STEPS = (0.4, 0.5)
 
 
 def divergence(run: records.Record) -> claims.Outcome | None:
-    """Shares of diverged runs at the paper's step size; reached if sigma = 0.5 loses more than SGD does."""
+    """Shares of diverged runs at the paper's step size; reached if they rise with the noise."""
     lines = [line for line in run.metrics if abs(line["relative_step"] - diagonal_linear.PAPER_STEP) < 1e-9]
     shares = {}
     for noise in (0.0, 0.25, 0.5):
@@ -25,7 +25,7 @@ def divergence(run: records.Record) -> claims.Outcome | None:
         shares[noise] = sum(line["diverged"] for line in case) / sum(line["num_runs"] for line in case)
     listed = ", ".join(f"{100 * share:.0f} % at sigma = {noise:g}" for noise, share in shares.items())
     count = sum(line["num_runs"] for line in case)
-    return claims.Outcome(here=f"{listed} ({count} runs each)", reached=shares[0.0] < shares[0.5])
+    return claims.Outcome(here=f"{listed} ({count} runs each)", reached=shares[0.0] < shares[0.25] < shares[0.5])
 
 
 def small_steps(run: records.Record) -> claims.Outcome | None:
@@ -47,7 +47,7 @@ def small_steps(run: records.Record) -> claims.Outcome | None:
 
 CLAIMS = (
     claims.of_run(
-        "Runs diverge at the paper's step size, and more under sigma = 0.5 than under SGD (rates)",
+        "Runs diverge at the paper's step size, the more the larger the noise (rates at sigma = 0, 0.25, 0.5)",
         "not mentioned",
         "noise_threshold",
         "map",

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from noisy_sgd import records
-from noisy_sgd.experiments.report import claims
-from noisy_sgd.studies import diagonal_linear
+from noisy_sgd.experiments.report import claims, paper_values
+from noisy_sgd.studies import diagonal_linear, theory
 
 EXPERIMENT = "theory"
+_LEVEL = 0.01
 Lines = list[dict[str, Any]]
 
 
@@ -79,7 +81,7 @@ def effective_alpha(with_noise: bool) -> Callable[[Lines], claims.Outcome]:
     def measure(lines: Lines) -> claims.Outcome:
         ratios = [line["log_ratio"] for line in lines if (line["noise_scale"] > 0) == with_noise]
         ratio = float(np.median(ratios))
-        here = f"median ratio {ratio:.3f} of {len(ratios)} runs, gamma lambda_max = {lines[0]['relative_step']:g}"
+        here = f"median ratio {ratio:.3f} of {len(ratios)} runs, gamma lambda_max = {lines[0]['relative_step']:.3g}"
         return claims.Outcome(here=here, reached=abs(ratio - 1) < 0.05)
 
     return measure
@@ -115,13 +117,41 @@ def figure_3_order(lines: Lines) -> claims.Outcome:
     return claims.Outcome(here=here, reached=share >= 0.8)
 
 
-def divergence(lines: Lines) -> claims.Outcome:
-    """Shares of runs that diverged; the only claim is that the share is larger under noise."""
+def smaller_step(lines: Lines) -> claims.Outcome:
+    """Noisy-SGD against SGD at a smaller step, with divergence as a loss; reached by the sign test over data sets."""
     found = diagonal_linear.order([_with_nan(line) for line in lines])
-    total = found["data_sets"] * found["runs_each"]
-    lost = found["diverged_sgd"], found["diverged_noisy_sgd"]
-    here = f"SGD {lost[0]} of {total}, Noisy-SGD {lost[1]} of {total}"
-    return claims.Outcome(here=here, reached=lost[1] > lost[0])
+    wins, losses = found["noisy_wins"], found["noisy_losses"]
+    p = stats.binomtest(wins, wins + losses, alternative="greater").pvalue if wins + losses else 1.0
+    here = f"{wins} of {found['data_sets']} data sets, p = {p:.2g}; medians {found['median_sgd']:.3g} (SGD), "
+    here += f"{found['median_noisy_sgd']:.3g} (Noisy-SGD)"
+    return claims.Outcome(here=here, reached=p < _LEVEL)
+
+
+def divergence(lines: Lines) -> claims.Outcome:
+    """Diverged runs by data set, because runs on one data set share their fate; reached by the sign test."""
+    lost = [{name: line[name].count(None) for name in ("sgd", "noisy_sgd")} for line in lines]
+    more, fewer = (sum(sign * (one["noisy_sgd"] - one["sgd"]) > 0 for one in lost) for sign in (1, -1))
+    p = stats.binomtest(more, more + fewer, alternative="greater").pvalue if more + fewer else 1.0
+    counts = [
+        f"{label} {sum(one[name] for one in lost)} of {sum(len(line[name]) for line in lines)} runs, on "
+        f"{sum(one[name] > 0 for one in lost)} of {len(lines)} data sets"
+        for label, name in (("SGD", "sgd"), ("Noisy-SGD", "noisy_sgd"))
+    ]
+    here = f"{'; '.join(counts)}; more under noise on {more}, fewer on {fewer}, p = {p:.2g}"
+    return claims.Outcome(here=here, reached=p < _LEVEL)
+
+
+def stability(compared: Lines, unstable: Lines) -> claims.Outcome:
+    """Divergence of Noisy-SGD by the edge of mean-square stability; reached by Fisher's exact test over data sets."""
+    lost = np.array([None in line["noisy_sgd"] for line in compared])
+    beyond = np.array([line["unstable_noisy_sgd"] for line in compared])
+    table = [[np.sum(side & lost), np.sum(side & ~lost)] for side in (beyond, ~beyond)]
+    p = stats.fisher_exact(table, alternative="greater").pvalue
+    shares = [np.mean([line[f"unstable_{name}"] for line in unstable]) for name in ("sgd", "noisy_sgd")]
+    here = f"runs lost on {table[0][0]} of {beyond.sum()} data sets beyond the edge and {table[1][0]} of "
+    here += f"{(~beyond).sum()} below it, p = {p:.2g}; of {len(unstable)} data sets {100 * shares[0]:.0f} % (SGD) and "
+    here += f"{100 * shares[1]:.0f} % (sigma = 0.5) have the edge below this step"
+    return claims.Outcome(here=here, reached=bool(p < _LEVEL))
 
 
 def _with_nan(line: dict[str, Any]) -> dict[str, Any]:
@@ -130,10 +160,17 @@ def _with_nan(line: dict[str, Any]) -> dict[str, Any]:
     return line | runs
 
 
-def _claim(text: str, paper: str, measurement: str, measure: Callable[[Lines], claims.Outcome]) -> claims.Claim:
+def _claim(
+    text: str, paper: str, measurement: str, measure: Callable[..., claims.Outcome], *beside: str
+) -> claims.Claim:
+    """A claim that the lines of one measurement decide, or those of several, in their order."""
+
     def from_records(runs: Sequence[records.Record]) -> claims.Outcome | None:
-        lines = [line for run in runs for line in run.metrics if line.get("measurement") == measurement]
-        return measure(lines) if lines else None
+        lines = [
+            [line for run in runs for line in run.metrics if line.get("measurement") == name]
+            for name in (measurement, *beside)
+        ]
+        return measure(*lines) if all(lines) else None
 
     return claims.Claim(text=text, paper=paper, experiment=EXPERIMENT, measure=from_records)
 
@@ -195,6 +232,15 @@ CLAIMS = (
         "limits",
         effective_alpha(True),
     ),
+    *(
+        _claim(
+            f"The same at the paper's own step size, {text} (median log ratio within 0.05 of 1)",
+            source,
+            "alpha_ratios",
+            effective_alpha(with_noise),
+        )
+        for text, source, with_noise in (("SGD", "eq. (10)", False), ("Noisy-SGD, sigma = 0.5", "eq. (21)", True))
+    ),
     _claim(
         "Proposition 2: the limit is the tilted minimizer (squared distance at least 100 times smaller than untilted)",
         "argmin phi - <r_inf, .>",
@@ -204,14 +250,32 @@ CLAIMS = (
     _claim("Proposition 3: mu |beta_inf - beta*| <= |r_inf| in every run", "inequality", "limits", proposition_3),
     _claim(
         "Figure 3: GD > SGD > Noisy-SGD in final |beta - beta*|^2 (80 % of the data sets with surviving runs)",
-        "0.557, 0.0422, 0.0058 on one data set",
+        f"{paper_values.listed(paper_values.FIGURE_3)} on one data set",
         "compare",
         figure_3_order,
     ),
+    *(
+        _claim(
+            f"Figure 3's order at the smaller step gamma lambda_max = {step:g}: Noisy-SGD (sigma = 0.5) ends nearer to "
+            "beta* than SGD (sign test over data sets, p < 0.01; divergence is a loss)",
+            "its step is 0.77",
+            f"compare_at_{step:g}",
+            smaller_step,
+        )
+        for step in theory.SMALLER_STEPS
+    ),
     _claim(
-        "Noise makes more runs diverge at the paper's step size (counts; the paper mentions none)",
+        "Noise makes runs diverge on more data sets at the paper's step size (sign test over data sets, p < 0.01)",
         "not mentioned",
         "compare",
         divergence,
+    ),
+    _claim(
+        "Runs of Noisy-SGD diverge where the edge of mean-square stability lies below the paper's step size (Fisher's "
+        "exact test over data sets, p < 0.01)",
+        "not mentioned",
+        "compare",
+        stability,
+        "unstable",
     ),
 )

@@ -89,6 +89,7 @@ class ClaimsTest(parameterized.TestCase):
         (0, "diagonal_linear/figure_3", "finals", 1, {"squared_distance": 0.14}),
         (0, "diagonal_linear/figure_3", "finals", 3, {"squared_distance": None}),
         (5, "noise_threshold/map", "lines", 0, {"diverged": 2}),
+        (5, "noise_threshold/map", "lines", 1, {"diverged": 0}),
         (6, "noise_threshold/map", "lines", 10, {"squared_distance": 0.01}),
         (2, "diagonal_linear/figure_5", "finals", 1, {"squared_distance": 0.05}),
         (3, "diagonal_linear/figure_6", "finals", 3, {"squared_distance": 2e-4}),

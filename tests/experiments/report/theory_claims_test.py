@@ -44,7 +44,23 @@ _GOOD = [
         }
         for noise in (0.0, 0.5)
     ),
-    {"measurement": "compare", "gd": 0.5, "sgd": [0.1, 0.2], "noisy_sgd": [0.01, None]},
+    *(
+        {
+            "measurement": "compare",
+            "gd": 0.5,
+            "sgd": [0.1, 0.2],
+            "noisy_sgd": [0.01, None if lost else 0.02],
+            "unstable_noisy_sgd": lost,
+        }
+        for lost in [True] * 8 + [False] * 4
+    ),
+    *({"measurement": "alpha_ratios", "relative_step": 0.77, "noise_scale": n, "log_ratio": 1.01} for n in (0.0, 0.5)),
+    *({"measurement": "unstable", "unstable_sgd": False, "unstable_noisy_sgd": lost} for lost in (True, False)),
+    *(
+        {"measurement": f"compare_at_{step}", "gd": 0.5, "sgd": [0.2, 0.2], "noisy_sgd": [0.1, 0.1]}
+        for step in (0.6, 0.5)
+        for _ in range(8)
+    ),
 ]
 _CLAIMS = len(theory_claims.CLAIMS)
 
@@ -73,14 +89,26 @@ class ClaimsTest(parameterized.TestCase):
         (6, 6, "relative_error", 1e-6),
         (7, 7, "log_ratio", 0.9),
         (8, 8, "log_ratio", 1.1),
-        (9, 8, "untilted", 1e-7),
-        (10, 8, "proposition_3_left", 2.0),
-        (11, 9, "noisy_sgd", [0.3, None]),
-        (12, 9, "noisy_sgd", [0.01, 0.02]),
+        (9, 21, "log_ratio", 1.1),
+        (10, 22, "log_ratio", 0.9),
+        (11, 8, "untilted", 1e-7),
+        (12, 8, "proposition_3_left", 2.0),
+        (14, 25, "noisy_sgd", [0.3, None]),
+        (15, 33, "noisy_sgd", [0.3, 0.3]),
+        (16, 9, "sgd", [None, None]),
     )
     def test_one_bad_number_fails_its_claim_alone(self, claim, line, name, value):
         lines = copy.deepcopy(_GOOD)
         lines[line][name] = value
+        expected = [claims.REACHED] * _CLAIMS
+        expected[claim] = claims.NOT_REACHED
+        self.assertEqual(_judge(self, lines), expected)
+
+    @parameterized.parameters((13, "noisy_sgd", [0.3, None]), (17, "unstable_noisy_sgd", False))
+    def test_several_bad_data_sets_fail_a_claim_on_data_sets(self, claim, name, value):
+        lines = copy.deepcopy(_GOOD)
+        for line in lines[9:13]:
+            line[name] = value
         expected = [claims.REACHED] * _CLAIMS
         expected[claim] = claims.NOT_REACHED
         self.assertEqual(_judge(self, lines), expected)
@@ -91,10 +119,14 @@ class ClaimsTest(parameterized.TestCase):
     def test_measurements_carry_what_the_claims_read(self):
         measurements = theory.measurements(num_data_sets=2, num_steps=3_000, num_runs=3)
         descent = [("gradient_descent_limit", lambda: [_GOOD[5]])]
-        todo = [one for one in measurements if one[0] != descent[0][0]] + descent
+        # Two data sets of each comparison are enough.
+        todo = [
+            one for one in measurements if one[0] != descent[0][0] and not one[0].startswith("compare_at")
+        ] + descent
+        todo += [one for one in measurements if one[0].startswith("compare_at")][30:34]
         verdicts = _judge(self, [{"measurement": name} | line for name, lines in todo for line in lines()])
         self.assertNotIn(claims.NOT_RUN, verdicts)
-        self.assertEqual(verdicts[:11], [claims.REACHED] * 11)
+        self.assertEqual(verdicts[:9] + verdicts[11:13], [claims.REACHED] * 11)
 
 
 if __name__ == "__main__":

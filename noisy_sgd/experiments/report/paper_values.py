@@ -1,0 +1,25 @@
+"""Values that are read off the figures of the paper, by algorithm or by noise scale.
+
+    paper_values.listed(paper_values.FIGURE_3)     # "0.557, 0.0422, 0.0058"
+
+Tested by tests/experiments/report/diagonal_linear_claims_test.py.
+"""
+
+from collections.abc import Mapping
+
+# Final |beta - beta*|^2 at alpha = 0.1, sigma = 0.5.
+FIGURE_3 = {"gd": 0.557, "sgd": 0.0422, "noisy_sgd": 0.0058}
+# Final |beta - beta*|^2 at alpha = 0.01.
+FIGURE_6 = {0.0: 6.3e-5, 0.25: 5.3e-5, 0.5: 1.8e-5}
+# |beta - argmin phi|^2 at alpha = 0.01.
+FIGURE_7 = {0.0: 1.28e-5, 0.25: 2.03e-5, 0.5: 1.87e-5}
+
+
+def listed(values: Mapping[object, float]) -> str:
+    """The values, with commas between them."""
+    return ", ".join(f"{value:.3g}" for value in values.values())
+
+
+def within(ours: Mapping[object, float], theirs: Mapping[object, float], factor: float) -> bool:
+    """Whether each of the paper's values has a counterpart within the factor."""
+    return all(value / factor <= ours[name] <= value * factor for name, value in theirs.items())
