@@ -364,9 +364,15 @@ def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme
         Whether the user's batches are Poisson-sampled, and so may be larger than the nominal size.
 
     Raises:
-        ValueError: for a budget with another sampling scheme than that of `fit`.
+        ValueError: for a budget with another sampling scheme than that of `fit`, or for random allocation of a dataset.
     """
     data, budgets = participation.Data.of(x, steps_per_epoch), _budgets(callbacks)
+    for claimed in (kind, *(schemes.named(budget.sampling) for budget in budgets if budget.sampling)):
+        if issubclass(claimed, schemes.EpochScheme) and claimed.amplifies and not data.one_pass:
+            raise ValueError(
+                f"`x` must be arrays for sampling={claimed.name!r}, because nobody knows which batches of a dataset "
+                f"are one epoch of the scheme; pass arrays, or draw Poisson batches. Received: x={type(x).__name__}"
+            )
     for budget in budgets:
         if budget.sampling not in (None, kind.name) and (data.one_pass or kind.amplifies):
             raise ValueError(
@@ -374,12 +380,6 @@ def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme
                 f"fit(x, y, sampling={budget.sampling!r}). Received: sampling={budget.sampling!r}"
             )
         budget.observe(data, schemes.named(budget.sampling) if budget.sampling else kind)
-    for claimed in (kind, *(schemes.named(budget.sampling) for budget in budgets if budget.sampling)):
-        if issubclass(claimed, schemes.EpochScheme) and claimed.amplifies:
-            raise ValueError(
-                f"`x` must be arrays for sampling={claimed.name!r}, because nobody knows which batches of a dataset "
-                f"are one epoch of the scheme; pass arrays, or draw Poisson batches. Received: x={type(x).__name__}"
-            )
     return kind.amplifies or any(budget.amplifies for budget in budgets)
 
 
