@@ -21,7 +21,6 @@ _HELP = {
     "width": "units of the hidden layer",
     "other_widths": "comma-separated widths that the arms are compared at too",
     "batch_size": "batch size",
-    "ema_decay": "decay of the weights' average, in (0, 1)",
     "relative_noise": "sigma / B: standard deviation of the noise on the mean gradient, in units of C",
     "relative_clips": "comma-separated bounds C, in units of the median gradient norm at the initialization",
 }
@@ -39,13 +38,20 @@ _SMOKE = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(clipping_or_noise.Setting, laboratory.Settings):
+class Settings(laboratory.Settings, clipping_or_noise.Setting):
     """The study's setting, and the run directory."""
 
     run_dir: str = "runs/clipping_or_noise"
 
     def __post_init__(self):
         super().__post_init__()
+        for name in ("num_steps", "num_tuning_seeds", "num_seeds", "batch_size"):
+            config.require_at_least(name, getattr(self, name), 1)
+        enough = self.batch_size <= self.num_train_examples
+        config.require(enough, "batch_size", "must be at most `--num_train_examples`", self.batch_size, "lower it")
+        config.require_distinct("learning_rates", self.learning_rates)
+        for rate in self.learning_rates:
+            toy_experiment.require_positive("learning_rates", rate)
         for name in ("relative_noise", "relative_clips"):
             value = getattr(self, name)
             for one in value if isinstance(value, tuple) else (value,):

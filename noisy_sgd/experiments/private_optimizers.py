@@ -7,26 +7,22 @@ DP-SGD, DiceSGD, random sparsification, extrapolation, LARS and Adam. The measur
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.flags import command_line, laboratory
-from noisy_sgd.experiments.support import recorded_cases, toy_experiment
+from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.support import laboratory, toy_experiment
 from noisy_sgd.figures import private_optimizers as figures
 from noisy_sgd.studies import private_optimizers
 
 _HELP = {
-    **laboratory.IMAGES_AND_NETWORK,
+    **laboratory.HELP,
     "epsilon": "epsilon of DP-SGD with Poisson sampling, at delta = 1e-5",
     "num_epochs": "passes over the training set at every batch size",
     "batch_sizes": "the small and the large batch size",
     "relative_bounds": "comma-separated bounds C over the median norm of the gradients",
-    **laboratory.TUNING,
-    **recorded_cases.HELP,
 }
 _SMOKE = {
     "dataset": "digits",
@@ -40,14 +36,10 @@ _SMOKE = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(recorded_cases.Settings, private_optimizers.Setting):
+class Settings(laboratory.Settings, private_optimizers.Setting):
     """The study's setting, and the run directory."""
 
     run_dir: str = "runs/private_optimizers"
-
-    def resolved(self) -> dict[str, Any]:
-        """As recorded; where the images lie does not matter, but which ones they are."""
-        return laboratory.resolved(super().resolved(), unread=("num_steps", "ema_decay"))
 
 
 def parse(argv: Sequence[str]) -> Settings:
@@ -55,20 +47,14 @@ def parse(argv: Sequence[str]) -> Settings:
     return command_line.read(argv, parse, "private optimizers", Settings, _HELP, _SMOKE)
 
 
-def main(chosen: Settings) -> None:
+def main(settings: Settings) -> None:
     """Trains what is not recorded yet, and draws the record."""
-    toy_experiment.draw(run(chosen), draw)
+    toy_experiment.draw(run(settings), draw)
 
 
-def run(chosen: Settings) -> records.Record:
+def run(settings: Settings) -> records.Record:
     """Trains the runs that choose the learning rates, then those that are judged."""
-    stages = (
-        lambda lines: private_optimizers.tuning_cases(chosen),
-        lambda lines: private_optimizers.final_cases(chosen, lines),
-    )
-    measure = functools.partial(private_optimizers.measure, chosen)
-    summarize = functools.partial(private_optimizers.summary, chosen)
-    return recorded_cases.run(chosen, stages, measure, summarize, unit="runs")
+    return laboratory.run(settings, private_optimizers)
 
 
 def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:

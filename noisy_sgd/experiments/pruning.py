@@ -28,7 +28,6 @@ _HELP = {
     "l2_norm_clip": "C, the bound on an example's gradient",
     "num_public_steps": "steps of the training on public examples",
     "public_learning_rate": "learning rate of the training on public examples",
-    "ema_decay": "decay of the weights' average, in (0, 1)",
 }
 _SMOKE = {
     "dataset": "digits",
@@ -47,13 +46,20 @@ _SMOKE = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(pruning.Setting, laboratory.Settings):
+class Settings(laboratory.Settings, pruning.Setting):
     """The study's setting, and the run directory."""
 
     run_dir: str = "runs/pruning"
 
     def __post_init__(self):
         super().__post_init__()
+        for name in ("num_steps", "num_tuning_seeds", "num_seeds", "batch_size"):
+            config.require_at_least(name, getattr(self, name), 1)
+        enough = self.batch_size <= self.num_train_examples
+        config.require(enough, "batch_size", "must be at most `--num_train_examples`", self.batch_size, "lower it")
+        config.require_distinct("learning_rates", self.learning_rates)
+        for rate in self.learning_rates:
+            toy_experiment.require_positive("learning_rates", rate)
         for name in ("widths", "fractions", "epsilons"):
             config.require_distinct(name, getattr(self, name))
         for width in self.widths:

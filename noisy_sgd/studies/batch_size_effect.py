@@ -15,7 +15,7 @@ other seeds and other test images than those of the final runs, by three rules:
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,12 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Setting):
-    """What is trained, and how often; beside what every study on images is told.
+class Setting(settings.Network):
+    """What is trained, and how often; beside the images, the network and the loss.
 
     Attributes:
+        num_steps: of every run.
+        ema_decay: of the weights' average; the accuracies without it are recorded too.
         noise_std: standard deviation of the noise on the mean gradient, sigma / B, of the arms with noise.
         l2_norm_clips: bounds C of the arms with clipping.
         batch_sizes: B.
@@ -45,6 +47,8 @@ class Setting(settings.Setting):
         num_seeds: seeds of the final runs, from 0 up.
     """
 
+    num_steps: int = 1_500
+    ema_decay: float = 0.98
     noise_std: float = 0.006
     l2_norm_clips: tuple[float, ...] = (1.0, 4.0)
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
@@ -64,6 +68,8 @@ class Setting(settings.Setting):
         checks.require(largest <= available, "batch_sizes", f"must be at most the {available} examples", largest)
         for name in ("noise_std", "equal_learning_rate"):
             checks.real(name, getattr(self, name), above=0)
+        checks.count("num_steps", self.num_steps)
+        checks.require(0 < self.ema_decay < 1, "ema_decay", "must lie between 0 and 1", self.ema_decay)
         checks.count("num_tuning_seeds", self.num_tuning_seeds)
         checks.count("num_seeds", self.num_seeds, least=2)
 
@@ -77,6 +83,11 @@ class Setting(settings.Setting):
             for bound in bounds[name]
             for size in self.batch_sizes
         ]
+
+
+def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, Any]]]]:
+    """From the lines of the earlier stages to the cases of the next."""
+    return [lambda lines: tuning_cases(setting), lambda lines: final_cases(setting, lines)]
 
 
 def tuning_cases(setting: Setting) -> list[dict[str, Any]]:
@@ -145,9 +156,8 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
 
 
 def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
-    """The data set that was used, and the chosen learning rates."""
-    name = images.resolved(setting.dataset, setting.data_dir)
-    return {"dataset": name, "learning_rates": learning_rates(setting, lines)}
+    """The chosen learning rates."""
+    return {"learning_rates": learning_rates(setting, lines)}
 
 
 def _group(case: Mapping[str, Any]) -> tuple[str, float | None, int]:

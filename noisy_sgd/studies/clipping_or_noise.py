@@ -39,13 +39,10 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is trained, and how often.
+class Setting(settings.Images):
+    """What is trained, and how often; beside the images.
 
     Attributes:
-        dataset: one of `settings.DATASETS`.
-        data_dir: folder that may hold mnist.npz.
-        num_train_examples: of each seed's training set.
         width: units of the hidden layer of the perceptron.
         other_widths: widths that the arms are compared at too, with the first of the bounds and tuned rates.
         batch_size: B.
@@ -58,9 +55,6 @@ class Setting:
         num_seeds: seeds of the final runs, from 0 up.
     """
 
-    dataset: str = "mnist_or_digits"
-    data_dir: str | None = None
-    num_train_examples: int = 1_000
     width: int = 128
     other_widths: tuple[int, ...] = (32, 1024)
     batch_size: int = 64

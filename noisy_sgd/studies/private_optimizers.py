@@ -17,7 +17,7 @@ several bounds, fractions of the median norm of the examples' gradients at the i
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,8 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Setting):
-    """What is trained, and how often; beside what every study on images is told. `num_steps` is not read.
+class Setting(settings.Network):
+    """What is trained, and how often; beside the images, the network and the loss.
 
     Attributes:
         epsilon: of DP-SGD with Poisson sampling, at delta = 1e-5.
@@ -98,6 +98,11 @@ class Setting(settings.Setting):
     def steps(self, batch_size: int) -> int:
         """The number of steps at a batch size."""
         return max(1, round(self.num_epochs * self.num_train_examples / batch_size))
+
+
+def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, Any]]]]:
+    """From the lines of the earlier stages to the cases of the next."""
+    return [lambda lines: tuning_cases(setting), lambda lines: final_cases(setting, lines)]
 
 
 def tuning_cases(setting: Setting) -> list[dict[str, Any]]:

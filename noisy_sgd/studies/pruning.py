@@ -24,7 +24,7 @@ import numpy as np
 from noisy_sgd import privacy, sampling
 from noisy_sgd.optimizers import sgd
 from noisy_sgd.studies import verdicts
-from noisy_sgd.studies.laboratory import arms, images, masked, networks, training
+from noisy_sgd.studies.laboratory import arms, images, masked, networks, settings, training
 
 TUNING, FINAL = "tuning", "final"
 RANDOM, PUBLIC = STARTS = ("random", "public")
@@ -39,13 +39,10 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is trained, and how often.
+class Setting(settings.Images):
+    """What is trained, and how often; beside the images.
 
     Attributes:
-        dataset: one of `settings.DATASETS`.
-        data_dir: folder that may hold mnist.npz.
-        num_train_examples: private examples of each seed.
         num_public_examples: of the first classes, for the start from public weights; fewer where there are fewer.
         widths: units of the hidden layer.
         fractions: of the hidden kernel that are pruned; the first is 0.
@@ -63,9 +60,6 @@ class Setting:
         num_seeds: seeds of the final runs, from 0 up.
     """
 
-    dataset: str = "mnist_or_digits"
-    data_dir: str | None = None
-    num_train_examples: int = 1_000
     num_public_examples: int = 2_000
     widths: tuple[int, ...] = (128, 1024)
     fractions: tuple[float, ...] = (0.0, 0.5, 0.9, 0.95, 0.99)

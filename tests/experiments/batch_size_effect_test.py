@@ -18,7 +18,7 @@ class BatchSizeEffectTest(toy_binary.Runs, absltest.TestCase):
     def test_a_smoke_run_ends_in_figures(self):
         stdout, _ = self.run_binary(*FEW, f"--run_dir={self.root}/run")
         record = records.read(self.root / "run")
-        self.assertEqual(record.results["dataset"], "digits")
+        self.assertEqual(record.config["dataset"], "digits")
         self.assertIn("No privacy guarantee", record.privacy["text"])
         self.assertNotIn("data_dir", record.config)
         for name in ("accuracy_by_batch_size", "slopes"):

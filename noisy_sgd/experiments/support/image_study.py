@@ -19,66 +19,42 @@ from typing import Any
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.flags import command_line
-from noisy_sgd.experiments.support import recorded_cases
-from noisy_sgd.studies.laboratory import cases, images
-from noisy_sgd.studies.laboratory import settings as settings_of_studies
+from noisy_sgd.experiments.support import laboratory, recorded_cases
+from noisy_sgd.studies.laboratory import images
+from noisy_sgd.studies.laboratory import settings as names
 
 # Seeds that choose settings; the seeds 0, 1, ... are those of the final runs.
 TUNING_SEEDS = (100, 101, 102)
 # What `--smoke` chooses in every study.
 SMOKE = {"dataset": "digits", "num_train_examples": 300, "num_seeds": 2, "num_steps": 20, "num_processes": 1}
 
-_HELP = {
-    "dataset": command_line.one_of("the images", settings_of_studies.DATASETS),
-    "data_dir": "folder that may hold mnist.npz",
-    "network": command_line.one_of("the network", settings_of_studies.NETWORKS),
-    "num_train_examples": "training examples, drawn by each seed",
-    "num_seeds": "seeds of the final runs, from 0 up",
-    "num_steps": "steps of a run",
-    **recorded_cases.HELP,
-}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(recorded_cases.Settings):
+class Settings(laboratory.Settings, names.Images):
     """What all studies on images can be asked; a subclass adds fields."""
 
-    dataset: str = "mnist_or_digits"
-    data_dir: str | None = None
     network: str = "mlp"
-    num_train_examples: int = 1_000
     num_seeds: int = 10
     num_steps: int = 1_500
 
     def __post_init__(self):
         super().__post_init__()
-        config.require_choice("dataset", self.dataset, settings_of_studies.DATASETS)
-        config.require_choice("network", self.network, settings_of_studies.NETWORKS)
-        config.require_at_least("num_train_examples", self.num_train_examples, 1)
+        config.require_choice("network", self.network, names.NETWORKS)
         # One seed has no interval.
         config.require_at_least("num_seeds", self.num_seeds, 2)
         config.require_at_least("num_steps", self.num_steps, 1)
 
     @property
-    def unread(self) -> dict[str, str]:
-        """The flags that mean nothing to this measurement, each with the reason."""
-        return {"data_dir": "is read only for MNIST"} if self.dataset == "digits" else {}
-
-    @property
     def common(self) -> dict[str, Any]:
         """What all cases share: the data set that is used, the network and its training."""
+        with flags.refusals():
+            dataset = images.resolved(self.dataset, self.data_dir)
         return {
-            "dataset": images.resolved(self.dataset, self.data_dir),
+            "dataset": dataset,
             "network": self.network,
             "num_train_examples": self.num_train_examples,
             "num_steps": self.num_steps,
         }
-
-    def resolved(self) -> dict[str, Any]:
-        """What the measurement depends on: no folder, no number of processes, and the data set that is used."""
-        described = super().resolved() | self.common
-        del described["data_dir"]
-        return described
 
 
 def parse(
@@ -96,7 +72,7 @@ def parse(
     Returns:
         A value of the group.
     """
-    return command_line.read(argv, parser, "study on images", group, {**_HELP, **helps}, smoke)
+    return command_line.read(argv, parser, "study on images", group, {**laboratory.HELP, **helps}, smoke)
 
 
 def run(
@@ -113,10 +89,6 @@ def run(
         measure: a module's function of a case and `data_dir`.
         summarize: from all lines to the results.
     """
-    with flags.refusals():
-        # A finished record can be drawn without the images.
-        if not records.is_finished(settings.run_dir, settings.resolved()):
-            cases.load({**settings.common, "seed": 0}, settings.data_dir)
     return recorded_cases.run(
         settings,
         stages,

@@ -1,13 +1,13 @@
 """What the experiments on the laboratory's images share: settings of the record, flags of the data, and the run.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(pruning.Setting, laboratory.Settings):
+class Settings(laboratory.Settings, pruning.Setting):
     run_dir: str = "runs/pruning"
 
 record = laboratory.run(settings, pruning)
 
-A study is a module with `stages(setting)`, `measure(setting, case)` and `summary(setting, lines)`; its `Setting` has
-the fields that `HELP` explains.
+A study is a module with `stages(setting)`, `measure(setting, case)` and `summary(setting, lines)`. `HELP` explains the
+fields that several settings have.
 
 Tested by tests/experiments/clipping_or_noise_test.py and pruning_test.py.
 """
@@ -17,9 +17,9 @@ import functools
 import types
 from typing import Any
 
-from noisy_sgd import config, records
+from noisy_sgd import records
 from noisy_sgd.experiments.flags import command_line
-from noisy_sgd.experiments.support import recorded_cases, toy_experiment
+from noisy_sgd.experiments.support import recorded_cases
 from noisy_sgd.studies.laboratory import images
 from noisy_sgd.studies.laboratory import settings as names
 
@@ -27,9 +27,13 @@ HELP = {
     "dataset": command_line.one_of("the images; mnist_or_digits: MNIST where it can be loaded", names.DATASETS),
     "data_dir": "folder that may hold mnist.npz; by default Keras' own cache or download",
     "num_train_examples": "training examples, drawn anew by every seed",
+    "wrong_labels": "fraction of the training labels that are replaced by random ones",
+    "network": command_line.one_of("the network", names.NETWORKS),
+    "loss": command_line.one_of("the loss", names.LOSSES),
     "num_steps": "steps of every run",
+    "ema_decay": "decay of the weights' average, in (0, 1)",
     "learning_rates": "comma-separated grid of learning rates",
-    "num_tuning_seeds": "seeds by which learning rates are chosen, from 1000 up",
+    "num_tuning_seeds": "seeds by which settings are chosen, from 1000 up",
     "num_seeds": "seeds of the final runs, from 0 up",
     **recorded_cases.HELP,
 }
@@ -37,23 +41,18 @@ HELP = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(recorded_cases.Settings):
-    """The base of the settings; the study's `Setting` comes before it."""
+    """The base of the settings; the study's `Setting` comes after it, so that both check their values."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        config.require_choice("dataset", self.dataset, names.DATASETS)
-        for name in ("num_train_examples", "num_steps", "num_tuning_seeds", "num_seeds", "batch_size"):
-            config.require_at_least(name, getattr(self, name), 1)
-        enough = self.batch_size <= self.num_train_examples
-        config.require(enough, "batch_size", "must be at most `--num_train_examples`", self.batch_size, "lower it")
-        config.require_distinct("learning_rates", self.learning_rates)
-        for rate in self.learning_rates:
-            toy_experiment.require_positive("learning_rates", rate)
+    @property
+    def unread(self) -> dict[str, str]:
+        """The flags that mean nothing to this measurement, each with the reason."""
+        return {"data_dir": "is read only for MNIST"} if self.dataset == "digits" else {}
 
     def resolved(self) -> dict[str, Any]:
         """As recorded; where the images lie does not matter, but which ones they are."""
         described = super().resolved()
-        return {**described, "dataset": images.resolved(described["dataset"], described.pop("data_dir"))}
+        described["dataset"] = images.resolved(described["dataset"], described.pop("data_dir"))
+        return described
 
 
 def run(settings: Settings, study: types.ModuleType) -> records.Record:
