@@ -20,15 +20,13 @@ from noisy_sgd.gradients.engines import book_keeping, vectorized
 _FELL_BACK: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 
 
-def _fastest(model, *batch, clip, **keywords):
-    """Book-keeping where every layer has a rule and all coordinates count, else the reference engine."""
-    if clip_functions.coordinates(clip) is not None:
-        return vectorized.clipped_sum(model, *batch, clip=clip, **keywords)
+def _fastest(model, *batch, **keywords):
+    """Book-keeping where every layer has a rule, else the reference engine."""
     try:
-        return book_keeping.clipped_sum(model, *batch, clip=clip, **keywords)
+        return book_keeping.clipped_sum(model, *batch, **keywords)
     except layer_rules.NoRuleError as error:
         _warn(model, str(error))
-        return vectorized.clipped_sum(model, *batch, clip=clip, **keywords)
+        return vectorized.clipped_sum(model, *batch, **keywords)
 
 
 def _warn(model, reason: str) -> None:
@@ -66,19 +64,6 @@ def engine_named(engine: str):
     if not isinstance(engine, str) or engine not in ENGINES:
         raise ValueError(f"`engine` must be one of {list(ENGINES)}. Received: engine={engine!r}")
     return ENGINES[engine]
-
-
-def check_coordinates(engine: str, clip) -> None:
-    """Refuses an engine that cannot restrict gradients to some coordinates before it takes their norms.
-
-    Raises:
-        ValueError: naming the engine that can.
-    """
-    if engine == "book_keeping" and clip_functions.coordinates(clip) is not None:
-        raise ValueError(
-            '`engine` must be "auto" or "vectorized" where only some coordinates of the gradients count: book-keeping '
-            "takes the norms of whole gradients, mostly without forming them. Received: engine='book_keeping'"
-        )
 
 
 def check_model(model: keras.Model, engine: str, *, clipped: bool) -> None:
@@ -138,8 +123,8 @@ def clipped_gradient_sum(
         with_remainder: whether to sum what clipping takes away as well, as `noisy_sgd.DiceSGD` needs it. Defaults to
             False.
         coordinates: coordinates(weights) -> one tensor of 0 and 1 per weight, by which each example's gradient is
-            multiplied before it is clipped, such as `noisy_sgd.DPSparseSGD.coordinates`; not with "book_keeping".
-            Defaults to None, all coordinates.
+            multiplied before it is clipped, such as `noisy_sgd.DPSparseSGD.coordinates`. Defaults to None, all
+            coordinates.
 
     Returns:
         A `ClippedSum` with `values` in the order of `model.trainable_weights`, `norms` [B], `l2_sensitivity`,
@@ -152,7 +137,6 @@ def clipped_gradient_sum(
     clip = clip_functions.clip_function(clipping, l2_norm_clip)
     clip = dataclasses.replace(clip, with_remainder=with_remainder, coordinates=coordinates)
     compute = engine_named(engine)
-    check_coordinates(engine, clip)
     views = arguments.views(views)
     x, y = arguments.dense("x", x), arguments.dense("y", y)
     arguments.check_batch(x, y, mask, views)

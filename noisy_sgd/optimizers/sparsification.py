@@ -8,9 +8,10 @@ The mask comes before the clip, so that less of a gradient is clipped away, and 
 cost is that of DP-SGD. Two choices differ from the paper's code: the mask is drawn anew in every step, not in every
 epoch, and each coordinate is left out independently, so that the fraction left out is the rate on average only.
 
-The norm of a masked gradient is exact, at a price: the fast engine takes norms of products that a mask on coordinates
-would break, so that engine="auto" forms every example's gradient (`noisy_sgd.gradients.engines.vectorized`). That needs
-memory of microbatch size times weights.
+The norm of a masked gradient is exact. For a Dense layer on one vector per example it costs one matrix product more, on
+CPUs. The norms of other layers come from products that a mask on coordinates would break: for a model with one of them
+engine="auto" forms every example's gradient (`noisy_sgd.gradients.engines.vectorized`), which is an order of magnitude
+slower and needs memory of microbatch size times weights.
 
     optimizer = noisy_sgd.DPSparseSGD(
         0.5, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256, final_rate=0.9, ramp_steps=1_000

@@ -162,7 +162,6 @@ class PrivateModel(keras.Model):
                 # A new secret per training; an explicit seed repeats its noise, for tests.
                 seed = self.optimizer.seed
                 self.optimizer.rekey(noise_secret if seed is None else seed)
-                clipped_sum.check_coordinates(self._engine, self.optimizer.clip)
             if self._running_sum is not None:
                 # A step that failed may have left its microbatches in the sum.
                 self._running_sum.reset()

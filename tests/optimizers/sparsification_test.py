@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-import noisy_sgd
 from noisy_sgd import privacy, sampling
 from noisy_sgd.gradients import clipped_sum
 from noisy_sgd.mechanisms import sparsified
@@ -24,8 +23,9 @@ def sparse(**arguments):
     return sparsification.DPSparseSGD(0.5, 0.3, 1.0, 24, **own)
 
 
-class ByHandTest(absltest.TestCase):
-    def test_three_steps_are_numpys(self):
+class ByHandTest(parameterized.TestCase):
+    @parameterized.parameters("book_keeping", "vectorized")
+    def test_three_steps_are_numpys(self, engine):
         keras.utils.set_random_seed(1)
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(3)])
         weights = model.trainable_weights
@@ -49,6 +49,7 @@ class ByHandTest(absltest.TestCase):
                 shells.Y,
                 l2_norm_clip=0.3,
                 coordinates=optimizer.coordinates,
+                engine=engine,
             )
             np.testing.assert_allclose(clipped.norms, [oracles.length(one) for one in masked], rtol=1e-5)
             optimizer.apply(clipped, weights)
@@ -93,9 +94,24 @@ class IdentityTest(parameterized.TestCase):
 
     def test_with_all_coordinates_its_step_is_dp_sgds_bit_for_bit(self):
         # The first step of every ramp, by the same engine.
-        ours = shells.trained(sparse, epochs=1)
+        ours = shells.trained(sparse, epochs=1, engine="vectorized")
         usual = sgd.DPSGD(0.5, 0.3, 1.0, 24, seed=4, momentum=0.5)
         self.assertEqual(shells.difference(ours, shells.trained(lambda: usual, epochs=1, engine="vectorized")), 0.0)
+
+    @parameterized.parameters(1.0, 1e-12, 1e12)
+    def test_masked_norms_of_any_size_are_exact(self, scale):
+        # Entries of very different sizes, and masks that leave only small ones; squares below 1e-38 are 0 everywhere.
+        rng = np.random.default_rng(2)
+        x = (rng.normal(size=(20, 7)) * 10.0 ** rng.integers(-9, 1, (20, 7))).astype(np.float32)
+        model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3, use_bias=False)])
+        slopes = (rng.normal(size=(20, 3)) * 10.0 ** rng.integers(-9, 1, (20, 3)) * scale).astype(np.float32)
+        mask = (rng.random((7, 3)) < 0.3).astype(np.float32)
+        found = clipped_sum.clipped_gradient_sum(
+            model, lambda y, z: tf.reduce_sum(y * z, axis=-1), x, slopes, l2_norm_clip=1.0, engine="book_keeping",
+            coordinates=lambda weights: [tf.constant(mask)],
+        )  # fmt: skip
+        formed = mask * np.float64(x)[:, :, None] * np.float64(slopes)[:, None]
+        np.testing.assert_allclose(found.norms, np.sqrt(np.square(formed).sum(axis=(1, 2))), rtol=1e-5, atol=1e-18)
 
     def test_it_costs_what_dp_sgd_costs(self):
         plans = [
@@ -112,20 +128,25 @@ class ShellTest(shells.Shell, parameterized.TestCase):
     def make(self, **arguments):
         return sparse(**arguments)
 
-    def test_the_fast_engine_is_refused(self):
-        message = '`engine` must be "auto" or "vectorized" where only some coordinates.*engine=.book_keeping'
-        with self.assertRaisesRegex(ValueError, message):
-            shells.new_model(sparse, engine="book_keeping")
-        with self.assertRaisesRegex(ValueError, message):
-            noisy_sgd.clipped_gradient_sum(
-                shells.new_model(lambda: keras.optimizers.SGD(0.1), model_class=keras.Model),
-                oracles.cross_entropy,
-                shells.X,
-                shells.Y,
-                l2_norm_clip=1.0,
-                engine="book_keeping",
-                coordinates=lambda weights: [tf.ones(weight.shape) for weight in weights],
-            )
+    def test_a_layer_without_norms_of_coordinates_takes_the_slow_engine(self):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((6, 6, 1))
+        outputs = keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Conv2D(2, 3)(inputs)))
+        model, images = keras.Model(inputs, outputs), np.random.default_rng(0).normal(size=(24, 6, 6, 1))
+        optimizer = sparse(ramp_steps=1)
+        optimizer.build(model.trainable_weights)
+        optimizer.iterations.assign(3)
+
+        def of(engine):
+            return clipped_sum.clipped_gradient_sum(
+                model, oracles.cross_entropy, images.astype(np.float32), shells.Y, l2_norm_clip=0.3, engine=engine,
+                coordinates=optimizer.coordinates,
+            )  # fmt: skip
+
+        with self.assertRaisesRegex(ValueError, "'conv2d.*no norms of gradients at some coordinates only"):
+            of("book_keeping")
+        for one, other in zip(of("auto").values, of("vectorized").values, strict=True):
+            np.testing.assert_array_equal(one, other)
 
     def test_bare_gradients_are_refused(self):
         with self.assertRaisesRegex(TypeError, "`DPSparseSGD` needs gradients clipped per example"):

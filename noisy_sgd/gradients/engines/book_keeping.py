@@ -73,9 +73,10 @@ def _clipped_sum(model, layers, loss_fn, examples, clip):
     by_layer = _groups(layers, calls, contributions)
     groups = [group for own in by_layer.values() for group in own]
 
+    masks = _masks(model, layers, by_layer, clip)
     count = tf.shape(losses)[0]
     with tf.control_dependencies(_one_norm_per_example(layers, by_layer, count, microbatch)):
-        norms, factors = _norms_and_factors(model, clip, groups, count, examples.present, microbatch)
+        norms, factors = _norms_and_factors(model, clip, groups, masks, count, examples.present, microbatch)
     if not norms.shape.is_fully_defined():
         # XLA drops the assertion above, but not this reshape.
         norms = tf.reshape(norms, [count])
@@ -85,12 +86,12 @@ def _clipped_sum(model, layers, loss_fn, examples, clip):
     if clipping.wants_remainder(clip):
         kept = finite if examples.present is None else finite & examples.present
         taken = [tf.where(kept, 1 - factor, tf.zeros_like(factor)) for factor in factors]
-        remainder = _sums(model, groups, taken, tensors)
+        remainder = _sums(model, groups, taken, tensors, masks)
     return clipping.Result(
         losses=losses,
         predictions=examples.mean_over_views(predictions),
         norms=examples.without_padding(norms),
-        values=_sums(model, groups, factors, tensors),
+        values=_sums(model, groups, factors, tensors, masks),
         remainder=remainder,
     )
 
@@ -218,11 +219,27 @@ def _one_norm_per_example(layers, groups, examples, microbatch):
     return [tf.debugging.Assert(tf.reduce_all(tf.equal(tf.stack(counts), examples)), [message, examples, *counts])]
 
 
-def _norms_and_factors(model, clip, groups, count, present, microbatch):
+def _masks(model, layers, groups, clip):
+    """{id(weight): mask} where only some coordinates count, else None; refuses a layer that has no norms of these."""
+    choose = clipping.coordinates(clip)
+    if choose is None:
+        return None
+    for layer, _ in layers:
+        if any(group.squares_at is None for group in groups[id(layer)]):
+            raise layer_rules.NoRuleError(layer, "its rule has no norms of gradients at some coordinates only")
+    weights = model.trainable_weights
+    return {id(weight): mask for weight, mask in zip(weights, choose([w.value for w in weights]), strict=True)}
+
+
+def _squared_norms(group, masks):
+    return group.squared_norms if masks is None else group.squares_at([masks[id(weight)] for weight in group.weights])
+
+
+def _norms_and_factors(model, clip, groups, masks, count, present, microbatch):
     """The norms [units], and the factors [units] of every group."""
     if not groups:
         return tf.zeros([count], microbatch.dtype), []
-    squares = [microbatch.cast(group.squared_norms) for group in groups]
+    squares = [microbatch.cast(_squared_norms(group, masks)) for group in groups]
     layer_of = clipping.layers_of(model)
     layers = [layer_of[id(group.weights[0])] for group in groups]
     norms, factors = clipping.norms_and_factors(clip, squares, layers, len(set(layer_of.values())), present)
@@ -253,8 +270,8 @@ def _without_cut_rows(groups, finite, microbatch):
     return [[next(cut) for _ in group.tensors] for group in groups]
 
 
-def _sums(model, groups, factors, tensors):
-    """The sums of factor times gradient, one per trainable weight of the model."""
+def _sums(model, groups, factors, tensors, masks):
+    """The sums of factor times gradient, one per trainable weight of the model, 0 where a mask is."""
     with rounding.shared_loop() as whole:
         sums = {
             id(weight): value
@@ -262,12 +279,16 @@ def _sums(model, groups, factors, tensors):
             for weight, value in zip(group.weights, group.sums(factor, own), strict=True)
         }
     found = [sums.get(id(weight)) for weight in model.trainable_weights]
-    return [
+    totals = [
         tf.zeros(weight.shape, weight.dtype)
         if value is None
         else tf.cast(_of_shape(whole.get(id(value), value), weight.shape), weight.dtype)
         for weight, value in zip(model.trainable_weights, found, strict=True)
     ]
+    if masks is None:
+        return totals
+    kept = [tf.cast(masks[id(weight)], tf.bool) for weight in model.trainable_weights]
+    return [tf.where(one, total, tf.zeros_like(total)) for one, total in zip(kept, totals, strict=True)]
 
 
 def _is_large(tensor):

@@ -32,7 +32,7 @@ def dense_gradients(layer, calls, microbatch):
     groups = []
     if layer.kernel.trainable:
         inputs = _positions([call.saved for call in calls], taken, microbatch)
-        groups.append(positions.routes(layer.kernel, inputs, gradient, microbatch, lambda sums: sums[0]))
+        groups.append(positions.routes(layer.kernel, inputs, gradient, microbatch, lambda s: s[0], as_formed=True))
     if layer.bias is not None and layer.bias.trainable:
         per_example = gradient[:, 0] if gradient.shape[1] == 1 else tf.reduce_sum(gradient, axis=1)
         groups.append(contributions.kept(layer.bias, per_example))

@@ -84,12 +84,15 @@ class Contribution:
         tensors: what the sums are formed from, each with a leading axis of units or units * views. The engine
             zeroes the rows of examples that must not contribute.
         sums: sums(factors [units], tensors) -> sums over examples, one per weight.
+        squares_at: squares_at(masks) -> squared norms [units] of the gradients multiplied by masks of 0 and 1, one per
+            weight. Defaults to None: the route to the norms does not allow it.
     """
 
     weights: list
     squared_norms: tf.Tensor
     tensors: list[tf.Tensor]
     sums: collections.abc.Callable[[tf.Tensor, list[tf.Tensor]], list[tf.Tensor]]
+    squares_at: collections.abc.Callable[[list[tf.Tensor]], tf.Tensor] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,8 +147,14 @@ def kept_together(weights, rows: list[tf.Tensor]) -> Contribution:
         pairs = zip(weights, tensors, strict=True)
         return [tf.reshape(weighted_rows(factors, own), weight.shape) for weight, own in pairs]
 
+    def squares_at(masks):
+        kept = [tf.reshape(tf.cast(mask, own.dtype), [1, -1]) for mask, own in zip(masks, rows, strict=True)]
+        return tf.add_n([row_squares(own * mask) for own, mask in zip(rows, kept, strict=True)])
+
     squared_norms = tf.add_n([row_squares(own) for own in rows])
-    return Contribution(weights=list(weights), squared_norms=squared_norms, tensors=rows, sums=sums)
+    return Contribution(
+        weights=list(weights), squared_norms=squared_norms, tensors=rows, sums=sums, squares_at=squares_at
+    )
 
 
 def row_squares(rows: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,7 @@ a is the layer's input [units, T, p], b the gradient at its output [units, T, q]
 Covered by tests/gradients/layer_rules/rules_test.py.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ from noisy_sgd.gradients.layer_rules.shared import contributions, rounding
 
 
 def routes(
-    weight, a: tf.Tensor, b: tf.Tensor, microbatch: contributions.Microbatch, arrange
+    weight, a: tf.Tensor, b: tf.Tensor, microbatch: contributions.Microbatch, arrange, *, as_formed: bool = False
 ) -> list[contributions.Route]:
     """The routes to the contribution of one weight.
 
@@ -30,6 +31,7 @@ def routes(
         b: output gradients [units, (blocks,) T, q].
         microbatch: the microbatch.
         arrange: arrange(gradient [1, (blocks,) p, q]) -> the shape of the weight.
+        as_formed: whether the weight has the shape [p, q] itself. Defaults to False.
 
     Returns:
         Its routes. A single position has only one route.
@@ -39,7 +41,11 @@ def routes(
     if count == 1:
         return [
             contributions.Route(
-                name="gram", seconds=0.0, kept_bytes=0.0, build=lambda: one_position(weight, a, b, arrange)
+                name="gram",
+                seconds=0.0,
+                kept_bytes=0.0,
+                # An accelerator's matrix product may round its factors, so that norms would come out too small.
+                build=lambda: one_position(weight, a, b, arrange, masked=as_formed and microbatch.device == "cpu"),
             )
         ]
     positions = 1024 if count is None else count
@@ -77,10 +83,26 @@ def routes(
     ]
 
 
-def one_position(weight, a, b, arrange) -> contributions.Contribution:
-    """T = 1: the norm of an outer product is the product of the norms (of each block)."""
+def one_position(weight, a, b, arrange, *, masked: bool = False) -> contributions.Contribution:
+    """T = 1: the norm of an outer product is the product of the norms (of each block).
+
+    With `masked` also that of m * a b^T, whose square is sum_{jk} m_jk a_j^2 b_k^2 for m of 0 and 1.
+    """
     squares = tf.square(_lengths(a) * _lengths(b))
-    return from_both(weight, a, b, arrange, tf.reduce_sum(squares, axis=list(range(1, squares.shape.rank))))
+    found = from_both(weight, a, b, arrange, tf.reduce_sum(squares, axis=list(range(1, squares.shape.rank))))
+    return dataclasses.replace(found, squares_at=lambda masks: _squares_at(masks[0], a, b)) if masked else found
+
+
+def _squares_at(mask, a, b):
+    """[units, 1, p], [units, 1, q] -> the squared norms of mask * a b^T, [units]; never too small."""
+    a, b = tf.squeeze(a, 1), tf.squeeze(b, 1)
+    lengths = [_lengths(one) for one in (a, b)]
+    tiny = a.dtype.as_numpy_dtype(np.finfo(a.dtype.as_numpy_dtype).tiny)
+    shares = [tf.square(one / tf.maximum(n, tiny)[:, None]) for one, n in zip((a, b), lengths, strict=True)]
+    part = tf.reduce_sum(tf.matmul(shares[0], tf.cast(mask, a.dtype)) * shares[1], axis=1)
+    # Each of the p q terms, all at most 1, may have underflowed.
+    underflow = 4 * tiny * math.prod(mask.shape)
+    return tf.square(lengths[0] * lengths[1]) * (part + underflow)
 
 
 def per_example(weight, a, b, arrange) -> contributions.Contribution:
