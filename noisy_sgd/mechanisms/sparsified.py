@@ -77,6 +77,7 @@ class Sparsified(wrapped.Wrapped):
     def in_words(self, clipped: str) -> str:
         """What happens to the gradients."""
         return (
-            f"set to zero at random coordinates, up to {self._chosen.final_rate:g} of them and drawn without the data, "
+            f"set to zero at random coordinates, each with probability at most {self._chosen.final_rate:g} and drawn "
+            "without the data, "
             f"{super().in_words(clipped)} at the other coordinates"
         )

@@ -121,7 +121,7 @@ class IdentityTest(parameterized.TestCase):
         self.assertEqual(plans[0].epsilon, plans[1].epsilon)
         said = privacy.statement.statement("dp_sgd", plans[0])
         self.assertTrue(said.guaranteed)
-        self.assertIn("gradients set to zero at random coordinates, up to 0.6 of them and drawn without", said.text)
+        self.assertIn("gradients set to zero at random coordinates, each with probability at most 0.6", said.text)
 
 
 class ShellTest(shells.Shell, parameterized.TestCase):
