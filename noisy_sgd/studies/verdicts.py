@@ -87,9 +87,10 @@ def _p_value(values: np.ndarray) -> float:
     """Twice the one-sided p-value of the claim that the mean is above 0, at most 1; 1 where there is no test."""
     if len(values) < 2 or not np.isfinite(values).all():
         return 1.0
-    if np.ptp(values) == 0:
-        return float(values[0] <= 0)
-    return min(1.0, 2 * float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue))
+    found = statistics.estimate(values)
+    if found.std == 0:
+        return float(found.mean <= 0)
+    return min(1.0, 2 * float(stats.t.sf(found.mean / found.std * found.count**0.5, found.count - 1)))
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:
