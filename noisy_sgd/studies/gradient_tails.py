@@ -131,7 +131,7 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[verdicts.Row]:
     def means(index, kind):
         return np.array([np.mean([point[index][kind] for point in line["points"]]) for line in lines])
 
-    control = verdicts.equal(means("mcculloch", CONTROL) - 2, CONTROL_MARGIN, "control - 2")
+    control = verdicts.equal(means("mcculloch", CONTROL) - 2, CONTROL_MARGIN, "(control - 2)")
     return [
         verdicts.Row(
             f"{kind}_has_lighter_tails",
