@@ -229,7 +229,7 @@ def _print_table(budget: privacy_budget.Budget, lines: Sequence[dict[str, Any]])
         f"{budget.num_steps} steps on {budget.num_examples} examples within epsilon = {budget.epsilon:g} at delta = "
         f"{budget.delta:g} ({budget.sampling}, {budget.neighbors}, {budget.accountant}):"
     )
-    print(f"{'batch size':>10}  {'sigma':>8}  {'sigma / B':>9}  {'B / sigma':>9}  {'epochs':>7}  ")
+    print(f"{'batch size':>10}  {'sigma':>8}  {'sigma / B':>9}  {'B / sigma':>9}  {'epochs':>7}")
     for line in lines:
         remark = "" if line["above_wall"] else f"  below the privacy wall (sigma < {privacy_budget.WALL:g})"
         print(
