@@ -116,7 +116,8 @@ def draw_ratios(run: records.Record, directory: pathlib.Path, name: str = "lands
             }
         )
     axes.axvline(1.0, color="0.4", linewidth=0.8)
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(_COMPARED)), list(_COMPARED.values()), fontsize=8)
     axes.set_ylim(len(_COMPARED) - 0.5, -0.5)
     axes.set_xlabel("ratio at the same training accuracy; below 1 as claimed")
