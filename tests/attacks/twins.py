@@ -17,7 +17,7 @@ from noisy_sgd.sampling import poisson
 from noisy_sgd.training import private_model
 
 _ADD_NOISE = gaussian.GaussianSumQuery.add_noise
-_SUM_AND_DIVISOR = private_model.PrivateModel._sum_and_divisor
+_SUMS_AND_DIVISOR = private_model.PrivateModel._sums_and_divisor
 _DERIVE = keys.derive
 
 
@@ -63,13 +63,13 @@ def clip_forgotten():
 def divided_by_the_actual_batch():
     """The sum is divided by the number of examples that came, not by the configured one."""
 
-    def sum_and_divisor(self):
-        values, divisor, statistic = _SUM_AND_DIVISOR(self)
+    def sums_and_divisor(self):
+        sums, divisor = _SUMS_AND_DIVISOR(self)
         context = tf.distribute.get_replica_context()
         count = context.all_reduce(tf.distribute.ReduceOp.SUM, self._running_sum.read()[1])
-        return [value * divisor / count for value in values], divisor, statistic
+        return sums._replace(values=[value * divisor / count for value in sums.values]), divisor
 
-    return mock.patch.object(private_model.PrivateModel, "_sum_and_divisor", sum_and_divisor)
+    return mock.patch.object(private_model.PrivateModel, "_sums_and_divisor", sums_and_divisor)
 
 
 def one_key_for_all():

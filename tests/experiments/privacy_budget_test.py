@@ -79,7 +79,7 @@ class PrivacyBudgetTest(toy_binary.Tests, parameterized.TestCase):
         self.assertEqual(self.run_binary(both)[0], f"{expected.text}\n")
         self.assertEqual(self.run_binary(both, "--delta=1e-6")[0], f"{privacy.composed([plan] * 2, 1e-6).text}\n")
         _, stderr = self.run_binary(f"--runs={self.root}/a,{self.root}/a", status=2)
-        self.assertRegex(stderr, r"^\w+: `--runs` must have noise keys of their own.*\n$")
+        self.assertRegex(stderr, r"^[\w-]+: `--runs` must have noise keys of their own.*\n$")
 
     @parameterized.parameters(
         ("--epsilon=0", "`--epsilon` must be positive and finite"),

@@ -15,8 +15,8 @@ _PAPER = "Jastrzebski et al. 2020, The break-even point"
 CLAIMS = (
     _claim(
         "A large learning rate leads through weights with a smaller top eigenvalue of the gradients' covariance, and a "
-        "better conditioned one (B = 64, lr 0.3 against 0.03, when 95 % of the training set is fitted; logarithms of the "
-        "ratios, small learning rate over large)",
+        "better conditioned one (B = 64, lr 0.3 against 0.03, when 95 % of the training set is fitted; logarithms of "
+        "the ratios, small learning rate over large)",
         _PAPER,
         row="break_even",
     ),
