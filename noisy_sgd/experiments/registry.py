@@ -70,6 +70,7 @@ EXPERIMENTS = (
     Experiment("sparse_features", "sparse_features_claims", ("large_steps",)),
     Experiment("escaping_time", "escaping_time_claims", ("two_wells",)),
     Experiment("privacy_budget"),
+    Experiment("tan_search", "tan_search_claims", ("digits", "mnist")),
     Experiment("audit", "audit_claims", ("digits",)),
     Experiment("landscape", "landscape_claims", ("images",)),
     Experiment("noise_benefit", "noise_benefit_claims", ("images",)),

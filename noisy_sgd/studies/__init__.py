@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "pruning",
         "sde_error",
         "sparse_features",
+        "tan_search",
         "theory",
         "verdicts",
     ),
