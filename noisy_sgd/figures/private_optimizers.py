@@ -25,7 +25,7 @@ LABELS = {
     "dp_lars": "LARS",
     "dp_adam": "Adam",
 }
-_VALUES = {"calibration_error": "last weights", "averaged_calibration_error": "mean of 20 late predictions"}
+_VALUES = {"calibration_error": "last weights", "averaged_calibration_error": "mean of 20\nlate predictions"}
 Group = tuple[str, float, int]
 
 
