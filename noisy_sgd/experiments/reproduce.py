@@ -51,24 +51,31 @@ def parse(argv: Sequence[str]) -> Settings:
     studies = "comma-separated flagfiles, FOLDER/BINARY/NAME.flags, that are run too, or all: those of the full report"
     command_line.define_list(values, "report", "study", (), studies)
     sweep = training.sweep(values, argv, parse, folder="batch_size_sweep")
-    run_dir, flagfiles = values["run_dir"].value, values["study"].value
+    run_dir, data_dir, flagfiles = (values[name].value for name in ("run_dir", "data_dir", "study"))
     if flagfiles == [_ALL]:
         flagfiles = [flagfile for study in registry.studies().values() for flagfile in study.flagfiles]
     return Settings(
         run_dir=run_dir,
         sweep=sweep,
         theory=theory_measurements.Settings(share=values["theory_share"].value),
-        studies=tuple(_study(pathlib.Path(flagfile), run_dir) for flagfile in flagfiles),
+        studies=tuple(_study(pathlib.Path(flagfile), run_dir, data_dir) for flagfile in flagfiles),
     )
 
 
-def _study(flagfile: pathlib.Path, results: str) -> tuple[str, Any]:
-    """The experiment that a flagfile's folder is named after, and its settings, at a place below `results`."""
+def _study(flagfile: pathlib.Path, results: str, data_dir: str | None) -> tuple[str, Any]:
+    """The experiment that a flagfile's folder is named after, and its settings, at a place below `results`.
+
+    A study that reads images from a folder reads them from `data_dir`, unless its flagfile names another folder.
+    """
     name, studies = flagfile.parent.name, registry.studies()
     constraint = f"must lie in a folder {', '.join(studies)}"
     config.require(name in studies, "study", constraint, flagfile, "see configs/")
     place = pathlib.Path(results, name, flagfile.stem)
-    return name, studies[name].binary.parse([name, f"--flagfile={flagfile}", f"--run_dir={place}"])
+    settings = studies[name].binary.parse([name, f"--flagfile={flagfile}", f"--run_dir={place}"])
+    # Some studies have no such field, and those on digits refuse the flag.
+    if hasattr(settings, "data_dir") and settings.data_dir is None and "data_dir" not in settings.unread:
+        settings = dataclasses.replace(settings, data_dir=data_dir)
+    return name, settings
 
 
 def main(settings: Settings) -> None:

@@ -339,6 +339,19 @@ class ReproduceTest(BinaryTest):
             self.assertEqual([place for place in places if place.startswith(f"results/{experiment.name}/")], expected)
             self.assertTrue(expected or not experiment.claims, "the full report decides every row")
 
+    def test_studies_read_images_from_the_reports_folder(self):
+        own = self.root / "pruning" / "own.flags"
+        own.parent.mkdir()
+        own.write_text("--dataset=mnist\n--data_dir=own\n")
+        flagfiles = [f"{ROOT}/configs/batch_size_effect/{name}.flags" for name in ("mnist", "digits")]
+        flagfiles += [f"{ROOT}/configs/{name}/mnist.flags" for name in ("private_optimizers", "tan_search")]
+        flagfiles += [f"{ROOT}/configs/landscape/images.flags", f"{ROOT}/configs/sde_error/orders.flags", str(own)]
+        arguments = ["reproduce", *SWEEP, f"--study={','.join(flagfiles)}"]
+        read = [getattr(study, "data_dir", "-") for _, study in reproduce.parse([*arguments, "--data_dir=F"]).studies]
+        self.assertEqual(read, ["F", None, "F", "F", "F", "-", "own"])
+        read = [getattr(study, "data_dir", "-") for _, study in reproduce.parse(arguments).studies]
+        self.assertEqual(read, [None, None, None, None, None, "-", "own"])
+
     def test_another_theory_in_the_same_place_is_refused_before_anything_runs(self):
         theory_run = records.create(self.root / "theory" / "run", {"share": 1.0}, privacy="none")
         theory_run.finish({})
