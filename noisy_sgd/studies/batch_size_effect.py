@@ -139,7 +139,7 @@ def learning_rates(setting: Setting, lines: Sequence[Line]) -> list[dict[str, An
 
 def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
     """Trains one run, and evaluates it on the images for choosing or for judging."""
-    data = _data(setting, case["seed"])
+    data = images.of(setting, case["seed"])
     trainer = _trainer(setting, *_group(case))
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=case["learning_rate"])
     trainer.advance(setting.num_steps)
@@ -164,17 +164,6 @@ def _group(case: Mapping[str, Any]) -> tuple[str, float | None, int]:
     return case["arm"], case["l2_norm_clip"], case["batch_size"]
 
 
-@functools.lru_cache(maxsize=32)
-def _data(setting: Setting, seed: int) -> images.Data:
-    return images.load(
-        images.resolved(setting.dataset, setting.data_dir),
-        seed,
-        num_train_examples=setting.num_train_examples,
-        wrong_labels=setting.wrong_labels,
-        data_dir=setting.data_dir,
-    )
-
-
 # A few trainers at a time: each holds a compiled step.
 @functools.lru_cache(maxsize=12)
 def _trainer(setting: Setting, arm: str, bound: float | None, batch_size: int):
@@ -182,7 +171,7 @@ def _trainer(setting: Setting, arm: str, bound: float | None, batch_size: int):
     from noisy_sgd.studies.laboratory import arms, losses, networks, training
 
     return training.Trainer(
-        networks.builder(setting.network, _data(setting, 0)),
+        networks.builder(setting.network, images.of(setting, 0)),
         arms.optimizer(arm, batch_size=batch_size, noise_std=setting.noise_std, l2_norm_clip=bound),
         batch_size=batch_size,
         loss=losses.named(setting.loss),

@@ -131,7 +131,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
     if case["stage"] == NORMS:
         return {"median_norm": _median_norm(setting, case["width"], case["seed"])}
     trainers = _trainers(setting, case["width"], case["l2_norm_clip"], case["noise_std"])
-    data = _data(setting, case["seed"])
+    data = images.of(setting, case["seed"])
     if case["stage"] == TUNING:
         trainer = trainers.of(case["arm"])
         trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=case["rate"])
@@ -219,7 +219,7 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _median_norm(setting, width, seed):
-    data = _data(setting, seed)
+    data = images.of(setting, seed)
     model = networks.builder("mlp", data, width=width)(seed)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
     train = data.train.images, data.train.labels
@@ -268,21 +268,11 @@ def _switched(line, first, then, switch):
     return next(one for one in line["switches"] if (one["first"], one["then"], one["switch"]) == (first, then, switch))
 
 
-@functools.lru_cache(maxsize=32)
-def _data(setting: Setting, seed: int) -> images.Data:
-    return images.load(
-        images.resolved(setting.dataset, setting.data_dir),
-        seed,
-        num_train_examples=setting.num_train_examples,
-        data_dir=setting.data_dir,
-    )
-
-
 # The trainers of the two bounds at one width; each of four holds a compiled step.
 @functools.lru_cache(maxsize=2)
 def _trainers(setting: Setting, width: int, l2_norm_clip: float, noise_std: float) -> arm_runs.Trainers:
     return arm_runs.Trainers(
-        networks.builder("mlp", _data(setting, FIRST_TUNING_SEED), width=width),
+        networks.builder("mlp", images.of(setting, FIRST_TUNING_SEED), width=width),
         batch_size=setting.batch_size,
         l2_norm_clip=l2_norm_clip,
         noise_std=noise_std,

@@ -139,7 +139,7 @@ def noise_multiplier(setting: Setting, batch_size: int) -> float:
 
 def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
     """Trains one run; accuracy and calibration error of the last weights, and of averaged late predictions."""
-    data = _data(setting, case["seed"])
+    data = images.of(setting, case["seed"])
     trainer, bound = _trainer(setting, *_group(case))
     # A small bound makes small steps: the grid is in units of the step of a clipped gradient.
     rate = case["learning_rate"] * _SCALE_FREE.get(case["optimizer"], 1 / bound)
@@ -227,24 +227,13 @@ def _noise_multiplier(epsilon: float, batch_size: int, num_examples: int, num_st
     return privacy.noise_multiplier_for(epsilon, **plan, sampling="poisson")
 
 
-@functools.lru_cache(maxsize=32)
-def _data(setting: Setting, seed: int) -> images.Data:
-    return images.load(
-        images.resolved(setting.dataset, setting.data_dir),
-        seed,
-        num_train_examples=setting.num_train_examples,
-        wrong_labels=setting.wrong_labels,
-        data_dir=setting.data_dir,
-    )
-
-
 @functools.lru_cache(maxsize=1)
 def _median_norm(setting: Setting) -> float:
     """Of the examples' gradients at the initialization, by a seed that no run has."""
     from noisy_sgd.gradients import clipped_sum
     from noisy_sgd.studies.laboratory import losses, networks
 
-    data = _data(setting, FIRST_TUNING_SEED - 1)
+    data = images.of(setting, FIRST_TUNING_SEED - 1)
     model = networks.builder(setting.network, data)(FIRST_TUNING_SEED - 1)
     loss, part = losses.named(setting.loss), slice(0, 256)
     found = clipped_sum.clipped_gradient_sum(
@@ -276,7 +265,7 @@ def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int
     }
     return (
         training.Trainer(
-            networks.builder(setting.network, _data(setting, 0)),
+            networks.builder(setting.network, images.of(setting, 0)),
             makers[name](),
             batch_size=batch_size,
             loss=losses.named(setting.loss),

@@ -129,7 +129,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
         `accuracy`, `averaged_accuracy` of the weights' average, `train_loss`, and `noise_multiplier`.
     """
     seed, width, fraction = case["seed"], case["width"], case["fraction"]
-    data, trainer = _data(setting, seed), _trainer(setting, case["epsilon"], width, fraction > 0)
+    data, trainer = images.of(setting, seed), _trainer(setting, case["epsilon"], width, fraction > 0)
     network = _network(setting, width, fraction > 0)(seed)
     source = masked.kernels(network) if case["start"] == RANDOM else _public_kernels(setting, width, seed)
     trainer.start(
@@ -220,18 +220,8 @@ def _group(case: Mapping[str, Any]) -> tuple[float, int, float, str]:
 
 def _network(setting: Setting, width: int, is_pruned: bool) -> networks.Builder:
     """The masked network; without pruning the ordinary one, so that it trains by ordinary DP-SGD."""
-    data = _data(setting, FIRST_TUNING_SEED)
+    data = images.of(setting, FIRST_TUNING_SEED)
     return masked.builder(data, width=width) if is_pruned else networks.builder("mlp", data, width=width)
-
-
-@functools.lru_cache(maxsize=32)
-def _data(setting: Setting, seed: int) -> images.Data:
-    return images.load(
-        images.resolved(setting.dataset, setting.data_dir),
-        seed,
-        num_train_examples=setting.num_train_examples,
-        data_dir=setting.data_dir,
-    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -118,7 +118,8 @@ def noise_multiplier(setting: Setting) -> float:
 
 def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
     """Trains one run with DP-SGD, and evaluates it on the images for choosing or for judging."""
-    data = _data(setting, case["seed"])
+    # The train binary has the images in full size.
+    data = images.of(setting, case["seed"], full_size=True)
     trainer = _trainer(setting, case["batch_size"])
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=case["learning_rate"])
     trainer.advance(setting.num_steps)
@@ -160,14 +161,6 @@ def _noise_multiplier(epsilon, batch_size, num_examples, num_steps, delta) -> fl
     return privacy.noise_multiplier_for(epsilon, batch_size, num_examples, num_steps, delta, sampling="poisson")
 
 
-@functools.lru_cache(maxsize=32)
-def _data(setting: Setting, seed: int) -> images.Data:
-    name = images.resolved(setting.dataset, setting.data_dir)
-    options = {"num_train_examples": setting.num_train_examples, "data_dir": setting.data_dir}
-    # The train binary has the images in full size.
-    return images.load(name, seed, full_size=True, **options)
-
-
 @functools.lru_cache(maxsize=2)
 def _trainer(setting: Setting, batch_size: int):
     # Takes seconds to import; a command line is read without it.
@@ -176,7 +169,7 @@ def _trainer(setting: Setting, batch_size: int):
 
     sigma = tan.scale_to_batch(noise_multiplier(setting), setting.batch_size, batch_size)
     return training.Trainer(
-        networks.builder("mlp", _data(setting, 0), width=setting.hidden),
+        networks.builder("mlp", images.of(setting, 0, full_size=True), width=setting.hidden),
         sgd.DPSGD(1.0, setting.l2_norm_clip, sigma, batch_size, seed=0),
         batch_size=batch_size,
         sampled=sampling.Poisson,

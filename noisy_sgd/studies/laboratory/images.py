@@ -2,6 +2,7 @@
 
     data = images.load("mnist", 3, num_train_examples=1_000, data_dir="data")
     data.train_images.shape                        # (1000, 14, 14, 1)
+    images.of(setting, 3)                          # likewise, as a study's setting asks
     images.resolved("mnist_or_digits")             # "digits" where MNIST cannot be loaded
 
 The public test set is split into two halves, the images at even and at odd places. Settings are chosen on `chosen`, and
@@ -14,6 +15,7 @@ import functools
 import numpy as np
 
 from noisy_sgd.data import bundled, label_noise
+from noisy_sgd.studies.laboratory import settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,26 @@ def load(
         judged=examples(found.test_images[1::2], found.test_labels[1::2]),
         num_classes=found.num_classes,
         pixel_range=found.pixel_range,
+    )
+
+
+# Every arm of a study meets the same seeds again.
+@functools.lru_cache(maxsize=32)
+def of(setting: settings.Images, seed: int, *, full_size: bool = False) -> Data:
+    """The images of a seed that a study's setting asks for.
+
+    Args:
+        setting: of the study; one without `wrong_labels` has right labels.
+        seed: that of `load`.
+        full_size: that of `load`.
+    """
+    return load(
+        resolved(setting.dataset, setting.data_dir),
+        seed,
+        num_train_examples=setting.num_train_examples,
+        wrong_labels=getattr(setting, "wrong_labels", 0.0),
+        full_size=full_size,
+        data_dir=setting.data_dir,
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 from absl.testing import absltest
 from sklearn import datasets
 
-from noisy_sgd.studies.laboratory import images
+from noisy_sgd.studies.laboratory import images, settings
 
 
 class ImagesTest(absltest.TestCase):
@@ -15,6 +15,15 @@ class ImagesTest(absltest.TestCase):
         # A replaced label is right by chance in one case of ten: 0.36 of 500, standard deviation 7.
         self.assertBetween(np.sum(clean.train.labels != again.train.labels), 160, 200)
         np.testing.assert_array_equal(clean.judged.labels, other.judged.labels)
+
+    def test_a_setting_asks_for_its_images(self):
+        found = images.of(settings.Images(dataset="digits", num_train_examples=300), 1)
+        wrong = images.of(settings.Network(dataset="digits", num_train_examples=300, wrong_labels=0.4), 1)
+        for data, fraction in ((found, 0.0), (wrong, 0.4)):
+            expected = images.load("digits", 1, num_train_examples=300, wrong_labels=fraction)
+            np.testing.assert_array_equal(data.train.images, expected.train.images)
+            np.testing.assert_array_equal(data.train.labels, expected.train.labels)
+        self.assertFalse(np.array_equal(found.train.labels, wrong.train.labels))
 
     def test_others_are_of_the_first_classes_and_not_in_the_training_set(self):
         train = images.load("digits", 3, num_train_examples=900).train
