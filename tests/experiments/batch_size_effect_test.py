@@ -27,7 +27,7 @@ class BatchSizeEffectTest(toy_binary.Runs, absltest.TestCase):
         self.assertIn("is finished", again)
 
     def test_bad_values_are_refused_in_a_sentence(self):
-        self.assert_refused("`batch_sizes` must list at least three", "--batch_sizes=16,32")
+        self.assert_refused("`--batch_sizes` must list at least three", "--batch_sizes=16,32")
         (self.root / "mnist.npz").write_text("no archive")
         _, stderr = self.run_binary(
             "--dataset=mnist", f"--data_dir={self.root}", f"--run_dir={self.root}/run", status=2

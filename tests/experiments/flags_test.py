@@ -277,6 +277,7 @@ def _epsilon(chosen, num_examples, num_steps):
 
 class RefusalsTest(absltest.TestCase):
     def _exit(self, error):
+        flags.train(["train"])
         stderr = io.StringIO()
         with contextlib.redirect_stderr(stderr), self.assertRaises(SystemExit) as caught, flags.refusals():
             raise error

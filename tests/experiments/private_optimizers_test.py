@@ -22,7 +22,7 @@ class PrivateOptimizersTest(toy_binary.Runs, absltest.TestCase):
             self.assertIn(f"figure: {self.root}/run/figures/{name}.png", stdout)
 
     def test_bad_values_are_refused_in_a_sentence(self):
-        self.assert_refused("`batch_sizes` must be a small and a large one", "--batch_sizes=16,8")
+        self.assert_refused("`--batch_sizes` must be a small and a large one", "--batch_sizes=16,8")
 
 
 if __name__ == "__main__":

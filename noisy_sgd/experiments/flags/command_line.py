@@ -26,12 +26,8 @@ from noisy_sgd import config
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-# An error of the library names an argument; the user knows the flag of the same name.
-_FLAGS = {
-    field.name
-    for group in (config.Data, config.Model, config.Training, config.Run)
-    for field in dataclasses.fields(group)
-}
+# The names of all flags that were defined: an error of the library names an argument, and the user knows the flag.
+_FLAGS: set[str] = set()
 _FLAG_OF_ARGUMENT = {"train_size": "num_train_examples"}
 _DEFINE = {
     bool: absl_flags.DEFINE_boolean,
@@ -112,6 +108,7 @@ def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping
     """
     for field in dataclasses.fields(group):
         if field.name in helps:
+            _FLAGS.add(field.name)
             default = defaults.get(field.name, getattr(group, field.name, None))
             if _listed(field.type) is not None:
                 define_list(values, title, field.name, default, helps[field.name])
@@ -122,11 +119,13 @@ def define(values: absl_flags.FlagValues, title: str, group: Any, helps: Mapping
 
 def define_one(values: absl_flags.FlagValues, title: str, name: str, kind: type, default: Any, explained: str) -> None:
     """Defines a flag that is no field of a dataclass; its kind is int, float, str or bool."""
+    _FLAGS.add(name)
     _DEFINE[kind](name, default, explained, flag_values=values, module_name=title)
 
 
 def define_list(values: absl_flags.FlagValues, title: str, name: str, default: Any, explained: str) -> None:
     """Defines a flag that takes several values with commas between them."""
+    _FLAGS.add(name)
     listed = (
         None if default is None else [f"{value:g}" if isinstance(value, float) else str(value) for value in default]
     )
