@@ -45,13 +45,10 @@ class Settings(laboratory.Settings, clipping_or_noise.Setting):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("num_steps", "num_tuning_seeds", "num_seeds", "batch_size"):
+        for name in ("num_steps", "batch_size"):
             config.require_at_least(name, getattr(self, name), 1)
         enough = self.batch_size <= self.num_train_examples
         config.require(enough, "batch_size", "must be at most `--num_train_examples`", self.batch_size, "lower it")
-        config.require_distinct("learning_rates", self.learning_rates)
-        for rate in self.learning_rates:
-            toy_experiment.require_positive("learning_rates", rate)
         for name in ("relative_noise", "relative_clips"):
             value = getattr(self, name)
             for one in value if isinstance(value, tuple) else (value,):

@@ -42,7 +42,7 @@ def draw(record: records.Record, directory: pathlib.Path, name: str = "tan_searc
         f"sigma / B = {record.results['noise_multiplier'] / setting['batch_size']:.2g}",
         fontsize=9,
     )
-    axes.legend()
+    axes.legend(loc="lower center")
     return canvas.save(figure, rows, directory, name)
 
 

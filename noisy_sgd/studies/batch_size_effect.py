@@ -18,21 +18,16 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from noisy_sgd import checks
-from noisy_sgd.studies.laboratory import images, settings
+from noisy_sgd.studies.laboratory import images, settings, tuning
 
 PER_ARM, PER_SIZE, EQUAL = RULES = ("per_arm", "per_size", "equal")
-TUNING, FINAL = "tuning", "final"
-# Apart from the seeds of the final runs.
-FIRST_TUNING_SEED = 1_000
 
 Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Network):
+class Setting(settings.Network, settings.Tuned):
     """What is trained, and how often; beside the images, the network and the loss.
 
     Attributes:
@@ -41,10 +36,7 @@ class Setting(settings.Network):
         noise_std: standard deviation of the noise on the mean gradient, sigma / B, of the arms with noise.
         l2_norm_clips: bounds C of the arms with clipping.
         batch_sizes: B.
-        learning_rates: the grid.
         equal_learning_rate: that of the rule "equal".
-        num_tuning_seeds: seeds by which learning rates are chosen.
-        num_seeds: seeds of the final runs, from 0 up.
     """
 
     num_steps: int = 1_500
@@ -54,12 +46,10 @@ class Setting(settings.Network):
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
     equal_learning_rate: float = 0.3
-    num_tuning_seeds: int = 2
-    num_seeds: int = 10
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("l2_norm_clips", "batch_sizes", "learning_rates"):
+        for name in ("l2_norm_clips", "batch_sizes"):
             values = getattr(self, name)
             distinct = len(set(values)) == len(values) > 0 and min(values) > 0
             checks.require(distinct, name, "must list distinct numbers above 0", values)
@@ -70,8 +60,6 @@ class Setting(settings.Network):
             checks.real(name, getattr(self, name), above=0)
         checks.count("num_steps", self.num_steps)
         checks.require(0 < self.ema_decay < 1, "ema_decay", "must lie between 0 and 1", self.ema_decay)
-        checks.count("num_tuning_seeds", self.num_tuning_seeds)
-        checks.count("num_seeds", self.num_seeds, least=2)
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -93,10 +81,10 @@ def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, A
 def tuning_cases(setting: Setting) -> list[dict[str, Any]]:
     """The runs by which the learning rates are chosen."""
     return [
-        {"stage": TUNING, **group, "learning_rate": rate, "seed": FIRST_TUNING_SEED + number}
+        {"stage": tuning.TUNING, **group, "learning_rate": rate, "seed": seed}
         for group in setting.groups
         for rate in setting.learning_rates
-        for number in range(setting.num_tuning_seeds)
+        for seed in setting.tuning_seeds
     ]
 
 
@@ -107,7 +95,7 @@ def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]
     for choice in chosen:
         rates.setdefault(_group(choice), set()).add(choice["learning_rate"])
     return [
-        {"stage": FINAL, **group, "learning_rate": rate, "seed": seed}
+        {"stage": tuning.FINAL, **group, "learning_rate": rate, "seed": seed}
         for group in setting.groups
         for rate in sorted(rates[_group(group)])
         for seed in range(setting.num_seeds)
@@ -116,15 +104,7 @@ def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]
 
 def learning_rates(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The learning rate of every rule and group: that of the highest mean accuracy of the averaged weights."""
-    accuracies: dict[tuple, dict[float, list[float]]] = {}
-    for line in lines:
-        if line["stage"] == TUNING:
-            by_rate = accuracies.setdefault(_group(line), {})
-            by_rate.setdefault(line["learning_rate"], []).append(line["ema_accuracy"])
-    means = {
-        group: {rate: float(np.mean(values)) for rate, values in by_rate.items()}
-        for group, by_rate in accuracies.items()
-    }
+    means = tuning.means(lines, _group, value="ema_accuracy")
     found = []
     for group in setting.groups:
         of_arm = [means[_group(other)] for other in setting.groups if _group(other)[:2] == _group(group)[:2]]
@@ -143,7 +123,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
     trainer = _trainer(setting, *_group(case))
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=case["learning_rate"])
     trainer.advance(setting.num_steps)
-    test = data.chosen if case["stage"] == TUNING else data.judged
+    test = data.chosen if case["stage"] == tuning.TUNING else data.judged
     last, fitted = trainer.evaluate(test.images, test.labels), trainer.evaluate(data.train.images, data.train.labels)
     with trainer.average.applied(trainer.model):
         average = trainer.evaluate(test.images, test.labels)

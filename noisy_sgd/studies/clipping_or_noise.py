@@ -24,12 +24,10 @@ import numpy as np
 
 from noisy_sgd.gradients import clipped_sum
 from noisy_sgd.studies import verdicts
-from noisy_sgd.studies.laboratory import arm_runs, arms, images, networks, settings
+from noisy_sgd.studies.laboratory import arm_runs, arms, images, networks, settings, tuning
 
-NORMS, TUNING, FINAL = "norms", "tuning", "final"
+NORMS = "norms"
 TUNED, EQUAL = RULES = ("tuned", "equal")
-# Apart from the seeds of the final runs.
-FIRST_TUNING_SEED = 1_000
 # The arms that SGD is switched to and from.
 OTHERS = (arms.NOISE_CLIP, arms.NOISE, arms.CLIP)
 # In points of accuracy.
@@ -39,7 +37,7 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Images):
+class Setting(settings.Tuned):
     """What is trained, and how often; beside the images.
 
     Attributes:
@@ -50,9 +48,6 @@ class Setting(settings.Images):
         ema_decay: of the weights' average, whose accuracy is recorded beside that of the last weights.
         relative_noise: sigma / B: standard deviation of the noise on the mean gradient, in units of C.
         relative_clips: bounds C, in units of the median norm at the initialization.
-        learning_rates: the grid.
-        num_tuning_seeds: seeds by which the learning rates are chosen and the median is taken.
-        num_seeds: seeds of the final runs, from 0 up.
     """
 
     width: int = 128
@@ -63,13 +58,6 @@ class Setting(settings.Images):
     relative_noise: float = 0.006
     relative_clips: tuple[float, ...] = (1.0, 0.1)
     learning_rates: tuple[float, ...] = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
-    num_tuning_seeds: int = 2
-    num_seeds: int = 10
-
-    @property
-    def tuning_seeds(self) -> list[int]:
-        """Seeds by which settings are chosen."""
-        return [FIRST_TUNING_SEED + number for number in range(self.num_tuning_seeds)]
 
     def clips_at(self, width: int) -> tuple[float, ...]:
         """The relative bounds that are measured at a width."""
@@ -97,7 +85,13 @@ def _tuning_cases(setting, widths, lines):
         groups.append((width, None, arms.PLAIN))
         groups += [(width, clip, arm) for clip in setting.clips_at(width) for arm in settings.ARMS if arm != arms.PLAIN]
     return [
-        {"stage": TUNING, "arm": arm, **_noise_and_clip(setting, medians, width, clip), "rate": rate, "seed": seed}
+        {
+            "stage": tuning.TUNING,
+            "arm": arm,
+            **_noise_and_clip(setting, medians, width, clip),
+            "rate": rate,
+            "seed": seed,
+        }
         for width, clip, arm in groups
         for rate in _grid(setting, arm, clip)
         for seed in setting.tuning_seeds
@@ -113,7 +107,12 @@ def _final_cases(setting, widths, lines):
                 rates = {arm: chosen[width, None if arm == arms.PLAIN else clip, arm] for arm in settings.ARMS}
                 if rule == EQUAL:
                     rates = dict.fromkeys(settings.ARMS, rates[arms.PLAIN])
-                group = {"stage": FINAL, "rule": rule, **_noise_and_clip(setting, medians, width, clip), "rates": rates}
+                group = {
+                    "stage": tuning.FINAL,
+                    "rule": rule,
+                    **_noise_and_clip(setting, medians, width, clip),
+                    "rates": rates,
+                }
                 cases += [{**group, "seed": seed} for seed in range(setting.num_seeds)]
     return cases
 
@@ -132,7 +131,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
         return {"median_norm": _median_norm(setting, case["width"], case["seed"])}
     trainers = _trainers(setting, case["width"], case["l2_norm_clip"], case["noise_std"])
     data = images.of(setting, case["seed"])
-    if case["stage"] == TUNING:
+    if case["stage"] == tuning.TUNING:
         trainer = trainers.of(case["arm"])
         trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=case["rate"])
         trainer.advance(setting.num_steps)
@@ -160,7 +159,7 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
         slow start                             SGD less DP-SGD after an eighth of the steps
         dimension                              SGD less DP-SGD, at the largest width less at the main one
     """
-    final = [line for line in lines if line["stage"] == FINAL]
+    final = [line for line in lines if line["stage"] == tuning.FINAL]
 
     def of(rule, width, clip):
         chosen = [line for line in final if (line["rule"], line["width"], line["relative_clip"]) == (rule, width, clip)]
@@ -237,15 +236,8 @@ def _medians(lines) -> dict[int, float]:
 
 def _rates(lines) -> dict[tuple, float]:
     """The learning rate with the highest mean accuracy, for each width, relative bound and arm."""
-    accuracies: dict[tuple, dict[float, list[float]]] = {}
-    for line in lines:
-        if line["stage"] == TUNING:
-            by_rate = accuracies.setdefault((line["width"], line["relative_clip"], line["arm"]), {})
-            by_rate.setdefault(line["rate"], []).append(line["accuracy"])
-    return {
-        group: max(by_rate, key=lambda rate, of=by_rate: float(np.mean(of[rate])))
-        for group, by_rate in accuracies.items()
-    }
+    means = tuning.means(lines, lambda line: (line["width"], line["relative_clip"], line["arm"]), rate="rate")
+    return {group: max(by_rate, key=by_rate.get) for group, by_rate in means.items()}
 
 
 def _noise_and_clip(setting, medians, width, clip) -> dict[str, Any]:
@@ -272,7 +264,7 @@ def _switched(line, first, then, switch):
 @functools.lru_cache(maxsize=2)
 def _trainers(setting: Setting, width: int, l2_norm_clip: float, noise_std: float) -> arm_runs.Trainers:
     return arm_runs.Trainers(
-        networks.builder("mlp", images.of(setting, FIRST_TUNING_SEED), width=width),
+        networks.builder("mlp", images.of(setting, settings.FIRST_TUNING_SEED), width=width),
         batch_size=setting.batch_size,
         l2_norm_clip=l2_norm_clip,
         noise_std=noise_std,

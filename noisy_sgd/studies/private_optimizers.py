@@ -24,10 +24,8 @@ import numpy as np
 
 from noisy_sgd import checks, privacy, sampling
 from noisy_sgd.studies import calibration_error, verdicts
-from noisy_sgd.studies.laboratory import images, settings
+from noisy_sgd.studies.laboratory import images, settings, tuning
 
-TUNING, FINAL = "tuning", "final"
-FIRST_TUNING_SEED = 1_000
 DP_SGD, DICE_SGD, SPARSE, EXTRAPOLATED, LARS, ADAM = OPTIMIZERS = (
     "dp_sgd",
     "dice_sgd",
@@ -50,7 +48,7 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Network):
+class Setting(settings.Network, settings.Tuned):
     """What is trained, and how often; beside the images, the network and the loss.
 
     Attributes:
@@ -58,9 +56,6 @@ class Setting(settings.Network):
         num_epochs: passes over the training set, by the expected number of examples.
         batch_sizes: the small and the large one.
         relative_bounds: C over the median norm; the first one is that of all optimizers.
-        learning_rates: the grid.
-        num_tuning_seeds: seeds by which learning rates are chosen.
-        num_seeds: seeds of the final runs, from 0 up.
     """
 
     num_train_examples: int = 10_000
@@ -70,20 +65,16 @@ class Setting(settings.Network):
     relative_bounds: tuple[float, ...] = (1.0, 0.1, 0.01)
     learning_rates: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
     num_tuning_seeds: int = 1
-    num_seeds: int = 10
 
     def __post_init__(self):
         super().__post_init__()
         small_and_large = len(self.batch_sizes) == 2 and 0 < self.batch_sizes[0] < self.batch_sizes[1]
         checks.require(small_and_large, "batch_sizes", "must be a small and a large one", self.batch_sizes)
         checks.batch(self.batch_sizes[1], self.num_train_examples)
-        for name in ("relative_bounds", "learning_rates"):
-            values = getattr(self, name)
-            checks.require(len(values) > 0 and min(values) > 0, name, "must list numbers above 0", values)
+        bounds = self.relative_bounds
+        checks.require(len(bounds) > 0 and min(bounds) > 0, "relative_bounds", "must list numbers above 0", bounds)
         checks.real("epsilon", self.epsilon, above=0)
         checks.count("num_epochs", self.num_epochs)
-        checks.count("num_tuning_seeds", self.num_tuning_seeds)
-        checks.count("num_seeds", self.num_seeds, least=2)
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -108,23 +99,21 @@ def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, A
 def tuning_cases(setting: Setting) -> list[dict[str, Any]]:
     """The runs by which the learning rates are chosen."""
     return [
-        {"stage": TUNING, **group, "learning_rate": rate, "seed": FIRST_TUNING_SEED + number}
+        {"stage": tuning.TUNING, **group, "learning_rate": rate, "seed": seed}
         for group in setting.groups
         for rate in setting.learning_rates
-        for number in range(setting.num_tuning_seeds)
+        for seed in setting.tuning_seeds
     ]
 
 
 def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The runs that are judged, each group with its learning rate of the highest mean accuracy in the tuning runs."""
-    found: dict[tuple, dict[float, list[float]]] = {}
-    for line in lines:
-        found.setdefault(_group(line), {}).setdefault(line["learning_rate"], []).append(line["accuracy"])
+    means = tuning.means(lines, _group)
     return [
         {
-            "stage": FINAL,
+            "stage": tuning.FINAL,
             **group,
-            "learning_rate": max(setting.learning_rates, key=lambda rate: np.mean(found[_group(group)][rate])),
+            "learning_rate": max(setting.learning_rates, key=means[_group(group)].get),
             "seed": seed,
         }
         for group in setting.groups
@@ -144,7 +133,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
     # A small bound makes small steps: the grid is in units of the step of a clipped gradient.
     rate = case["learning_rate"] * _SCALE_FREE.get(case["optimizer"], 1 / bound)
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=rate)
-    test = data.chosen if case["stage"] == TUNING else data.judged
+    test = data.chosen if case["stage"] == tuning.TUNING else data.judged
     steps = setting.steps(case["batch_size"])
     pauses = np.unique(np.linspace(steps / 2, steps, LATE_ITERATES).round().astype(int))
     late = []
@@ -212,7 +201,7 @@ def _by_seed(lines: Sequence[Line], name: str, bound: float, batch_size: int, va
     found = {
         line["seed"]: line[value]
         for line in lines
-        if line["stage"] == FINAL and _group(line) == (name, bound, batch_size)
+        if line["stage"] == tuning.FINAL and _group(line) == (name, bound, batch_size)
     }
     return np.array([found[seed] for seed in sorted(found)])
 
@@ -233,8 +222,8 @@ def _median_norm(setting: Setting) -> float:
     from noisy_sgd.gradients import clipped_sum
     from noisy_sgd.studies.laboratory import losses, networks
 
-    data = images.of(setting, FIRST_TUNING_SEED - 1)
-    model = networks.builder(setting.network, data)(FIRST_TUNING_SEED - 1)
+    data = images.of(setting, settings.FIRST_TUNING_SEED - 1)
+    model = networks.builder(setting.network, data)(settings.FIRST_TUNING_SEED - 1)
     loss, part = losses.named(setting.loss), slice(0, 256)
     found = clipped_sum.clipped_gradient_sum(
         model, loss.call, data.train.images[part], data.train.labels[part], l2_norm_clip=1.0

@@ -24,12 +24,9 @@ import numpy as np
 from noisy_sgd import privacy, sampling
 from noisy_sgd.optimizers import sgd
 from noisy_sgd.studies import verdicts
-from noisy_sgd.studies.laboratory import arms, images, masked, networks, settings, training
+from noisy_sgd.studies.laboratory import arms, images, masked, networks, settings, training, tuning
 
-TUNING, FINAL = "tuning", "final"
 RANDOM, PUBLIC = STARTS = ("random", "public")
-# Apart from the seeds of the final runs.
-FIRST_TUNING_SEED = 1_000
 # Heavy pruning, of which the claim says that it helps.
 HEAVY = 0.9
 PUBLIC_CLASSES = 5
@@ -39,7 +36,7 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Images):
+class Setting(settings.Tuned):
     """What is trained, and how often; beside the images.
 
     Attributes:
@@ -55,9 +52,6 @@ class Setting(settings.Images):
         num_public_steps: of the training on public images, with SGD of `public_learning_rate`.
         public_learning_rate: likewise.
         ema_decay: of the weights' average, whose accuracy is recorded beside that of the last weights.
-        learning_rates: the grid.
-        num_tuning_seeds: seeds by which learning rates are chosen.
-        num_seeds: seeds of the final runs, from 0 up.
     """
 
     num_public_examples: int = 2_000
@@ -72,13 +66,6 @@ class Setting(settings.Images):
     public_learning_rate: float = 0.1
     ema_decay: float = 0.98
     learning_rates: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-    num_tuning_seeds: int = 2
-    num_seeds: int = 10
-
-    @property
-    def tuning_seeds(self) -> list[int]:
-        """Seeds by which settings are chosen."""
-        return [FIRST_TUNING_SEED + number for number in range(self.num_tuning_seeds)]
 
     @property
     def points(self) -> list[tuple[float, int]]:
@@ -106,7 +93,7 @@ def stages(setting: Setting) -> list[functools.partial]:
 
 def _tuning_cases(setting: Setting, epsilon: float, width: int, lines: Sequence[Line]) -> list[dict[str, Any]]:
     return [
-        {"stage": TUNING, **group, "rate": rate, "seed": seed}
+        {"stage": tuning.TUNING, **group, "rate": rate, "seed": seed}
         for group in setting.groups(epsilon, width)
         for rate in setting.learning_rates
         for seed in setting.tuning_seeds
@@ -116,7 +103,7 @@ def _tuning_cases(setting: Setting, epsilon: float, width: int, lines: Sequence[
 def _final_cases(setting: Setting, epsilon: float, width: int, lines: Sequence[Line]) -> list[dict[str, Any]]:
     chosen = _chosen(lines)
     return [
-        {"stage": FINAL, **group, "rate": chosen[_group(group)][0], "seed": seed}
+        {"stage": tuning.FINAL, **group, "rate": chosen[_group(group)][0], "seed": seed}
         for group in setting.groups(epsilon, width)
         for seed in range(setting.num_seeds)
     ]
@@ -140,7 +127,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
         weights=masked.pruned(network, source, fraction),
     )
     trainer.advance(setting.num_steps)
-    test = data.chosen if case["stage"] == TUNING else data.judged
+    test = data.chosen if case["stage"] == tuning.TUNING else data.judged
     last, fitted = trainer.evaluate(test.images, test.labels), trainer.evaluate(data.train.images, data.train.labels)
     with trainer.average.applied(trainer.model):
         averaged = trainer.evaluate(test.images, test.labels)
@@ -174,9 +161,9 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
     def gain(start, width, fraction):
         """Points gained over no pruning, seed by seed."""
-        by_fraction = {}
+        by_fraction, own = {}, (tuning.FINAL, epsilon, start, width)
         for line in lines:
-            if line["stage"] == FINAL and (line["epsilon"], line["start"], line["width"]) == (epsilon, start, width):
+            if (line["stage"], line["epsilon"], line["start"], line["width"]) == own:
                 by_fraction.setdefault(line["fraction"], {})[line["seed"]] = 100 * line["accuracy"]
         return np.array([by_fraction[fraction][seed] - value for seed, value in sorted(by_fraction[0.0].items())])
 
@@ -204,14 +191,8 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
 def _chosen(lines: Sequence[Line]) -> dict[tuple, tuple[float, float]]:
     """The learning rate with the highest mean accuracy, and that accuracy, for each group."""
-    accuracies: dict[tuple, dict[float, list[float]]] = {}
-    for line in lines:
-        if line["stage"] == TUNING:
-            accuracies.setdefault(_group(line), {}).setdefault(line["rate"], []).append(line["accuracy"])
-    return {
-        group: max(((rate, float(np.mean(values))) for rate, values in by_rate.items()), key=lambda pair: pair[1])
-        for group, by_rate in accuracies.items()
-    }
+    means = tuning.means(lines, _group, rate="rate")
+    return {group: max(by_rate.items(), key=lambda pair: pair[1]) for group, by_rate in means.items()}
 
 
 def _group(case: Mapping[str, Any]) -> tuple[float, int, float, str]:
@@ -220,7 +201,7 @@ def _group(case: Mapping[str, Any]) -> tuple[float, int, float, str]:
 
 def _network(setting: Setting, width: int, is_pruned: bool) -> networks.Builder:
     """The masked network; without pruning the ordinary one, so that it trains by ordinary DP-SGD."""
-    data = images.of(setting, FIRST_TUNING_SEED)
+    data = images.of(setting, settings.FIRST_TUNING_SEED)
     return masked.builder(data, width=width) if is_pruned else networks.builder("mlp", data, width=width)
 
 

@@ -26,11 +26,8 @@ import numpy as np
 from noisy_sgd import checks, privacy, sampling
 from noisy_sgd.privacy import tan
 from noisy_sgd.studies import verdicts
-from noisy_sgd.studies.laboratory import images, settings
+from noisy_sgd.studies.laboratory import images, settings, tuning
 
-TUNING, FINAL = "tuning", "final"
-# Apart from the seeds of the final runs.
-FIRST_TUNING_SEED = 1_000
 # Points of accuracy.
 MARGIN = 1.0
 
@@ -38,7 +35,7 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting(settings.Images):
+class Setting(settings.Tuned):
     """The private run to plan, and the runs that choose its learning rate; beside the images.
 
     Attributes:
@@ -49,9 +46,6 @@ class Setting(settings.Images):
         epsilon: of the private run, with Poisson sampling.
         delta: of the same.
         l2_norm_clip: C.
-        learning_rates: the grid.
-        num_tuning_seeds: seeds by which the learning rate is chosen.
-        num_seeds: seeds of the final runs at both batch sizes.
     """
 
     num_train_examples: int = 1_000
@@ -63,51 +57,43 @@ class Setting(settings.Images):
     delta: float = 1e-5
     l2_norm_clip: float = 1.0
     learning_rates: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-    num_tuning_seeds: int = 2
-    num_seeds: int = 10
 
     def __post_init__(self):
         super().__post_init__()
         checks.batch(self.batch_size, self.num_train_examples)
         smaller = 1 <= self.small_batch_size < self.batch_size
         checks.require(smaller, "small_batch_size", "must be at least 1 and below `batch_size`", self.small_batch_size)
-        for name in ("hidden", "num_steps", "num_tuning_seeds"):
+        for name in ("hidden", "num_steps"):
             checks.count(name, getattr(self, name))
-        checks.count("num_seeds", self.num_seeds, least=2)
         for name in ("epsilon", "l2_norm_clip"):
             checks.real(name, getattr(self, name), above=0)
         checks.real("delta", self.delta, above=0, below=1)
-        valid = len(self.learning_rates) > 0 and min(self.learning_rates) > 0
-        checks.require(valid, "learning_rates", "must list numbers above 0", self.learning_rates)
 
 
 def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, Any]]]]:
     """From the lines of the earlier stages to the cases of the next: the search, then the chosen rate at both sizes."""
 
-    def tuning(lines):
+    def search(lines):
         return [
-            {"stage": TUNING, "batch_size": setting.small_batch_size, "learning_rate": rate, "seed": seed}
+            {"stage": tuning.TUNING, "batch_size": setting.small_batch_size, "learning_rate": rate, "seed": seed}
             for rate in setting.learning_rates
-            for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + setting.num_tuning_seeds)
+            for seed in setting.tuning_seeds
         ]
 
     def final(lines):
         return [
-            {"stage": FINAL, "batch_size": size, "learning_rate": chosen_rate(setting, lines), "seed": seed}
+            {"stage": tuning.FINAL, "batch_size": size, "learning_rate": chosen_rate(setting, lines), "seed": seed}
             for size in (setting.small_batch_size, setting.batch_size)
             for seed in range(setting.num_seeds)
         ]
 
-    return [tuning, final]
+    return [search, final]
 
 
 def chosen_rate(setting: Setting, lines: Sequence[Line]) -> float:
     """The learning rate of the highest mean accuracy of the small runs."""
-    found: dict[float, list[float]] = {}
-    for line in lines:
-        if line["stage"] == TUNING:
-            found.setdefault(line["learning_rate"], []).append(line["accuracy"])
-    return max(setting.learning_rates, key=lambda rate: float(np.mean(found[rate])))
+    means = tuning.means(lines, lambda line: line["batch_size"])[setting.small_batch_size]
+    return max(setting.learning_rates, key=means.get)
 
 
 def noise_multiplier(setting: Setting) -> float:
@@ -123,7 +109,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
     trainer = _trainer(setting, case["batch_size"])
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=case["learning_rate"])
     trainer.advance(setting.num_steps)
-    test = data.chosen if case["stage"] == TUNING else data.judged
+    test = data.chosen if case["stage"] == tuning.TUNING else data.judged
     found = trainer.evaluate(test.images, test.labels)
     return {"accuracy": found.accuracy, "loss": found.loss}
 
@@ -131,7 +117,7 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, float]:
 def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
     """The private run, its epsilon, the accuracy that the small runs predict, and the judged row."""
     predicted, measured = (
-        np.array([line["accuracy"] for line in lines if line["stage"] == FINAL and line["batch_size"] == size])
+        np.array([line["accuracy"] for line in lines if line["stage"] == tuning.FINAL and line["batch_size"] == size])
         for size in (setting.small_batch_size, setting.batch_size)
     )
     sigma, steps = noise_multiplier(setting), setting.num_steps

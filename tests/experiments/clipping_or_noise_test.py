@@ -31,11 +31,11 @@ class ClippingOrNoiseTest(toy_binary.Tests, parameterized.TestCase):
             self.assertRegex(outcome.here, r"^(confirmed|refuted|undecided): .* \(2 seeds, p = [\d.e-]+ after Holm\)$")
 
     @parameterized.parameters(
-        ("--num_seeds=0", "`--num_seeds` must be at least 1"),
+        ("--num_seeds=0", "`--num_seeds` must be a whole number of at least 2"),
         ("--dataset=cifar", "`--dataset` must be one of mnist"),
         ("--batch_size=2000", "`--batch_size` must be at most `--num_train_examples`"),
-        ("--learning_rates=0.1,0.1", "must list one or more different values"),
-        ("--learning_rates=0", "must be positive and finite"),
+        ("--learning_rates=0.1,0.1", "`--learning_rates` must list distinct numbers above 0"),
+        ("--learning_rates=0", "`--learning_rates` must list distinct numbers above 0"),
         ("--relative_clips=-1", "must be positive and finite"),
         ("--other_widths=128", "must list one or more different values"),
         ("--other_widths=0", "must be at least 1"),

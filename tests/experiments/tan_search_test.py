@@ -10,6 +10,7 @@ import toy_binary
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags, tan_search
 from noisy_sgd.experiments.report import claims, tan_search_claims
+from noisy_sgd.studies.laboratory import tuning
 
 
 class TanSearchTest(toy_binary.Runs, absltest.TestCase):
@@ -36,7 +37,7 @@ class TanSearchTest(toy_binary.Runs, absltest.TestCase):
         self.assertIn(claims.NOT_RUN, rows)
 
     def test_bad_values_are_refused_in_a_sentence(self):
-        self.assert_refused("`small_batch_size` must be at least 1 and below", "--small_batch_size=512")
+        self.assert_refused("`--small_batch_size` must be at least 1 and below", "--small_batch_size=512")
 
 
 class SummaryTest(absltest.TestCase):
@@ -47,10 +48,11 @@ class SummaryTest(absltest.TestCase):
         for difference, verdict in ((0.0, "confirmed"), (0.008, "confirmed"), (0.012, "refuted"), (-0.012, "refuted")):
             noise = 1e-3 * np.random.default_rng(0).normal(size=(2, 8))
             lines = [
-                {"stage": study.TUNING, "learning_rate": rate, "accuracy": rate} for rate in setting.learning_rates
+                {"stage": tuning.TUNING, "batch_size": 64, "learning_rate": rate, "accuracy": rate}
+                for rate in setting.learning_rates
             ]
             lines += [
-                {"stage": study.FINAL, "batch_size": size, "accuracy": 0.9 + shift + noise[place, seed]}
+                {"stage": tuning.FINAL, "batch_size": size, "accuracy": 0.9 + shift + noise[place, seed]}
                 for place, (size, shift) in enumerate(((64, difference), (100, 0.0)))
                 for seed in range(8)
             ]

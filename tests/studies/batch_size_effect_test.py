@@ -3,6 +3,7 @@ import dataclasses
 from absl.testing import absltest, parameterized
 
 from noisy_sgd.studies import batch_size_effect as study
+from noisy_sgd.studies.laboratory import tuning
 
 SMALL = study.Setting(
     dataset="digits",
@@ -77,10 +78,10 @@ class MeasureTest(absltest.TestCase):
 
     def test_tuning_and_final_runs_are_judged_on_other_images(self):
         case = {"arm": "plain", "l2_norm_clip": None, "batch_size": 4, "learning_rate": 0.1, "seed": 0}
-        tuning = study.measure(SMALL, {**case, "stage": study.TUNING})
-        final = study.measure(SMALL, {**case, "stage": study.FINAL})
-        self.assertEqual(tuning["train_loss"], final["train_loss"])
-        self.assertNotEqual(tuning["accuracy"], final["accuracy"])
+        chosen = study.measure(SMALL, {**case, "stage": tuning.TUNING})
+        judged = study.measure(SMALL, {**case, "stage": tuning.FINAL})
+        self.assertEqual(chosen["train_loss"], judged["train_loss"])
+        self.assertNotEqual(chosen["accuracy"], judged["accuracy"])
 
 
 if __name__ == "__main__":

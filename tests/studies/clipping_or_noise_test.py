@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest
 
 from noisy_sgd.studies import clipping_or_noise, verdicts
-from noisy_sgd.studies.laboratory import arm_runs, arms, settings
+from noisy_sgd.studies.laboratory import arm_runs, arms, settings, tuning
 
 SETTING = clipping_or_noise.Setting(
     dataset="digits",
@@ -24,7 +24,7 @@ def measured(case):
     random = np.random.default_rng(case["seed"])
     if case["stage"] == clipping_or_noise.NORMS:
         return {"median_norm": case["width"] + (case["seed"] - 1_000.5)}
-    if case["stage"] == clipping_or_noise.TUNING:
+    if case["stage"] == tuning.TUNING:
         clipped = case["arm"] in (arms.CLIP, arms.NOISE_CLIP)
         relative = case["rate"] * (case["relative_clip"] if clipped else 1.0)
         return {"accuracy": 0.8 - abs(relative - BEST[case["arm"]])}
@@ -62,11 +62,11 @@ def all_lines():
 class ClippingOrNoiseTest(absltest.TestCase):
     def test_rates_are_chosen_per_arm_on_a_grid_that_follows_the_bound(self):
         lines = all_lines()
-        tuning = [line for line in lines if line["stage"] == clipping_or_noise.TUNING]
-        self.assertEqual({line["seed"] for line in tuning}, {1_000, 1_001})
+        searched = [line for line in lines if line["stage"] == tuning.TUNING]
+        self.assertEqual({line["seed"] for line in searched}, {1_000, 1_001})
         # At the main width SGD, and three arms at two bounds; at each other width four arms.
-        self.assertLen(tuning, (7 + 4 + 4) * 3 * 2)
-        final = [line for line in lines if line["stage"] == clipping_or_noise.FINAL]
+        self.assertLen(searched, (7 + 4 + 4) * 3 * 2)
+        final = [line for line in lines if line["stage"] == tuning.FINAL]
         self.assertLen(final, (2 * 2 + 1 + 1) * 5)
         self.assertEqual({line["seed"] for line in final}, set(range(5)))
         for line in final:

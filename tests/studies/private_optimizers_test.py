@@ -5,6 +5,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import privacy
 from noisy_sgd.studies import private_optimizers as study
+from noisy_sgd.studies.laboratory import tuning
 
 SMALL = study.Setting(
     dataset="digits",
@@ -20,7 +21,15 @@ SMALL = study.Setting(
 
 def line(group, seed=0, accuracy=0.5, **values):
     errors = {"calibration_error": 0.2, "averaged_calibration_error": 0.05}
-    return {"stage": study.FINAL, **group, "seed": seed, "learning_rate": 0.2, "accuracy": accuracy, **errors, **values}
+    return {
+        "stage": tuning.FINAL,
+        **group,
+        "seed": seed,
+        "learning_rate": 0.2,
+        "accuracy": accuracy,
+        **errors,
+        **values,
+    }
 
 
 class CasesTest(parameterized.TestCase):
@@ -30,12 +39,12 @@ class CasesTest(parameterized.TestCase):
         self.assertBetween(privacy.epsilon(sigma, 50, 100, 4, 1e-5, sampling="poisson"), 2.99, 3.0)
 
     def test_each_group_gets_its_best_learning_rate(self):
-        tuning = [
+        searched = [
             {**case, "accuracy": case["learning_rate"] * (1 if case["batch_size"] == 10 else -1)}
             for case in study.tuning_cases(SMALL)
         ]
-        self.assertLen(tuning, 2 * (6 + 2) * 2)
-        final = study.final_cases(SMALL, tuning)
+        self.assertLen(searched, 2 * (6 + 2) * 2)
+        final = study.final_cases(SMALL, searched)
         self.assertLen(final, 2 * (6 + 2) * 5)
         self.assertEqual({(case["batch_size"], case["learning_rate"]) for case in final}, {(10, 0.4), (50, 0.2)})
 
@@ -79,7 +88,7 @@ class MeasureTest(parameterized.TestCase):
     @parameterized.parameters(*study.OPTIMIZERS)
     def test_every_optimizer_trains(self, name):
         group = {"optimizer": name, "relative_bound": 1.0, "batch_size": 50}
-        case = {"stage": study.FINAL, **group, "learning_rate": 0.4, "seed": 0}
+        case = {"stage": tuning.FINAL, **group, "learning_rate": 0.4, "seed": 0}
         found = study.measure(SMALL, case)
         self.assertBetween(found["accuracy"], 0.0, 1.0)
         self.assertGreater(found["calibration_error"], 0.0)

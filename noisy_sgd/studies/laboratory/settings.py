@@ -17,6 +17,7 @@ DATASETS = ("mnist", "digits", "mnist_or_digits")
 NETWORKS = ("mlp", "cnn", "nf_resnet", "wide_resnet", "vision_transformer")
 CROSS_ENTROPY, HINGE = LOSSES = ("cross_entropy", "hinge")
 ARMS = ("plain", "noise", "clip", "noise_clip")
+FIRST_TUNING_SEED = 1_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,3 +58,30 @@ class Network(Images):
         checks.require(0 <= self.wrong_labels <= 1, "wrong_labels", "must lie between 0 and 1", self.wrong_labels)
         checks.choice("network", self.network, NETWORKS)
         checks.choice("loss", self.loss, LOSSES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuned(Images):
+    """The images of a study that chooses learning rates, and the seeds for that and for the final runs.
+
+    Attributes:
+        learning_rates: the grid.
+        num_tuning_seeds: seeds by which learning rates are chosen.
+        num_seeds: seeds of the final runs, from 0 up; at least two, because one has no interval.
+    """
+
+    learning_rates: tuple[float, ...] = ()
+    num_tuning_seeds: int = 2
+    num_seeds: int = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        distinct = len(set(self.learning_rates)) == len(self.learning_rates) > 0 and min(self.learning_rates) > 0
+        checks.require(distinct, "learning_rates", "must list distinct numbers above 0", self.learning_rates)
+        checks.count("num_tuning_seeds", self.num_tuning_seeds)
+        checks.count("num_seeds", self.num_seeds, least=2)
+
+    @property
+    def tuning_seeds(self) -> range:
+        """Apart from the seeds of the final runs."""
+        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.num_tuning_seeds)

@@ -9,6 +9,7 @@ from noisy_sgd import records
 from noisy_sgd.experiments.report import private_optimizers_claims as claimed
 from noisy_sgd.figures import private_optimizers as figures
 from noisy_sgd.studies import private_optimizers as study
+from noisy_sgd.studies.laboratory import tuning
 
 SETTING = study.Setting(dataset="digits", num_train_examples=100, batch_sizes=(10, 50), num_seeds=3, num_epochs=2)
 
@@ -16,7 +17,7 @@ SETTING = study.Setting(dataset="digits", num_train_examples=100, batch_sizes=(1
 def record():
     errors = {"calibration_error": 0.2, "averaged_calibration_error": 0.05}
     lines = [
-        {"stage": study.FINAL, **group, "seed": seed, "learning_rate": 0.1, "accuracy": 0.5 + 0.01 * seed, **errors}
+        {"stage": tuning.FINAL, **group, "seed": seed, "learning_rate": 0.1, "accuracy": 0.5 + 0.01 * seed, **errors}
         for group in SETTING.groups
         for seed in range(SETTING.num_seeds)
     ]

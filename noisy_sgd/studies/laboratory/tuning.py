@@ -1,0 +1,38 @@
+"""How a study chooses learning rates: on a preset grid, by seeds and images that no final run has.
+
+The lines of the runs that choose have the stage `TUNING`, those that are judged the stage `FINAL`.
+
+    rates = tuning.means(lines, lambda line: line["optimizer"])     # optimizer -> learning rate -> mean accuracy
+    max(rates["dp_sgd"], key=rates["dp_sgd"].get)
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+TUNING, FINAL = "tuning", "final"
+
+Line = Mapping[str, Any]
+
+
+def means(
+    lines: Sequence[Line],
+    group: Callable[[Line], Hashable],
+    *,
+    rate: str = "learning_rate",
+    value: str = "accuracy",
+) -> dict[Any, dict[float, float]]:
+    """The mean over the tuning seeds of each group's value at each learning rate, in the order of the lines.
+
+    Args:
+        lines: of all stages; only those of the stage `TUNING` count.
+        group: from a line to what has a learning rate of its own.
+        rate: the name of the learning rate in a line. Defaults to "learning_rate".
+        value: the name of the value. Defaults to "accuracy".
+    """
+    found: dict[Any, dict[float, list[float]]] = {}
+    for line in lines:
+        if line["stage"] == TUNING:
+            found.setdefault(group(line), {}).setdefault(line[rate], []).append(line[value])
+    return {key: {rate: float(np.mean(values)) for rate, values in by_rate.items()} for key, by_rate in found.items()}
