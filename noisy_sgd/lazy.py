@@ -1,11 +1,13 @@
 """Public names of a package that are loaded when they are first used: importing a package imports nothing heavy.
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, {"DPSGD": "noisy_sgd.optimizers.sgd"})
+__getattr__, __dir__, __all__ = lazy.attach(__name__, {}, lazy.modules(__path__))     # every module of the package
 """
 
 import importlib
+import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 
 def attach(
@@ -34,3 +36,8 @@ def attach(
         return value
 
     return load, lambda: sorted({*vars(sys.modules[package]), *public}), public
+
+
+def modules(path: Iterable[str]) -> tuple[str, ...]:
+    """The names of a package's modules and of the packages in it, from its `__path__`."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))

@@ -1,6 +1,7 @@
 """Public names are listed, load when they are first used, and import nothing before."""
 
 import importlib
+import pathlib
 import subprocess
 import sys
 
@@ -24,6 +25,12 @@ class LazyTest(parameterized.TestCase):
     def test_another_name_is_refused(self):
         with self.assertRaisesRegex(AttributeError, "module 'noisy_sgd.optimizers' has no attribute 'Adam'"):
             importlib.import_module("noisy_sgd.optimizers").__getattr__("Adam")
+
+    def test_a_package_of_studies_lists_each_of_its_modules(self):
+        studies = importlib.import_module("noisy_sgd.studies")
+        folder = pathlib.Path(studies.__file__).parent
+        expected = {path.stem for path in folder.glob("*.py")} - {"__init__"} | {"laboratory"}
+        self.assertEqual(set(studies.__all__), expected)
 
     def test_listing_imports_no_tensorflow(self):
         code = f"import sys, {', '.join(PACKAGES)}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"

@@ -6,34 +6,4 @@ lines = noise_threshold.measure(range(12))      # what a run directory records, 
 
 from noisy_sgd import lazy
 
-__getattr__, __dir__, __all__ = lazy.attach(
-    __name__,
-    {},
-    (
-        "audit",
-        "batch_size_effect",
-        "calibration_error",
-        "clipping_or_noise",
-        "deep_diagonal",
-        "diagonal_linear",
-        "direction_matters",
-        "escaping_time",
-        "fixed_epsilon_noise",
-        "gradient_tails",
-        "gradient_variance",
-        "landscape",
-        "least_squares",
-        "many_data_sets",
-        "noise_benefit",
-        "noise_threshold",
-        "privacy_budget",
-        "private_optimizers",
-        "private_step_sizes",
-        "pruning",
-        "sde_error",
-        "sparse_features",
-        "tan_search",
-        "theory",
-        "verdicts",
-    ),
-)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, {}, lazy.modules(__path__))
