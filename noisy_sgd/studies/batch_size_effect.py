@@ -9,7 +9,7 @@ other seeds and other test images than those of the final runs, by three rules:
     equal         the same for everything, not tuned
 
     setting = Setting(batch_sizes=(16, 64, 256), num_seeds=5)
-    lines = [measure(setting, case) for case in tuning_cases(setting)]
+    lines = [measure(setting, case) for case in stages(setting)[0]([])]
     learning_rates(setting, lines)
 """
 
@@ -75,17 +75,7 @@ class Setting(settings.Network, settings.Tuned):
 
 def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, Any]]]]:
     """From the lines of the earlier stages to the cases of the next."""
-    return [lambda lines: tuning_cases(setting), lambda lines: final_cases(setting, lines)]
-
-
-def tuning_cases(setting: Setting) -> list[dict[str, Any]]:
-    """The runs by which the learning rates are chosen."""
-    return [
-        {"stage": tuning.TUNING, **group, "learning_rate": rate, "seed": seed}
-        for group in setting.groups
-        for rate in setting.learning_rates
-        for seed in setting.tuning_seeds
-    ]
+    return [lambda lines: tuning.cases(setting, setting.groups), lambda lines: final_cases(setting, lines)]
 
 
 def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]:

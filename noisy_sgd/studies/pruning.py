@@ -92,12 +92,7 @@ def stages(setting: Setting) -> list[functools.partial]:
 
 
 def _tuning_cases(setting: Setting, epsilon: float, width: int, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    return [
-        {"stage": tuning.TUNING, **group, "rate": rate, "seed": seed}
-        for group in setting.groups(epsilon, width)
-        for rate in setting.learning_rates
-        for seed in setting.tuning_seeds
-    ]
+    return tuning.cases(setting, setting.groups(epsilon, width), rate="rate")
 
 
 def _final_cases(setting: Setting, epsilon: float, width: int, lines: Sequence[Line]) -> list[dict[str, Any]]:

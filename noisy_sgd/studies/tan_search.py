@@ -74,11 +74,7 @@ def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, A
     """From the lines of the earlier stages to the cases of the next: the search, then the chosen rate at both sizes."""
 
     def search(lines):
-        return [
-            {"stage": tuning.TUNING, "batch_size": setting.small_batch_size, "learning_rate": rate, "seed": seed}
-            for rate in setting.learning_rates
-            for seed in setting.tuning_seeds
-        ]
+        return tuning.cases(setting, [{"batch_size": setting.small_batch_size}])
 
     def final(lines):
         return [

@@ -19,13 +19,13 @@ SMALL = study.Setting(
 
 def tuned(setting, accuracy):
     """Lines of the tuning runs with accuracy(case)."""
-    return [{**case, "ema_accuracy": accuracy(case)} for case in study.tuning_cases(setting)]
+    return [{**case, "ema_accuracy": accuracy(case)} for case in tuning.cases(setting, setting.groups)]
 
 
 class CasesTest(parameterized.TestCase):
     def test_every_arm_is_tuned_at_every_size_and_bound(self):
         setting = dataclasses.replace(SMALL, l2_norm_clips=(1.0, 4.0), num_tuning_seeds=3)
-        cases = study.tuning_cases(setting)
+        cases = tuning.cases(setting, setting.groups)
         self.assertLen(cases, (1 + 1 + 2 + 2) * 3 * 2 * 3)
         self.assertLen({tuple(case.items()) for case in cases}, len(cases))
         self.assertEmpty({case["seed"] for case in cases} & set(range(setting.num_seeds)))

@@ -41,7 +41,7 @@ class CasesTest(parameterized.TestCase):
     def test_each_group_gets_its_best_learning_rate(self):
         searched = [
             {**case, "accuracy": case["learning_rate"] * (1 if case["batch_size"] == 10 else -1)}
-            for case in study.tuning_cases(SMALL)
+            for case in tuning.cases(SMALL, SMALL.groups)
         ]
         self.assertLen(searched, 2 * (6 + 2) * 2)
         final = study.final_cases(SMALL, searched)

@@ -2,6 +2,7 @@
 
 The lines of the runs that choose have the stage `TUNING`, those that are judged the stage `FINAL`.
 
+    tuning.cases(setting, [{"optimizer": "dp_sgd"}])
     rates = tuning.means(lines, lambda line: line["optimizer"])     # optimizer -> learning rate -> mean accuracy
     max(rates["dp_sgd"], key=rates["dp_sgd"].get)
 """
@@ -11,9 +12,29 @@ from typing import Any
 
 import numpy as np
 
+from noisy_sgd.studies.laboratory import settings
+
 TUNING, FINAL = "tuning", "final"
 
 Line = Mapping[str, Any]
+
+
+def cases(
+    setting: settings.Tuned, groups: Sequence[Mapping[str, Any]], *, rate: str = "learning_rate"
+) -> list[dict[str, Any]]:
+    """The runs that choose: every group at every learning rate of the grid, for every tuning seed.
+
+    Args:
+        setting: with the grid and the seeds.
+        groups: what has a learning rate of its own; neighbors should share a compiled step.
+        rate: the name of the learning rate in a case. Defaults to "learning_rate".
+    """
+    return [
+        {"stage": TUNING, **group, rate: learning_rate, "seed": seed}
+        for group in groups
+        for learning_rate in setting.learning_rates
+        for seed in setting.tuning_seeds
+    ]
 
 
 def means(
