@@ -9,7 +9,7 @@ other seeds and other test images than those of the final runs, by three rules:
     equal         the same for everything, not tuned
 
     setting = Setting(batch_sizes=(16, 64, 256), num_seeds=5)
-    lines = [measure(setting, case) for case in stages(setting)[0]([])]
+    lines = [{**case, **measure(setting, case)} for case in stages(setting)[0]([])]
     learning_rates(setting, lines)
 """
 

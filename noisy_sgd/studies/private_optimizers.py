@@ -11,7 +11,7 @@ optimizers at bounds far below the gradients' norms test what it is made for, so
 several bounds, fractions of the median norm of the examples' gradients at the initialization.
 
     setting = Setting(batch_sizes=(64, 1_024), num_seeds=5)
-    lines = [measure(setting, case) for case in stages(setting)[0]([])]
+    lines = [{**case, **measure(setting, case)} for case in stages(setting)[0]([])]
     final_cases(setting, lines)
 """
 

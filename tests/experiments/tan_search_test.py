@@ -10,6 +10,7 @@ import toy_binary
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags, tan_search
 from noisy_sgd.experiments.report import claims, tan_search_claims
+from noisy_sgd.studies import tan_search as study
 from noisy_sgd.studies.laboratory import tuning
 
 
@@ -40,10 +41,22 @@ class TanSearchTest(toy_binary.Runs, absltest.TestCase):
         self.assert_refused("`--small_batch_size` must be at least 1 and below", "--small_batch_size=512")
 
 
+class MeasureTest(absltest.TestCase):
+    def test_small_runs_have_the_private_run_s_noise_and_other_test_images(self):
+        setting = study.Setting(
+            dataset="digits", num_train_examples=200, batch_size=100, small_batch_size=20, num_steps=3
+        )
+        small, large = (study._trainer(setting, size).model.optimizer for size in (20, 100))
+        self.assertAlmostEqual(large.noise_multiplier, study.noise_multiplier(setting), places=12)
+        self.assertAlmostEqual(small.noise_std, large.noise_std, places=12)
+        case = {"batch_size": 20, "learning_rate": 1.0, "seed": 0}
+        chosen, judged = (study.measure(setting, {**case, "stage": stage}) for stage in (tuning.TUNING, tuning.FINAL))
+        self.assertNotEqual(chosen["loss"], judged["loss"])
+        self.assertEqual(study.measure(setting, {**case, "stage": tuning.FINAL}), judged)
+
+
 class SummaryTest(absltest.TestCase):
     def test_a_prediction_within_a_point_is_confirmed(self):
-        from noisy_sgd.studies import tan_search as study
-
         setting = study.Setting(dataset="digits", num_train_examples=200, batch_size=100, num_steps=2, num_seeds=8)
         for difference, verdict in ((0.0, "confirmed"), (0.008, "confirmed"), (0.012, "refuted"), (-0.012, "refuted")):
             noise = 1e-3 * np.random.default_rng(0).normal(size=(2, 8))

@@ -85,6 +85,18 @@ class SummaryTest(absltest.TestCase):
 
 
 class MeasureTest(parameterized.TestCase):
+    def test_steps_of_clipped_gradients_are_as_long_at_every_bound(self):
+        learning_rates = {}
+        for bound in SMALL.relative_bounds:
+            group = {"optimizer": study.DP_SGD, "relative_bound": bound, "batch_size": 50}
+            study.measure(SMALL, {"stage": tuning.FINAL, **group, "learning_rate": 0.4, "seed": 0})
+            trainer, absolute = study._trainer(SMALL, *group.values())
+            self.assertAlmostEqual(trainer.model.optimizer.l2_norm_clip, absolute)
+            self.assertAlmostEqual(absolute, bound * study._median_norm(SMALL))
+            learning_rates[bound] = float(trainer.model.optimizer.learning_rate) * absolute
+        self.assertAlmostEqual(learning_rates[1.0], 0.4, places=5)
+        self.assertAlmostEqual(learning_rates[0.1], 0.4, places=5)
+
     @parameterized.parameters(*study.OPTIMIZERS)
     def test_every_optimizer_trains(self, name):
         group = {"optimizer": name, "relative_bound": 1.0, "batch_size": 50}

@@ -61,6 +61,19 @@ class TrainerTest(parameterized.TestCase):
         for value, expected in zip(other.weights, whole.weights, strict=True):
             np.testing.assert_array_equal(value, expected)
 
+    def test_the_average_follows_every_step(self):
+        found = trainer(arms.PLAIN, ema_decay=0.6)
+        found.start(IMAGES, LABELS, seed=4, learning_rate=0.3)
+        expected = [value.astype(np.float64) for value in found.weights]
+        for step in range(8):
+            found.advance(1)
+            decay = min(0.6, (1 + step) / (10 + step))
+            pairs = zip(expected, found.weights, strict=True)
+            expected = [decay * average + (1 - decay) * value for average, value in pairs]
+        with found.average.applied(found.model):
+            for value, reference in zip(found.weights, expected, strict=True):
+                np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-6)
+
     def test_poisson_batches_have_any_size(self):
         found = trainer(arms.PLAIN, sampled=sampling.Poisson)
         found.start(IMAGES, LABELS, seed=5, learning_rate=0.2)
