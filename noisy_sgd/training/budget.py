@@ -9,8 +9,6 @@ mechanism (sampling="shuffled", without amplification; see `noisy_sgd.sampling`)
 pass, every step counts (see `participation`).
 """
 
-from collections.abc import Sequence
-
 import keras
 from absl import logging
 
@@ -339,79 +337,6 @@ class PrivacyBudget(keras.callbacks.Callback):
                 "`steps_per_execution` must be 1 where the training could exceed its privacy budget in the middle of "
                 f"an execution. Received: steps_per_execution={together}"
             )
-
-
-def budgets_first(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
-    """The callbacks, every `PrivacyBudget` first, so that the others see the epsilon that it logs."""
-    return sorted(callbacks, key=lambda callback: not isinstance(callback, PrivacyBudget))
-
-
-def last_step(callbacks: Sequence[keras.callbacks.Callback], num_steps: int) -> int:
-    """The last step, exclusive, that every `PrivacyBudget` among the callbacks allows, and at most `num_steps`."""
-    return min([num_steps, *(callback.last_step for callback in callbacks if isinstance(callback, PrivacyBudget))])
-
-
-def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme]) -> bool:
-    """Passes the training data of `fit` to every `PrivacyBudget` among the callbacks.
-
-    Args:
-        callbacks: the callbacks of `fit`: a list, a `keras.callbacks.CallbackList`, or None.
-        x: the training data.
-        steps_per_epoch: as passed to `fit`.
-        kind: the sampling scheme that was passed to `fit`.
-
-    Returns:
-        Whether the user's batches are Poisson-sampled, and so may be larger than the nominal size.
-
-    Raises:
-        ValueError: for a budget with another sampling scheme than that of `fit`, or for random allocation of a dataset.
-    """
-    data, budgets = participation.Data.of(x, steps_per_epoch), _budgets(callbacks)
-    for claimed in (kind, *(schemes.named(budget.sampling) for budget in budgets if budget.sampling)):
-        if issubclass(claimed, schemes.EpochScheme) and claimed.amplifies and not data.one_pass:
-            raise ValueError(
-                f"`x` must be arrays for sampling={claimed.name!r}, because nobody knows which batches of a dataset "
-                f"are one epoch of the scheme; pass arrays, or draw Poisson batches. Received: x={type(x).__name__}"
-            )
-    for budget in budgets:
-        if budget.sampling not in (None, kind.name) and (data.one_pass or kind.amplifies):
-            raise ValueError(
-                f"`sampling` of the PrivacyBudget must be that of `fit`, which is {kind.name!r}; leave it out, or call "
-                f"fit(x, y, sampling={budget.sampling!r}). Received: sampling={budget.sampling!r}"
-            )
-        budget.observe(data, schemes.named(budget.sampling) if budget.sampling else kind)
-    return kind.amplifies or any(budget.amplifies for budget in budgets)
-
-
-def observe_scheme(callbacks, scheme: schemes.Scheme, first_step: int) -> None:
-    """Passes the scheme that draws the batches to every `PrivacyBudget` among the callbacks.
-
-    Args:
-        callbacks: as in `observe`.
-        scheme: the scheme.
-        first_step: the step of the scheme that draws the first batch.
-
-    Raises:
-        ValueError: for a budget with another sampling scheme or another number of examples.
-    """
-    for budget in _budgets(callbacks):
-        if budget.sampling not in (None, scheme.name):
-            raise ValueError(
-                f"`sampling` of the PrivacyBudget must be that of `fit`, {scheme.name!r}, or be left out. "
-                f"Received: sampling={budget.sampling!r}"
-            )
-        checks.require(
-            budget.num_examples == scheme.num_examples,
-            "num_examples",
-            f"of the PrivacyBudget must be the {scheme.num_examples} examples that `fit` draws batches from",
-            budget.num_examples,
-        )
-        budget.observe(participation.Data(), type(scheme), first_step)
-
-
-def _budgets(callbacks) -> list[PrivacyBudget]:
-    listed = getattr(callbacks, "callbacks", callbacks) or ()
-    return [callback for callback in listed if isinstance(callback, PrivacyBudget)]
 
 
 def _iterations(optimizer: keras.optimizers.Optimizer) -> int:

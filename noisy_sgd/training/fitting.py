@@ -15,7 +15,7 @@ from noisy_sgd import checks, keys
 from noisy_sgd import sampling as schemes
 from noisy_sgd.data import array_batches
 from noisy_sgd.optimizers import privatized
-from noisy_sgd.training import budget, participation, private_facts, training_arguments
+from noisy_sgd.training import callback_budgets, participation, private_facts, training_arguments
 
 
 class Fit(NamedTuple):
@@ -54,7 +54,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     training_arguments.check_batch_size(arguments.get("batch_size"), batch_size)
     callbacks = arguments.get("callbacks")
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = arguments["callbacks"] = budget.budgets_first(keras.tree.flatten(callbacks))
+        callbacks = arguments["callbacks"] = callback_budgets.first(keras.tree.flatten(callbacks))
     kind, x = schemes.named(sampling), arguments.get("x")
     # Keras splits off no validation data where some are given.
     split = 0.0 if arguments.get("validation_data") is not None else arguments.get("validation_split") or 0.0
@@ -62,12 +62,12 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     if kind is not schemes.Shuffled and participation.is_arrays(x):
         first_step = int(model.optimizer.iterations.numpy())
         fit = _sampled_fit(model, arguments, kind, batch_size, split, private, first_step)
-        budget.observe_scheme(callbacks, fit.scheme, first_step)
+        callback_budgets.observe_scheme(callbacks, fit.scheme, first_step)
         training_arguments.remark_on_sizes(model, x, None, batch_size, split, callbacks)
         return fit
     if arguments.get("batch_size") is None and participation.is_arrays(x):
         arguments["batch_size"] = batch_size
-    any_size = budget.observe(callbacks, x, arguments.get("steps_per_epoch"), kind)
+    any_size = callback_budgets.observe(callbacks, x, arguments.get("steps_per_epoch"), kind)
     training_arguments.remark_on_sizes(model, x, arguments.get("batch_size"), batch_size, split, callbacks)
     return Fit(arguments, any_size)
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd.optimizers import privatized
-from noisy_sgd.training import budget, private_facts, training_metrics
+from noisy_sgd.training import callback_budgets, private_facts, training_metrics
 
 
 def train(
@@ -77,12 +77,12 @@ def train(
     run_steps, run_step_with_norms = steps or step_functions(model, strategy, metrics)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     listeners = keras.callbacks.CallbackList(
-        budget.budgets_first(callbacks), add_history=False, add_progbar=False, model=model,
+        callback_budgets.first(callbacks), add_history=False, add_progbar=False, model=model,
         epochs=math.ceil(num_steps / steps_per_epoch), steps=steps_per_epoch, first_step=first_step,
     )  # fmt: skip
     model.stop_training = False
     listeners.on_train_begin()
-    num_steps = budget.last_step(callbacks, num_steps)
+    num_steps = callback_budgets.last_step(callbacks, num_steps)
     step, logs = first_step, {}
     while step < num_steps and not model.stop_training:
         epoch = step // steps_per_epoch
