@@ -1,6 +1,6 @@
 """Figure 1's protocol, scaled down: steps, learning rate and sigma / B are fixed, the batch size varies; several seeds.
 
-    python -m noisy_sgd.experiments.batch_size_sweep --flagfile=configs/reproduce/quick.flags --run_dir=runs/sweep
+    python -m noisy_sgd.experiments.batch_size_sweep --flagfile=configs/batch_size_sweep/digits.flags
 
 Every run is recorded in a folder of its own. Finished runs are not run again: an interrupted sweep goes on where it
 stopped, and a finished sweep is only drawn.

@@ -56,7 +56,9 @@ class Experiment:
 
 EXPERIMENTS = (
     Experiment("batch_size_sweep", "image_claims", is_study=False),
-    Experiment("batch_size_effect", "batch_size_effect_claims", ("mnist", "digits", "digits_wrong_labels", "hinge")),
+    Experiment(
+        "batch_size_effect", "batch_size_effect_claims", ("quick", "mnist", "digits", "digits_wrong_labels", "hinge")
+    ),
     Experiment("private_optimizers", "private_optimizers_claims", ("mnist",)),
     Experiment("theory", "theory_claims", is_study=False),  # measured by `reproduce` itself
     Experiment("least_squares"),

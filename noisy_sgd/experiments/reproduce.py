@@ -97,13 +97,27 @@ def main(settings: Settings) -> None:
             # Two records of one experiment have figures of the same names.
             paths += binaries[name].draw(record, results / "figures" / name / record.directory.name)
         figures = [path for path in paths if path.suffix == ".png"]
-        judged = [one for one in registry.EXPERIMENTS if settings.studies or not one.is_study]
         with flags.refusals():
-            rows = claims.judge([claim for experiment in judged for claim in experiment.claims], results)
+            rows = claims.judge(_claims([(name, record.directory.name) for name, record in measured]), results)
         for row in rows:
             print(f"{row.verdict:>12}  {row.claim}: {row.here or '-'}")
         for path in (*paths, *pages.write(rows, results, figures=figures, setting=_setting(settings.sweep))):
             print(path)
+
+
+def _claims(runs: Sequence[tuple[str, str]]) -> list[claims.Claim]:
+    """The rows that a report with these runs of studies has; one with all of them also lists what it does not run."""
+    names = {name for name, _ in runs}
+    everything = {(name, path.stem) for name, study in registry.studies().items() for path in study.flagfiles}
+    complete = everything <= set(runs)
+    return [
+        claim
+        for experiment in registry.EXPERIMENTS
+        for claim in experiment.claims
+        if complete
+        or not experiment.is_study
+        or (experiment.name in names if claim.run is None else (experiment.name, claim.run) in runs)
+    ]
 
 
 def _setting(sweep: config.Sweep) -> str:

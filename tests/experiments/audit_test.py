@@ -1,15 +1,10 @@
 """Tests of the binary audit, from its command line to a drawn figure, and of what it refuses."""
 
-import pathlib
-import sys
-
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.experiments import audit
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 SMALL = "--epsilon=1 --num_canaries=60 --num_guesses=60 --num_runs=2 --num_trials=200 --hidden=4 --num_examples=4"
 

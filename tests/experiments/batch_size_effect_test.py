@@ -1,13 +1,8 @@
-import pathlib
-import sys
-
 from absl.testing import absltest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
 
 from noisy_sgd import records
 from noisy_sgd.experiments import batch_size_effect
+from tests.experiments import toy_binary
 
 FEW = ("--smoke", "--num_processes=1", "--num_steps=4", "--learning_rates=0.1")
 

@@ -1,16 +1,11 @@
 """Tests of the binary clipping_or_noise, from its command line to drawn figures, and of what it refuses."""
 
-import pathlib
-import sys
-
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.experiments import clipping_or_noise
 from noisy_sgd.experiments.report import clipping_or_noise_claims
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class ClippingOrNoiseTest(toy_binary.Tests, parameterized.TestCase):

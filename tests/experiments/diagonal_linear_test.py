@@ -2,8 +2,6 @@
 
 import errno
 import os
-import pathlib
-import sys
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -11,9 +9,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import records
 from noisy_sgd.experiments import diagonal_linear
 from noisy_sgd.studies import diagonal_linear as studied
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class DiagonalLinearTest(toy_binary.Tests, parameterized.TestCase):

@@ -1,7 +1,5 @@
 """Tests of the binary fixed_epsilon_noise, of its study, and of its claim."""
 
-import pathlib
-import sys
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -10,9 +8,7 @@ from noisy_sgd import privacy, records
 from noisy_sgd.experiments import fixed_epsilon_noise as binary
 from noisy_sgd.experiments.report import claims, fixed_epsilon_noise_claims
 from noisy_sgd.studies import fixed_epsilon_noise
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class FixedEpsilonNoiseTest(toy_binary.Tests, parameterized.TestCase):

@@ -1,29 +1,14 @@
 """Tests of the binary gradient_variance, from its command line to drawn figures, and of what it refuses."""
 
-import pathlib
-import sys
-
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 from noisy_sgd.experiments import gradient_variance
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
-class GradientVarianceTest(toy_binary.Tests, parameterized.TestCase):
+class GradientVarianceTest(toy_binary.CaseTests, absltest.TestCase):
     binary = gradient_variance
-    small = ["--smoke", "--num_processes=1"]
     defaults = {"num_data_sets": 16, "num_runs": 20_000, "num_steps": 2}
-
-    @parameterized.parameters(
-        ("--num_data_sets=0", "`--num_data_sets` must be at least 1"),
-        ("--num_runs=0", "`--num_runs` must be at least 1"),
-        ("--num_processes=0", "`--num_processes` must be at least 1"),
-        ("--alpha=1", "Unknown command line flag 'alpha'"),
-    )
-    def test_refuses(self, arguments, message):
-        self.assert_refused(message, *arguments.split())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 import pathlib
 import random
-import sys
 import tempfile
 
 from absl.testing import absltest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import kills
+from tests.experiments import kills
 
 
 class KillsTest(absltest.TestCase):

@@ -1,14 +1,9 @@
 """Tests of the binary landscape, and of what all studies on images share."""
 
-import pathlib
-import sys
-
 from absl.testing import absltest, parameterized
 
 from noisy_sgd.experiments import landscape
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class LandscapeTest(toy_binary.Tests, parameterized.TestCase):

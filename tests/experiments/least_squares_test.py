@@ -1,7 +1,5 @@
 """Tests of the binary least_squares, from its command line to a drawn figure, and of what it refuses."""
 
-import pathlib
-import sys
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -9,9 +7,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import records
 from noisy_sgd.experiments import least_squares
 from noisy_sgd.studies import least_squares as studied
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class LeastSquaresTest(toy_binary.Tests, parameterized.TestCase):

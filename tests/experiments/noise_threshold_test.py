@@ -1,14 +1,9 @@
 """Tests of the binary noise_threshold, from its command line to drawn figures, and of what it refuses."""
 
-import pathlib
-import sys
-
 from absl.testing import absltest, parameterized
 
 from noisy_sgd.experiments import noise_threshold
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class NoiseThresholdTest(toy_binary.Tests, parameterized.TestCase):

@@ -1,10 +1,8 @@
 """Tests of the binary privacy_budget, from its command line to figures and a command to paste; its refusals."""
 
 import dataclasses
-import pathlib
 import re
 import shlex
-import sys
 
 from absl.testing import absltest, parameterized
 
@@ -13,9 +11,7 @@ from noisy_sgd.experiments import flags, privacy_budget
 from noisy_sgd.mechanisms import gaussian
 from noisy_sgd.privacy import ledger, statement
 from noisy_sgd.runs import composition
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 SMALL = "--num_examples=1437 --num_steps=100 --epsilon=1 --batch_size=64,128 --accountant=rdp".split()
 

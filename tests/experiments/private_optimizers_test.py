@@ -1,13 +1,8 @@
-import pathlib
-import sys
-
 from absl.testing import absltest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
 
 from noisy_sgd import records
 from noisy_sgd.experiments import private_optimizers
+from tests.experiments import toy_binary
 
 
 class PrivateOptimizersTest(toy_binary.Runs, absltest.TestCase):

@@ -1,15 +1,10 @@
 """Tests of the binary sde_error, from its command line to drawn figures, and of what it refuses."""
 
-import pathlib
-import sys
-
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import records
 from noisy_sgd.experiments import sde_error
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
+from tests.experiments import toy_binary
 
 
 class SdeErrorTest(toy_binary.Tests, parameterized.TestCase):

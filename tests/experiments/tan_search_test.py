@@ -1,17 +1,12 @@
-import pathlib
-import sys
-
 import numpy as np
 from absl.testing import absltest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy_binary
 
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags, tan_search
 from noisy_sgd.experiments.report import claims, tan_search_claims
 from noisy_sgd.studies import tan_search as study
 from noisy_sgd.studies.laboratory import tuning
+from tests.experiments import toy_binary
 
 
 class TanSearchTest(toy_binary.Runs, absltest.TestCase):

@@ -88,3 +88,15 @@ class Tests(Runs):
 
     # Defaults of the binary that are not those of its class of settings.
     defaults = {}
+
+
+class CaseTests(Tests):
+    """Tests of every binary that measures data set by data set, in several processes."""
+
+    small = ["--smoke", "--num_processes=1"]
+
+    def test_refuses_what_is_not_a_number_of_its_own(self):
+        for name in ("num_data_sets", "num_runs", "num_processes"):
+            with self.subTest(name):
+                self.assert_refused(f"`--{name}` must be at least 1", f"--{name}=0")
+        self.assert_refused("Unknown command line flag 'alpha'", "--alpha=1")

@@ -33,12 +33,14 @@ class Claim:
         paper: the paper's own value and setting.
         experiment: the folder, below the results, of the runs that decide the claim.
         measure: from these runs, finished ones only, to an outcome; None if they do not hold what is needed.
+        run: the name of the one run that decides. Defaults to None: all of them do.
     """
 
     text: str
     paper: str
     experiment: str
     measure: Callable[[Sequence[records.Record]], Outcome | None]
+    run: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ def of_run(
     def measure_named(runs: Sequence[records.Record]) -> Outcome | None:
         return next((measure(run) for run in runs if run.directory.name == name), None)
 
-    return Claim(text=text, paper=paper, experiment=experiment, measure=measure_named)
+    return Claim(text=text, paper=paper, experiment=experiment, measure=measure_named, run=name)
 
 
 def judge(claimed: Sequence[Claim], results: pathlib.Path) -> list[Row]:

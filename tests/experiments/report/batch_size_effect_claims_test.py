@@ -57,7 +57,7 @@ class ClaimsTest(parameterized.TestCase):
     def test_an_arm_falls_or_does_not(self, slope, reached):
         outcome = claimed.falls("clip")(record({"plain": -2.0, "noise": -2.0, "clip": slope, "noise_clip": -1.0}))
         self.assertEqual(outcome.reached, reached)
-        found = re.match(r"C = 4: ([+-]\d\.\d\d) \[.*\] points per doubling, p = .*; 6 seeds$", outcome.here)
+        found = re.match(r"C = 4: ([+-]\d\.\d\d) \[.*\] points per doubling, p = .*; 6 seeds of mnist$", outcome.here)
         self.assertAlmostEqual(float(found[1]), slope, delta=0.05)
 
     @parameterized.parameters((-2.0, True), (-1.95, True), (-1.8, False), (-2.2, False))

@@ -1,14 +1,9 @@
-import pathlib
-import sys
-
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
 from noisy_sgd.studies.laboratory import arms, directions, images, networks
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-import oracles
+from tests import oracles
 
 DATA = images.load("digits", 0, num_train_examples=25)
 X, Y = DATA.train.images, DATA.train.labels

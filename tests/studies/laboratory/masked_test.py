@@ -1,6 +1,3 @@
-import pathlib
-import sys
-
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -9,9 +6,7 @@ import noisy_sgd
 from noisy_sgd import sampling
 from noisy_sgd.optimizers import sgd
 from noisy_sgd.studies.laboratory import images, masked, networks, training
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-import oracles
+from tests import oracles
 
 DATA = images.load("digits", 0, num_train_examples=60)
 X, Y = DATA.train.images, DATA.train.labels
