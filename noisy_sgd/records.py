@@ -1,6 +1,7 @@
 """A run directory: what a run was, what it measured, and whether it finished.
 
-    run.json        resolved configuration, package versions, privacy statement, status; replaced as a whole
+    run.json        resolved configuration, package versions, privacy statement, status, and when finished, on which
+                    machine, on which day and in how many seconds; replaced as a whole
     metrics.jsonl   one JSON object per line, flushed when written; no clock times, so that runs compare byte for byte
     ledger.jsonl    which steps a DP-SGD run may have released, over all its attempts
     private/        metrics.jsonl of all that a DP-SGD run computes from training data without noise: not for release
@@ -17,6 +18,7 @@ Example:
 
 import contextlib
 import dataclasses
+import datetime
 import errno
 import hashlib
 import importlib.metadata
@@ -25,10 +27,11 @@ import math
 import os
 import pathlib
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from noisy_sgd import files
+from noisy_sgd import files, machine
 
 RUNNING, FINISHED = "running", "finished"
 PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
@@ -38,7 +41,11 @@ _DESCRIBED = ("config", "versions", "privacy", "status", "results")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a run directory holds."""
+    """What a run directory holds.
+
+    `made` says of a finished run on which `machine`, on which `day` and in how many `seconds` its last attempt made it;
+    it is empty in records of older versions.
+    """
 
     directory: pathlib.Path
     config: dict[str, Any]
@@ -47,6 +54,7 @@ class Record:
     status: str
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
+    made: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def accuracy(self) -> str:
@@ -60,6 +68,7 @@ class Run:
     def __init__(self, directory: pathlib.Path, description: dict[str, Any]):
         self.directory = directory
         self._description = description
+        self._began = time.monotonic()
 
     def append(self, metrics: Mapping[str, Any], *, private: bool = False) -> None:
         """Adds one line to metrics.jsonl, or to the one in private/; a number that is not finite is written as null.
@@ -93,7 +102,12 @@ class Run:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Marks the run as finished, with its last results; a ValueError names the file if it cannot be written."""
-        self._describe(status=FINISHED, results=plain(results))
+        made = {
+            "machine": machine.described(),
+            "day": datetime.date.today().isoformat(),
+            "seconds": round(time.monotonic() - self._began, 1),
+        }
+        self._describe(status=FINISHED, results=plain(results), made=made)
 
     def _describe(self, **changes: Any) -> None:
         self._description.update(changes)
@@ -216,7 +230,7 @@ def _description(directory: pathlib.Path) -> dict[str, Any]:
     """The contents of run.json."""
     try:
         description = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-        return {name: description[name] for name in _DESCRIBED}
+        return {name: description[name] for name in _DESCRIBED} | {"made": description.get("made", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"`run_dir` must hold the run.json of a run. Received: run_dir={directory} ({error})"

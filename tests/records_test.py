@@ -1,8 +1,10 @@
+import datetime
 import json
 import math
 import os
 import pathlib
 import tempfile
+import time
 from unittest import mock
 
 import numpy as np
@@ -46,8 +48,20 @@ class RunDirectoryTest(parameterized.TestCase):
             run = records.create(self.root / name, CONFIG, privacy="none")
             run.append({"step": 1, "loss": 0.1 + 0.2})
             run.finish({"loss": 0.1 + 0.2})
-        for file in ("metrics.jsonl", "run.json"):
-            self.assertEqual((self.root / "a" / file).read_bytes(), (self.root / "b" / file).read_bytes())
+        self.assertEqual(*((self.root / name / "metrics.jsonl").read_bytes() for name in ("a", "b")))
+        self.assertEqual(
+            *(json.loads((self.root / name / "run.json").read_text()) | {"made": 0} for name in ("a", "b"))
+        )
+
+    def test_a_finished_run_says_where_it_was_made_and_how_long_it_took(self):
+        run = records.create(self.directory, CONFIG, privacy="none")
+        self.assertEqual(records.read(self.directory).made, {})
+        time.sleep(0.15)
+        run.finish({})
+        made = records.read(self.directory).made
+        self.assertRegex(made["machine"], rf"\w.*, {os.cpu_count()} cores")
+        self.assertEqual(made["day"], datetime.date.today().isoformat())
+        self.assertBetween(made["seconds"], 0.1, 60)
 
     def test_nothing_but_the_run_is_left_behind(self):
         self._finished()

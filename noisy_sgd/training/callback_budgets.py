@@ -4,6 +4,8 @@ Callbacks of other kinds are left alone.
 
     callbacks = callback_budgets.first(callbacks)
     callback_budgets.observe(callbacks, x, steps_per_epoch, sampling.named("shuffled"))
+
+Covered by tests/training/budget_test.py.
 """
 
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import checks
+from noisy_sgd import checks, machine
 from noisy_sgd.training import cluster
 
 STRATEGIES = ("default", "mirrored", "multi_worker", "tpu")
@@ -304,13 +304,9 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
 
 def _processor() -> str:
     """The properties that kernels are chosen by; a name alone may stand for processors of several generations."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            first, _, _ = file.read().partition("\n\n")
-    except OSError:
+    fields = machine.processor()
+    if not fields:
         return platform.machine()
-    lines = (line.partition(":") for line in first.splitlines())
-    fields = {name.strip(): value.strip() for name, _, value in lines}
     known = {name: fields[name] for name in _PROCESSOR if name in fields}
     # Only the flags of the vector units: other flags, which a newer Linux kernel may add, change no result.
     known["flags"] = sorted(flag for flag in fields.get("flags", "").split() if flag.startswith(_VECTOR_FLAGS))
