@@ -80,6 +80,7 @@ ALLOWED = {
         "config",
         "statistics",
         "figures",
+        "machine",
     },
 }
 

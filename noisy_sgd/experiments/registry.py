@@ -29,17 +29,24 @@ class Experiment:
         claimed_in: module of experiments/report/ that holds its `CLAIMS`. Defaults to "": none.
         reported: flagfiles, without folder and ending, that the full report runs. Defaults to none.
         is_study: whether its binary is one that the report can run by a flagfile. Defaults to True.
+        title: its heading in the report. Defaults to "": the first line of its binary's description.
     """
 
     name: str
     claimed_in: str = ""
     reported: tuple[str, ...] = ()
     is_study: bool = True
+    title: str = ""
 
     @property
     def binary(self) -> types.ModuleType:
         """The binary: `parse`, `run` and `draw`."""
         return importlib.import_module(f"noisy_sgd.experiments.{self.name}")
+
+    @property
+    def heading(self) -> str:
+        """What it asks, in one line: its title, or how its binary's own description begins."""
+        return self.title or self.binary.__doc__.strip().splitlines()[0].rstrip(".")
 
     @property
     def flagfiles(self) -> tuple[pathlib.Path, ...]:
@@ -60,7 +67,13 @@ EXPERIMENTS = (
         "batch_size_effect", "batch_size_effect_claims", ("quick", "mnist", "digits", "digits_wrong_labels", "hinge")
     ),
     Experiment("private_optimizers", "private_optimizers_claims", ("mnist",)),
-    Experiment("theory", "theory_claims", is_study=False),  # measured by `reproduce` itself
+    # Measured by `reproduce` itself.
+    Experiment(
+        "theory",
+        "theory_claims",
+        is_study=False,
+        title="The theory of sections 3 and 4.2: least squares and diagonal linear networks",
+    ),
     Experiment("least_squares"),
     Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
     Experiment("many_data_sets", "many_data_sets_claims", ("figures",)),

@@ -1,16 +1,22 @@
 """The look of every figure, and its three files: PNG to look at, PDF to print, CSV with the numbers behind it.
 
+A function that draws is `styled`. The first line of its docstring is the caption of the figures that it saves. Each PNG
+holds its caption, for reports.
+
 Tested by tests/figures/images_test.py.
 """
 
+import contextvars
 import csv
+import functools
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
+import PIL.Image
 from matplotlib import figure
 
 from noisy_sgd import files
@@ -25,13 +31,37 @@ STYLE = {
     "savefig.dpi": 160,
     "pdf.fonttype": 42,
 }
-# A decorator for functions that draw: the style is on while they run, and the caller's settings stay unchanged.
-styled = matplotlib.rc_context(STYLE)
+# The keyword of a PNG's caption, by the PNG specification.
+_CAPTION = "Description"
 
 # Okabe and Ito's colors: distinct for color-blind readers too.
 COLORS = {"sgd": "#0072B2", "noisy_sgd": "#D55E00", "dp_sgd": "#009E73"}
 LABELS = {"sgd": "SGD", "noisy_sgd": "Noisy-SGD", "dp_sgd": "DP-SGD"}
 MARKERS = {"sgd": "o", "noisy_sgd": "s", "dp_sgd": "^"}
+
+
+_caption = contextvars.ContextVar("caption", default="")
+
+
+def styled(draw: Callable) -> Callable:
+    """A decorator for functions that draw: the style is on while they run, and the caller's settings stay unchanged."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments, **options):
+        token = _caption.set(draw.__doc__.strip().splitlines()[0])
+        try:
+            with matplotlib.rc_context(STYLE):
+                return draw(*arguments, **options)
+        finally:
+            _caption.reset(token)
+
+    return drawn
+
+
+def caption(path: pathlib.Path) -> str:
+    """The caption that a PNG holds; empty if it holds none."""
+    with PIL.Image.open(path) as image:
+        return image.info.get(_CAPTION, "")
 
 
 def panels(count: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple[figure.Figure, list[Any]]:
@@ -65,7 +95,7 @@ def save(
             if scale == "log" and not np.isfinite(positive):
                 choose("linear")
     png, pdf, table = io.BytesIO(), io.BytesIO(), io.StringIO(newline="")
-    canvas.savefig(png, format="png")
+    canvas.savefig(png, format="png", metadata={_CAPTION: _caption.get()})
     canvas.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     writer = csv.DictWriter(table, fieldnames=list(rows[0]) if rows else [])
     writer.writeheader()

@@ -333,7 +333,7 @@ class ReproduceTest(BinaryTest):
         os.chdir(ROOT)
         quick, full = (reproduce.parse(["reproduce", f"--flagfile=configs/reproduce/{n}.flags"]) for n in FLAGFILES)
         self.assertEqual((full.sweep, full.theory), (quick.sweep, quick.theory))
-        places = [study.run_dir for _, study in full.studies]
+        places = [study.settings.run_dir for study in full.studies]
         for experiment in registry.studies().values():
             expected = [f"results/{experiment.name}/{name}" for name in experiment.reported]
             self.assertEqual([place for place in places if place.startswith(f"results/{experiment.name}/")], expected)
@@ -347,9 +347,10 @@ class ReproduceTest(BinaryTest):
         flagfiles += [f"{ROOT}/configs/{name}/mnist.flags" for name in ("private_optimizers", "tan_search")]
         flagfiles += [f"{ROOT}/configs/landscape/images.flags", f"{ROOT}/configs/sde_error/orders.flags", str(own)]
         arguments = ["reproduce", *SWEEP, f"--study={','.join(flagfiles)}"]
-        read = [getattr(study, "data_dir", "-") for _, study in reproduce.parse([*arguments, "--data_dir=F"]).studies]
+        studies = reproduce.parse([*arguments, "--data_dir=F"]).studies
+        read = [getattr(study.settings, "data_dir", "-") for study in studies]
         self.assertEqual(read, ["F", None, "F", "F", "F", "-", "own"])
-        read = [getattr(study, "data_dir", "-") for _, study in reproduce.parse(arguments).studies]
+        read = [getattr(study.settings, "data_dir", "-") for study in reproduce.parse(arguments).studies]
         self.assertEqual(read, [None, None, None, None, None, "-", "own"])
 
     def test_another_theory_in_the_same_place_is_refused_before_anything_runs(self):

@@ -12,11 +12,12 @@ command line wins.
 """
 
 from noisy_sgd.experiments.flags.benchmarking import benchmark
-from noisy_sgd.experiments.flags.command_line import BAD_INPUT, FAILED, end, refusals, run
+from noisy_sgd.experiments.flags.command_line import BAD_INPUT, FAILED, Ended, end, refusals, run
 from noisy_sgd.experiments.flags.training import batch_size_sweep, train
 
 __all__ = [
     "BAD_INPUT",
+    "Ended",
     "FAILED",
     "batch_size_sweep",
     "benchmark",

@@ -37,6 +37,14 @@ _DEFINE = {
 }
 
 
+class Ended(SystemExit):
+    """The end of the process by `end`: `code` is its status, `sentence` what it said."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(status)
+        self.sentence = sentence
+
+
 def run(parser: Callable[[Sequence[str]], Any], main: Callable[[Any], None], argv: Sequence[str] | None = None) -> None:
     """Parses the command line and runs a binary; bad input ends in one sentence and exit status 2, Ctrl-C in 130.
 
@@ -86,7 +94,7 @@ def end(sentence: str, status: int) -> NoReturn:
         sentence = re.sub(rf"\b{argument}\b", flag, sentence)
     sentence = re.sub(r"`(\w+)`", typed_name, sentence)
     print(f"{pathlib.Path(sys.argv[0]).stem}: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(status)
+    raise Ended(status, sentence)
 
 
 def flag_set() -> absl_flags.FlagValues:

@@ -7,7 +7,7 @@ Tested by tests/experiments/flags_test.py.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
@@ -135,7 +135,8 @@ def batch_size_sweep(argv: Sequence[str]) -> config.Sweep:
     """Figure 1's protocol: one learning rate, one sigma / B and one number of steps, for every batch size."""
     values = command_line.flag_set()
     define_sweep(values, "where the runs are recorded, each in a folder of its own", "runs/batch_size_sweep")
-    return sweep(values, argv, batch_size_sweep)
+    command_line.parse(values, argv, batch_size_sweep)
+    return sweep(values)
 
 
 def define_sweep(values: absl_flags.FlagValues, place: str, run_dir: str) -> None:
@@ -155,9 +156,8 @@ def define_sweep(values: absl_flags.FlagValues, place: str, run_dir: str) -> Non
     command_line.define_one(values, "sweep", "num_seeds", int, 5, seeds)
 
 
-def sweep(values: absl_flags.FlagValues, argv: Sequence[str], binary: Callable, folder: str = "") -> config.Sweep:
-    """Reads the command line of a sweep over batch sizes, recorded in a `folder` of the directory that was typed."""
-    command_line.parse(values, argv, binary)
+def sweep(values: absl_flags.FlagValues, folder: str = "") -> config.Sweep:
+    """The sweep over batch sizes that was typed, recorded in a `folder` of the directory that was typed."""
     config.require_choice("strategy", values["strategy"].value, _SWEPT_STRATEGIES)
     base = _config(values, config.Training())
     run = dataclasses.replace(base.run, run_dir=str(pathlib.Path(base.run.run_dir, folder)))

@@ -70,6 +70,11 @@ def judge(claimed: Sequence[Claim], results: pathlib.Path) -> list[Row]:
     return [_judge(claim, runs[claim.experiment]) for claim in claimed]
 
 
+def judge_runs(claimed: Sequence[Claim], runs: Sequence[records.Record]) -> list[Row]:
+    """Judges every claim by these runs, wherever they are recorded."""
+    return [_judge(claim, runs) for claim in claimed]
+
+
 def _judge(claim: Claim, runs: Sequence[records.Record]) -> Row:
     outcome = claim.measure(runs) if runs else None
     if outcome is None:
