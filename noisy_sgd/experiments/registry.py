@@ -15,9 +15,8 @@ import importlib
 import pathlib
 import types
 
+from noisy_sgd.experiments.flags import flagfiles
 from noisy_sgd.experiments.report import claims
-
-_CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Experiment:
     @property
     def flagfiles(self) -> tuple[pathlib.Path, ...]:
         """The flagfiles that the full report runs."""
-        return tuple(_CONFIGS / self.name / f"{name}.flags" for name in self.reported)
+        return tuple(flagfiles.CONFIGS / self.name / f"{name}.flags" for name in self.reported)
 
     @property
     def claims(self) -> tuple[claims.Claim, ...]:

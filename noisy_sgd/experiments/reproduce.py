@@ -87,8 +87,6 @@ def parse(argv: Sequence[str]) -> Settings:
     if folder is not None:
         others = [name for name in values if name not in ("finished_runs", "run_dir", "help", "flagfile")]
         command_line.refuse_typed(values, dict.fromkeys(others, "is not read together with --finished_runs"))
-        constraint = "must hold run directories of finished training runs"
-        config.require(bool(records.find(folder)), "finished_runs", constraint, folder, "train first")
         return Settings(run_dir=values["run_dir"].value, finished_runs=folder)
     sweep = training.sweep(values, folder="batch_size_sweep")
     run_dir, data_dir, flagfiles = (values[name].value for name in ("run_dir", "data_dir", "study"))
@@ -227,6 +225,8 @@ def _finished(folder: str, results: pathlib.Path) -> sections.Section:
     """Training runs of any folder, by the rows of Figures 1 and 2."""
     with flags.refusals():
         found = records.find(folder)
+        constraint = "must hold run directories of finished training runs"
+        config.require(bool(found), "finished_runs", constraint, folder, "train first")
     experiment = registry.EXPERIMENTS[0]
     with endings.drawing():
         paths = images.draw_batch_size_sweep(found, results / "figures") + images.draw_curves(

@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import config, privacy
 from noisy_sgd.experiments import flags, reproduce
 from noisy_sgd.experiments.benchmarks import cases
-from noisy_sgd.experiments.flags import command_line
+from noisy_sgd.experiments.flags import command_line, flagfiles
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")
@@ -180,6 +180,22 @@ class TrainTest(parameterized.TestCase):
     def test_bad_input_is_one_sentence_and_status_2(self, arguments, message):
         self.assertRegex(_refused(self, flags.train, *arguments), message)
 
+    def test_flagfiles_are_found_from_any_folder_and_inside_each_other(self):
+        root = self.create_tempdir()
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(root.full_path)
+        inner = root.create_file("inner.flags", "# comment\n\n--num_steps=7\n--batch_size=16\n").full_path
+        outer = root.create_file("outer.flags", f"--flagfile={inner}\n--batch_size=32\n").full_path
+        self.assertEqual(
+            flagfiles.expanded(["train", "--flagfile", outer, "--seed=1"]),
+            ["train", "--num_steps=7", "--batch_size=16", "--batch_size=32", "--seed=1"],
+        )
+        packaged = flagfiles.expanded(["train", "--flagfile=configs/train/digits_dp_sgd.flags"])
+        self.assertIn("--algorithm=dp_sgd", packaged)
+        pathlib.Path(inner).write_text(f"--flagfile={outer}\n")
+        with self.assertRaisesRegex(config.ConfigError, "`--flagfile` must not name itself"):
+            flagfiles.expanded(["train", f"--flagfile={outer}"])
+
     def test_a_flagfile_is_read_and_what_follows_it_wins(self):
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / "some.flags"
@@ -237,7 +253,9 @@ class FlagfilesTest(parameterized.TestCase):
         binary = importlib.import_module(f"noisy_sgd.experiments.{folder}")
         settings = binary.parse([folder, f"--flagfile={path}"])
         place = settings.run.run_dir if folder == "train" else settings.run_dir
-        self.assertEqual(place, "results" if folder == "reproduce" else f"runs/{folder}/{pathlib.Path(name).stem}")
+        stem = pathlib.Path(name).stem
+        expected = ("results", f"results/{stem}") if folder == "reproduce" else (f"runs/{folder}/{stem}",)
+        self.assertIn(place, expected)
 
     def test_the_noise_for_epsilon_3_is_the_smallest(self):
         chosen = _flagfile("mnist_epsilon_3").training

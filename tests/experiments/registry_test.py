@@ -11,6 +11,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import experiments, figures, records, studies
 from noisy_sgd.experiments import batch_size_sweep, flags, registry, report, reproduce
+from noisy_sgd.experiments.flags import flagfiles
 from noisy_sgd.experiments.report import theory_measurements
 
 HOME = pathlib.Path(experiments.__file__).parent
@@ -123,7 +124,7 @@ class RegistryTest(parameterized.TestCase):
             ):
                 stack.enter_context(mock.patch.object(package, "__path__", [*package.__path__, str(folder / name)]))
             stack.enter_context(mock.patch.object(registry, "EXPERIMENTS", (*registry.EXPERIMENTS, entry)))
-            stack.enter_context(mock.patch.object(registry, "_CONFIGS", folder / "configs"))
+            stack.enter_context(mock.patch.object(flagfiles, "CONFIGS", folder / "configs"))
             # The quick report is another test's.
             for module in (batch_size_sweep, theory_measurements):
                 stack.enter_context(mock.patch.object(module, "run"))

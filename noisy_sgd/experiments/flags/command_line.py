@@ -23,6 +23,7 @@ from absl import app
 from absl import flags as absl_flags
 
 from noisy_sgd import config
+from noisy_sgd.experiments.flags import flagfiles
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -181,7 +182,7 @@ def read(
 def parse(values: absl_flags.FlagValues, argv: Sequence[str], parser: Callable) -> None:
     """Reads a command line into a flag set; `--help` ends the process, with what the `parser`'s docstring says."""
     absl_flags.DEFINE_boolean("help", False, "show this help", flag_values=values, module_name="help")
-    positional = values(list(argv))[1:]
+    positional = values(flagfiles.expanded(argv))[1:]
     if values["help"].value:
         print(f"{pathlib.Path(argv[0]).stem}: {parser.__doc__}\n\n{values.get_help()}")
         sys.exit(0)

@@ -1,0 +1,58 @@
+"""Flagfiles: where the package's own lie, and a command line with the lines of its flagfiles in their place.
+
+    flagfiles.expanded(["train", "--flagfile=configs/train/digits_dp_sgd.flags", "--num_steps=8"])
+
+A name that begins with configs/ is found in an installed package too, from any working directory.
+
+Tested by tests/experiments/flags_test.py.
+"""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from noisy_sgd import config
+
+_HOME = pathlib.Path(__file__).parents[2]
+# An installed package holds them itself; in a checkout they lie beside it.
+CONFIGS = next((path for path in (_HOME / "configs", _HOME.parent / "configs") if path.is_dir()), _HOME / "configs")
+_FLAG = "--flagfile"
+
+
+def expanded(argv: Sequence[str]) -> list[str]:
+    """The command line with every --flagfile=NAME replaced by the flags in the file, and so for files that it names.
+
+    A flagfile has one flag a line. Blank lines, and lines that begin with # or //, are comments.
+
+    Raises:
+        ConfigError: for a file that cannot be read, or that names itself.
+    """
+    return list(_lines(argv, ()))
+
+
+def _lines(arguments: Sequence[str], inside: tuple[pathlib.Path, ...]) -> Iterator[str]:
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name not in (_FLAG, _FLAG[1:]):
+            yield argument
+            continue
+        path = _found(value if equals else next(rest, ""))
+        constraint = "must not name itself"
+        config.require(path not in inside, "flagfile", constraint, path, "remove that line of it")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise config.ConfigError(
+                f"`--flagfile` cannot be read: {reason} (Received: flagfile={path}); those of the package are in "
+                f"{CONFIGS}"
+            ) from error
+        written = [line.strip() for line in lines]
+        yield from _lines([line for line in written if line and not line.startswith(("#", "//"))], (*inside, path))
+
+
+def _found(name: str) -> pathlib.Path:
+    path = pathlib.Path(name).expanduser()
+    if not path.exists() and path.parts[:1] == ("configs",):
+        return CONFIGS.joinpath(*path.parts[1:])
+    return path
