@@ -48,7 +48,7 @@ def styled(draw: Callable) -> Callable:
 
     @functools.wraps(draw)
     def drawn(*arguments, **options):
-        token = _caption.set(draw.__doc__.strip().splitlines()[0])
+        token = _caption.set((draw.__doc__ or "").strip().partition("\n")[0])
         try:
             with matplotlib.rc_context(STYLE):
                 return draw(*arguments, **options)
