@@ -44,8 +44,8 @@ class Experiment:
 
     @property
     def heading(self) -> str:
-        """What it asks, in one line: its title, or how its binary's own description begins."""
-        return self.title or self.binary.__doc__.strip().splitlines()[0].rstrip(".")
+        """What it asks, in one line: its title, or the first line of its binary's description, or its name."""
+        return self.title or (self.binary.__doc__ or self.name).strip().splitlines()[0].rstrip(".")
 
     @property
     def flagfiles(self) -> tuple[pathlib.Path, ...]:
