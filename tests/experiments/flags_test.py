@@ -16,6 +16,7 @@ from noisy_sgd import config, privacy
 from noisy_sgd.experiments import flags, reproduce
 from noisy_sgd.experiments.benchmarks import cases
 from noisy_sgd.experiments.flags import command_line, flagfiles
+from noisy_sgd.experiments.support import console
 
 ROOT = pathlib.Path(__file__).parents[2]
 NEEDED = ("--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1")
@@ -32,10 +33,10 @@ def _refused(test, parse, *arguments):
     return sentence
 
 
-def _help(test, parse):
+def _help(test, parse, name="binary", flag="--helpfull"):
     stdout = io.StringIO()
     with contextlib.redirect_stdout(stdout), test.assertRaises(SystemExit) as caught:
-        parse(["binary", "--help"])
+        parse([name, flag])
     test.assertEqual(caught.exception.code, 0)
     return stdout.getvalue()
 
@@ -137,7 +138,7 @@ class TrainTest(parameterized.TestCase):
         text = _help(self, flags.train)
         for group in (config.Data, config.Model, config.Training, config.Run):
             for field in dataclasses.fields(group):
-                self.assertRegex(text, rf"\n  --(\[no\])?{field.name}: \w")
+                self.assertRegex(text, rf"\n  --(\[no\])?{field.name}(=\S+)?:\s+\w")
 
     @parameterized.parameters(
         (["--batch_size=0"], "`--batch_size` must be at least 1"),
@@ -224,6 +225,19 @@ class TrainTest(parameterized.TestCase):
         self.assertStartsWith(text, "binary: One training run.\n", "it is named as it was called")
         titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
         self.assertContainsSubset(["data:", "network:", "training:", "privacy, for dp_sgd:", "checkpoints:"], titles)
+
+    @parameterized.parameters(*sorted(console.binaries()))
+    def test_help_fits_a_screen_and_shows_a_command_that_parses(self, name):
+        binary = importlib.import_module(f"noisy_sgd.experiments.{name}")
+        lines = _help(self, binary.parse, name, "--help").splitlines()
+        self.assertLessEqual(len(lines), 40)
+        (place,) = (place for place, line in enumerate(lines) if line == "Example:")
+        self.assertEmpty([line for line in lines if len(line) > 80 and line != lines[place + 1]])
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(ROOT)
+        program, *arguments = lines[place + 1].split()[2:]
+        self.assertEqual(program, f"noisy_sgd.experiments.{name}")
+        binary.parse([name, *arguments])
 
     def test_help_tells_which_pixels_a_network_gets(self):
         self.assertRegex(" ".join(_help(self, flags.train).split()), r"mnist_cnn_tanh is .* pixels lie in \[0, 1\]")
