@@ -57,7 +57,10 @@ def restore(
     received = {name: array.shape[1:] if name in running else array.shape for name, array in arrays.items()}
     if expected != received:
         odd = sorted(expected.items() ^ received.items())[0]
-        raise ValueError(f"The checkpoint holds the variables of another model. Received: {odd[0]} of shape {odd[1]}")
+        raise ValueError(
+            "The checkpoint must be of this model, and holds the variables of another model. "
+            f"Received: {odd[0]} of shape {odd[1]}"
+        )
     for name, variable in variables.items():
         for component in _local(strategy, variable):
             component.assign(arrays[name])

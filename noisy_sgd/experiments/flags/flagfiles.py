@@ -44,7 +44,7 @@ def _lines(arguments: Sequence[str], inside: tuple[pathlib.Path, ...]) -> Iterat
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise config.ConfigError(
-                f"`--flagfile` cannot be read: {reason} (Received: flagfile={path}); those of the package are in "
+                f"`--flagfile` cannot be read: {reason} (Received: flagfile={path}); choose a file, such as those in "
                 f"{CONFIGS}"
             ) from error
         written = [line.strip() for line in lines]
