@@ -43,10 +43,10 @@ def draw_curves(run: records.Record, directory: pathlib.Path, name: str) -> list
         if kept.any():
             mean, std = values[:, kept].mean(axis=1), values[:, kept].std(axis=1)
             color = _GRADIENT_DESCENT if algorithm == "gd" else _shade(noises, noise)
+            # Styles, for readers without color: gradient descent is dotted, SGD dashed.
+            look = {"color": color, "linewidth": 1.4, "linestyle": ":" if algorithm == "gd" else "-" if noise else "--"}
             positive = steps > 0
-            axes.plot(
-                steps[positive], mean[positive], color=color, linewidth=1.3, label=_label(algorithm, noise) + diverged
-            )
+            axes.plot(steps[positive], mean[positive], **look, label=_label(algorithm, noise) + diverged)
             low = np.maximum(mean - std, mean / 100)
             axes.fill_between(
                 steps[positive], low[positive], (mean + std)[positive], color=color, alpha=0.15, linewidth=0
@@ -64,7 +64,8 @@ def draw_curves(run: records.Record, directory: pathlib.Path, name: str) -> list
                 for row, step in enumerate(steps)
             ]
         else:
-            axes.plot([], [], color=_shade(noises, noise), label=_label(algorithm, noise) + diverged)
+            style = "-" if noise else "--"
+            axes.plot([], [], style, color=_shade(noises, noise), label=_label(algorithm, noise) + diverged)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("iteration")
