@@ -19,7 +19,8 @@ SHAPES = {
     "nf_resnet50": (224, 224, 3),
 }
 WORKLOADS = (*SHAPES, "diagonal_linear")
-SWEEPS = ("batch_size", "input")
+SWEEPS = ("batch_size", "input", "peers")
+PEERS = ("mlp", "mnist_cnn", "wrn_16_4")
 SMALLEST_SWEPT = 256
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
 
@@ -43,6 +44,9 @@ class Benchmark:
             images = self.workload != "diagonal_linear"
             constraint = "must be a network of images for a sweep"
             config.require(images, "workload", constraint, self.workload, "choose another")
+        if self.sweep == "peers":
+            constraint = f"must be one of {', '.join(PEERS)} for `--sweep=peers`"
+            config.require(self.workload in PEERS, "workload", constraint, self.workload, "choose another")
         if self.sweep == "batch_size":
             sized = self.microbatch_size is not None and SMALLEST_SWEPT % self.microbatch_size == 0
             constraint = f"must divide {SMALLEST_SWEPT}, the smallest batch of the sweep"
@@ -67,6 +71,9 @@ class Benchmark:
         if self.sweep == "input":
             reason = "means nothing to `--sweep=input`, which times SGD's step on a whole batch"
             return _unread(self.algorithms, "sgd", reason, "microbatch_size")
+        if self.sweep == "peers":
+            reason = "means nothing to `--sweep=peers`, which times whole batches of SGD and DP-SGD"
+            return {"microbatch_size": reason, "algorithm": reason}
         if self.sweep == "batch_size":
             return {"batch_size": "means nothing to `--sweep=batch_size`, which has batch sizes of its own"}
         if self.algorithms == ("sgd",):
