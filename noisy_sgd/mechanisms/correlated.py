@@ -24,7 +24,6 @@ from typing import Any
 
 import dp_accounting
 import keras
-import tensorflow as tf
 
 from noisy_sgd.mechanisms import gaussian, mechanism, toeplitz
 
@@ -189,7 +188,7 @@ class CorrelatedGaussianSum(mechanism.Mechanism):
         more = ", ..." if len(self._coefficients) > 4 else ""
         return (
             f"{super().in_words(clipped)} as the scale of each draw, where the noise of a step is {shown}{more} times "
-            f"its own draw and those of the {len(self._coefficients) - 1} steps before it"
+            "its own draw and those of the steps before it"
         )
 
 

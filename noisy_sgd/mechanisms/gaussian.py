@@ -67,7 +67,9 @@ def flat_sum(shapes, dtype, key, coefficients, drawn: mechanism.Draw) -> list[tf
     count = tf.minimum(len(coefficients), tf.cast(drawn.step - drawn.first, tf.int32) + 1)
 
     def add(lag, *sums):
-        earlier = flat_normal(shapes, dtype, key, tf.cast(drawn.step, tf.int64) - tf.cast(lag, tf.int64), drawn.generation)
+        earlier = flat_normal(
+            shapes, dtype, key, tf.cast(drawn.step, tf.int64) - tf.cast(lag, tf.int64), drawn.generation
+        )
         return lag + 1, *[total + table[lag] * normal for total, normal in zip(sums, earlier, strict=True)]
 
     start = (tf.constant(1), *[table[0] * normal for normal in now])

@@ -1,8 +1,8 @@
-"""Noise correlated over steps as a matrix: what it costs, and how far off it leaves a sum of gradients.
+"""Noise correlated over steps as a matrix: what it costs, and how much noise is in a sum of gradients.
 
 With independent draws Z_0, Z_1, ... the noise of step k is sigma (c_0 Z_k + c_1 Z_{k-1} + ...), with Z_j = 0 before the
-first step. As a matrix over the steps this is sigma C^-1 Z, and C, the strategy matrix, is lower-triangular and Toeplitz
-as well: the coefficients s of its first column are those of the power series 1 / c(x). The gradients G and the noise are
+first step. As a matrix over the steps this is sigma C^-1 Z, and C, the strategy matrix, is lower-triangular and
+Toeplitz as well: the coefficients s of its first column are those of the power series 1 / c(x). With gradients G,
 
     G + sigma C^-1 Z = C^-1 (C G + sigma Z)
 

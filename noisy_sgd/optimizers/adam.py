@@ -9,8 +9,10 @@ a coordinate's gradient is small, the average is the noise's variance Phi = (sig
     w <- w - lr m^ / (sqrt(v^) + epsilon)                     DPAdam (Kingma and Ba, as Keras has it)
     w <- w - lr m^ / sqrt(max(v^ - Phi, epsilon))             with `noise_correction`
 
-Noise that is correlated over steps has the variance Phi_t = (sigma C / B)^2 sum_{j < t} c_j^2 in step t, from 1. What is
-subtracted is averaged and corrected for its bias as v is: (sigma C / B)^2 sum_{j < t} c_j^2 (1 - b2^(t-j)) / (1 - b2^t).
+Noise that is correlated over steps has the variance (sigma C / B)^2 sum_{j < t} c_j^2 in step t, counted from 1. What
+is subtracted is averaged over the steps as v is, and corrected for its bias:
+
+    Phi = (sigma C / B)^2 sum_{j < t} c_j^2 (1 - b2^(t - j)) / (1 - b2^t)
 
     optimizer = noisy_sgd.DPAdam(1e-3, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256)
 """

@@ -32,10 +32,9 @@ class Cyclic(shuffled.FixedBatches):
         return self.drawn(0)[0]
 
     def participation(self, num_steps: int, *, batches_known: bool = False) -> scheme.Participation:
-        """Once per epoch started, always in the same place of the epoch."""
-        return scheme.Participation(
-            times=self.epochs_started(num_steps), separation=self.steps_per_epoch, length=num_steps
-        )
+        """Once per epoch started, always in the same place of the epoch; the last epoch counts as a whole."""
+        times, separation = self.epochs_started(num_steps), self.steps_per_epoch
+        return scheme.Participation(times=times, separation=separation, length=times * separation)
 
     def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
         """The scheme as a clause of a privacy statement."""

@@ -66,7 +66,7 @@ class Shuffled(FixedBatches):
     def participation(self, num_steps: int, *, batches_known: bool = False) -> scheme.Participation:
         """Once per epoch started; two participations may be in consecutive steps."""
         times = self.epochs_started(num_steps)
-        return scheme.Participation(times=times, length=num_steps if times == 1 else None)
+        return scheme.Participation(times=times, length=self.steps_per_epoch if times == 1 else None)
 
     def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
         """The scheme as a clause of a privacy statement."""
