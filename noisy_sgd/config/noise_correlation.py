@@ -2,6 +2,8 @@
 
 noise_correlation.parsed("lambda_cgd:0.9")    # ("lambda_cgd", (0.9,))
 noise_correlation.parsed("1,-0.5,-0.125")     # ("coefficients", (1.0, -0.5, -0.125))
+
+Covered by tests/config/training_test.py.
 """
 
 import math

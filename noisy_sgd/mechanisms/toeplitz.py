@@ -151,6 +151,20 @@ def sensitivity(coefficients: Sequence[float], num_steps: int, separation: int, 
     return math.sqrt(squared) * _ROUNDED_UP if math.isfinite(squared) else math.inf
 
 
+def prefix_variances(coefficients: Sequence[float], num_steps: int) -> np.ndarray:
+    """The variance of the noise in the sum of the gradients of steps 0 to k, [n], in units of sigma^2.
+
+    Args:
+        coefficients: c_0, c_1, ...
+        num_steps: n, at least 1.
+    """
+    num_steps = checks.count("num_steps", num_steps)
+    noising = np.zeros(num_steps)
+    known = np.asarray(coefficients, np.float64)[:num_steps]
+    noising[: len(known)] = known
+    return np.cumsum(np.cumsum(noising) ** 2)
+
+
 # A calibration asks for the same run with many scales of noise.
 _remembered = functools.lru_cache(maxsize=256)(sensitivity)
 
@@ -162,11 +176,7 @@ def prefix_error(coefficients: Sequence[float], num_steps: int) -> float:
         coefficients: c_0, c_1, ...
         num_steps: n, at least 1.
     """
-    num_steps = checks.count("num_steps", num_steps)
-    noising = np.zeros(num_steps)
-    known = np.asarray(coefficients, np.float64)[:num_steps]
-    noising[: len(known)] = known
-    return math.sqrt(np.mean(np.cumsum(np.cumsum(noising) ** 2)))
+    return math.sqrt(np.mean(prefix_variances(coefficients, num_steps)))
 
 
 def best(num_steps: int, epochs: int, draws: int | None = None) -> tuple[float, ...]:
