@@ -85,7 +85,7 @@ EXPERIMENTS = (
     Experiment("escaping_time", "escaping_time_claims", ("two_wells",)),
     Experiment("privacy_budget"),
     Experiment("tan_search", "tan_search_claims", ("digits", "mnist")),
-    Experiment("audit", "audit_claims", ("digits",)),
+    Experiment("audit", "audit_claims", ("digits", "correlated")),
     Experiment("landscape", "landscape_claims", ("images",)),
     Experiment("noise_benefit", "noise_benefit_claims", ("images",)),
     Experiment("private_step_sizes", "private_step_sizes_claims", ("images",)),
