@@ -77,6 +77,7 @@ EXPERIMENTS = (
     Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
     Experiment("many_data_sets", "many_data_sets_claims", ("figures",)),
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
+    Experiment("correlated_noise", "correlated_noise_claims", ("diagonal_linear",)),
     Experiment("deep_diagonal", "deep_diagonal_claims", ("depths",)),
     Experiment("sde_error", "sde_error_claims", ("orders",)),
     Experiment("direction_matters", "direction_matters_claims", ("two_phases",)),
