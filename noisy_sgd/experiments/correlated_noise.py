@@ -32,7 +32,7 @@ class Settings(recorded_cases.Settings):
     num_data_sets: int = 20
     num_tuning_data_sets: int = 10
     num_runs: int = 3
-    num_steps: int = 40_000
+    num_steps: int = 20_000
     run_dir: str = "runs/correlated_noise"
 
     def __post_init__(self):

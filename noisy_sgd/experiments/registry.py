@@ -66,6 +66,7 @@ EXPERIMENTS = (
         "batch_size_effect", "batch_size_effect_claims", ("quick", "mnist", "digits", "digits_wrong_labels", "hinge")
     ),
     Experiment("private_optimizers", "private_optimizers_claims", ("mnist",)),
+    Experiment("correlated_training", "correlated_training_claims", ("mnist",)),
     # Measured by `reproduce` itself.
     Experiment(
         "theory",
