@@ -63,7 +63,9 @@ class Experiment:
 EXPERIMENTS = (
     Experiment("batch_size_sweep", "image_claims", is_study=False),
     Experiment(
-        "batch_size_effect", "batch_size_effect_claims", ("quick", "mnist", "digits", "digits_wrong_labels", "hinge")
+        "batch_size_effect",
+        "batch_size_effect_claims",
+        ("quick", "mnist", "digits", "digits_wrong_labels", "hinge", "mnist_correlated"),
     ),
     Experiment("private_optimizers", "private_optimizers_claims", ("mnist",)),
     Experiment("correlated_training", "correlated_training_claims", ("mnist",)),
