@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",
     "ClippedSum": "noisy_sgd.gradients.clipping",
+    "CorrelatedNoise": "noisy_sgd.mechanisms.correlated",
     "DPAdam": "noisy_sgd.optimizers.adam",
     "DPAdamW": "noisy_sgd.optimizers.adam",
     "DPExtrapSGD": "noisy_sgd.optimizers.extrapolation",
@@ -50,7 +51,7 @@ _SAVED = {
         for name, module in _NAMES.items()
         if module.startswith("noisy_sgd.optimizers.") and name not in ("PrivateUpdate", "dp_sgld")
     },
-    **{name: _NAMES[name] for name in ("AdaptiveClipping", "PrivateModel")},
+    **{name: _NAMES[name] for name in ("AdaptiveClipping", "CorrelatedNoise", "PrivateModel")},
     "DiagonalLinearNetwork": "noisy_sgd.models.diagonal_linear",
     "GroupNormalization": "noisy_sgd.models.group_normalization",
     "LinearLeastSquares": "noisy_sgd.models.least_squares",

@@ -46,7 +46,7 @@ ALLOWED = {
         "records",
         "config",
     },
-    "toy": {"optimizers", "models", "data"},
+    "toy": {"optimizers", "mechanisms", "models", "data"},
     "studies": {
         "studies/laboratory",
         "toy",

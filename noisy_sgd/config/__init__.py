@@ -11,6 +11,7 @@ used.
 from noisy_sgd.config.configuration import Config
 from noisy_sgd.config.data import AUGMENTATIONS, DATASETS, Data
 from noisy_sgd.config.model import MODELS, PRECISIONS, Model, pixel_bounds
+from noisy_sgd.config.noise_correlation import parsed as parsed_noise_correlation
 from noisy_sgd.config.rules import ConfigError, require, require_at_least, require_choice, require_distinct
 from noisy_sgd.config.run import STRATEGIES, Run
 from noisy_sgd.config.sweeps import Sweep, sweep
@@ -33,6 +34,7 @@ __all__ = [
     "STRATEGIES",
     "Sweep",
     "Training",
+    "parsed_noise_correlation",
     "pixel_bounds",
     "require",
     "require_at_least",

@@ -63,6 +63,9 @@ class Config:
         if self.training.optimizer == "sgd":
             # Records older than this option do not have it; they are of SGD.
             del groups["algorithm"]["optimizer"]
+        if self.training.noise_correlation is None:
+            # As above: older records are of independent noise.
+            del groups["algorithm"]["noise_correlation"]
         groups["data"]["image_size"] = self.data.resolved_image_size
         sigma = self.training.resolved_noise_multiplier
         groups["algorithm"].update(

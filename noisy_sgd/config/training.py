@@ -8,11 +8,11 @@ import dataclasses
 import math
 from typing import Any
 
-from noisy_sgd.config import rules
+from noisy_sgd.config import noise_correlation, rules
 
 ALGORITHMS = ("sgd", "noisy_sgd", "dp_sgd")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars", "extrap_sgd")
-SAMPLINGS = ("shuffled", "poisson", "random_allocation")
+SAMPLINGS = ("shuffled", "poisson", "random_allocation", "cyclic")
 CLIPPINGS = ("flat", "automatic", "normalized", "per_layer")
 
 # The optimizers that are SGD with a changed gradient.
@@ -22,6 +22,7 @@ _MEANT_FOR = {
     "noise_multiplier": ("noisy_sgd", "dp_sgd"),
     "effective_noise": ("noisy_sgd", "dp_sgd"),
     "noise_seed": ("noisy_sgd", "dp_sgd"),
+    "noise_correlation": ("noisy_sgd", "dp_sgd"),
     "l2_norm_clip": ("dp_sgd",),
     "delta": ("dp_sgd",),
     "clipping": ("dp_sgd",),
@@ -42,12 +43,13 @@ class Training:
 
     The noise is typed as `noise_multiplier` (sigma) or as `effective_noise` (sigma / B). Its standard deviation on the
     mean gradient is sigma / B for Noisy-SGD (eq. 11) and sigma C / B for DP-SGD (eq. 2). To have no
-    noise, one types 0. `ema_decay` is that of the moving average of the weights. `optimizer` is the update that
+    noise, one types 0. `noise_correlation` adds parts of earlier draws to the noise of a step; the noise typed is then
+    the scale of each draw. `ema_decay` is that of the moving average of the weights. `optimizer` is the update that
     takes the gradient. `sampling` draws the batches: of fixed size in shuffled order, each example independently at
-    each step, or each example in one random step of each epoch. `clipping` is how the norm of a gradient is bounded by
-    `l2_norm_clip`; with `target_quantile` that bound is learned. The gradient of an example is the mean over
-    `augmentation_multiplicity` changed copies of its image. `max_epsilon` ends a DP-SGD run with the last step that it
-    allows.
+    each step, each example in one random step of each epoch, or one partition for all epochs. `clipping` is how the
+    norm of a gradient is bounded by `l2_norm_clip`; with `target_quantile` that bound is learned. The gradient of an
+    example is the mean over `augmentation_multiplicity` changed copies of its image. `max_epsilon` ends a DP-SGD run
+    with the last step that it allows.
     """
 
     algorithm: str = "sgd"
@@ -62,6 +64,7 @@ class Training:
     effective_noise: float | None = None
     l2_norm_clip: float | None = None
     noise_seed: int | None = None
+    noise_correlation: str | None = None
     delta: float | None = None
     sampling: str = "shuffled"
     clipping: str = "flat"
@@ -114,6 +117,8 @@ class Training:
         constraint = f"or `--effective_noise` is needed by {self.algorithm}"
         way_out = "give sigma, or sigma / B, and an explicit 0 to have no noise"
         rules.require(given, "noise_multiplier", constraint, None, way_out)
+        if self.noise_correlation is not None:
+            noise_correlation.parsed(self.noise_correlation)
 
     def _check_privacy(self) -> None:
         way_out = "less than one over the number of examples is usual"
@@ -144,6 +149,12 @@ class Training:
                 flat, "target_quantile", constraint, quantile, "only the bound of `--clipping=flat` can be learned"
             )
             rules.require(finite, "l2_norm_clip", "must be finite to be learned from there", clip, way_out)
+        if self.noise_correlation is not None:
+            constraint = "must be cyclic with `--noise_correlation`, whose cost is not known for other batches"
+            way_out = "add `--sampling=cyclic`"
+            rules.require(self.sampling == "cyclic", "sampling", constraint, self.sampling, way_out)
+            constraint = "cannot go with `--noise_correlation`, whose clip is fixed"
+            rules.require(quantile is None, "target_quantile", constraint, quantile, "leave one of them out")
 
     def _typed(self, *names: str) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in names}
@@ -177,7 +188,7 @@ class Training:
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of the noise on the mean gradient, per coordinate."""
+        """Standard deviation of the noise on the mean gradient, per coordinate; with correlation, of each draw."""
         if self.resolved_noise_multiplier == 0:
             return 0.0
         bound = self.l2_norm_clip if self.algorithm == "dp_sgd" else 1.0

@@ -29,6 +29,8 @@ _HELP = {
     "learning_rate": "learning rate",
     "l2_norm_clip": "C, bound on the norm of every example's gradient",
     "delta": "delta of the claim",
+    "noise_correlation": "audits DP-SGD in one run with noise that is correlated over steps, such as lambda_cgd:0.9; "
+    "by default independent noise, also of Noisy-SGD, and by many runs too",
     "seed": "seed of images, canaries and initial weights; coins and noise are secrets of the operating system",
     "run_dir": "where the record is written; the audited runs themselves are not kept",
 }
@@ -50,6 +52,7 @@ class Settings(toy_experiment.Settings):
     l2_norm_clip: float = 0.1
     delta: float = 1e-8
     seed: int = 0
+    noise_correlation: str | None = None
     run_dir: str = "runs/audit"
 
     def __post_init__(self):
@@ -62,6 +65,8 @@ class Settings(toy_experiment.Settings):
         config.require_at_least("num_runs", self.num_runs, 2)
         inside = 0 < self.delta < 1
         config.require(inside, "delta", "must lie between 0 and 1", self.delta, "1e-8 leaves the bounds their power")
+        if self.noise_correlation is not None:
+            config.parsed_noise_correlation(self.noise_correlation)
         for name in ("num_canaries", "num_guesses", "num_trials"):
             listed = getattr(self, name)
             constraint, way_out = "must list one number for each `--epsilon`", f"give {len(self.epsilons)}"
@@ -78,9 +83,15 @@ class Settings(toy_experiment.Settings):
             config.require(largest > epsilon, "num_guesses", constraint, guesses, way_out)
 
     @property
+    def algorithms(self) -> tuple[str, ...]:
+        """What is audited."""
+        return ("dp_sgd", "noisy_sgd") if self.noise_correlation is None else ("dp_sgd",)
+
+    @property
     def setup(self) -> dict[str, Any]:
         """The arguments of `studies.audit.Setup`."""
         names = ("num_examples", "hidden", "num_steps", "learning_rate", "l2_norm_clip", "delta", "seed")
+        names += ("noise_correlation",)
         return {name: getattr(self, name) for name in names}
 
 
@@ -122,7 +133,7 @@ def run(settings: Settings) -> records.Record:
 
         setup, lines = audit.Setup(**settings.setup), []
         for number, epsilon in enumerate(settings.epsilons):
-            for algorithm in audit.ALGORITHMS:
+            for algorithm in settings.algorithms:
                 lines += audit.one_run(
                     setup,
                     algorithm,
@@ -132,14 +143,15 @@ def run(settings: Settings) -> records.Record:
                     num_runs=settings.num_runs,
                     advance=advance,
                 )
-                trials = settings.num_trials[number]
-                lines.append(audit.many_runs(setup, algorithm, epsilon=epsilon, num_trials=trials))
+                if settings.noise_correlation is None:
+                    trials = settings.num_trials[number]
+                    lines.append(audit.many_runs(setup, algorithm, epsilon=epsilon, num_trials=trials))
                 advance(1)
         for line in lines:
             append(line)
         return {"cases": audit.summary(lines)}
 
-    total = 2 * len(settings.epsilons) * (settings.num_runs + 1)
+    total = len(settings.algorithms) * len(settings.epsilons) * (settings.num_runs + 1)
     return recorded_measurement.run(
         settings.run_dir, settings.resolved(), measured, total=total, unit="measurements", privacy=PRIVACY
     )

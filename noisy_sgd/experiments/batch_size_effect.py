@@ -9,6 +9,7 @@ SGD, noise only, clip only and DP-SGD, with learning rates chosen per arm. The m
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
@@ -23,6 +24,8 @@ _HELP = {
     "l2_norm_clips": "comma-separated bounds C of the arms that clip",
     "batch_sizes": "comma-separated batch sizes; at least three",
     "equal_learning_rate": "learning rate of the runs that are not tuned",
+    "noise_coefficients": "comma-separated factors of the noise's draws of this step, of the last one, and so on, such "
+    "as 1,-0.9; its size stays --noise_std",
 }
 _SMOKE = {
     "dataset": "digits",
@@ -41,6 +44,13 @@ class Settings(laboratory.Settings, batch_size_effect.Setting):
     """The study's setting, and the run directory."""
 
     run_dir: str = "runs/batch_size_effect"
+
+    def resolved(self) -> dict[str, Any]:
+        """As recorded; records older than the option of correlated noise do not have it."""
+        described = super().resolved()
+        if tuple(described["noise_coefficients"]) == (1.0,):
+            del described["noise_coefficients"]
+        return described
 
 
 def parse(argv: Sequence[str]) -> Settings:

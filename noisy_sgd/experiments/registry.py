@@ -63,9 +63,12 @@ class Experiment:
 EXPERIMENTS = (
     Experiment("batch_size_sweep", "image_claims", is_study=False),
     Experiment(
-        "batch_size_effect", "batch_size_effect_claims", ("quick", "mnist", "digits", "digits_wrong_labels", "hinge")
+        "batch_size_effect",
+        "batch_size_effect_claims",
+        ("quick", "mnist", "digits", "digits_wrong_labels", "hinge", "mnist_correlated"),
     ),
     Experiment("private_optimizers", "private_optimizers_claims", ("mnist",)),
+    Experiment("correlated_training", "correlated_training_claims", ("mnist",)),
     # Measured by `reproduce` itself.
     Experiment(
         "theory",
@@ -77,6 +80,7 @@ EXPERIMENTS = (
     Experiment("diagonal_linear", "diagonal_linear_claims", tuple(f"figure_{number}" for number in range(3, 8))),
     Experiment("many_data_sets", "many_data_sets_claims", ("figures",)),
     Experiment("noise_threshold", "noise_threshold_claims", ("map",)),
+    Experiment("correlated_noise", "correlated_noise_claims", ("diagonal_linear",)),
     Experiment("deep_diagonal", "deep_diagonal_claims", ("depths",)),
     Experiment("sde_error", "sde_error_claims", ("orders",)),
     Experiment("direction_matters", "direction_matters_claims", ("two_phases",)),
@@ -85,7 +89,7 @@ EXPERIMENTS = (
     Experiment("escaping_time", "escaping_time_claims", ("two_wells",)),
     Experiment("privacy_budget"),
     Experiment("tan_search", "tan_search_claims", ("digits", "mnist")),
-    Experiment("audit", "audit_claims", ("digits",)),
+    Experiment("audit", "audit_claims", ("digits", "correlated")),
     Experiment("landscape", "landscape_claims", ("images",)),
     Experiment("noise_benefit", "noise_benefit_claims", ("images",)),
     Experiment("private_step_sizes", "private_step_sizes_claims", ("images",)),

@@ -172,7 +172,7 @@ class QuantileAdaptiveClipSumQuery(mechanism.Mechanism, _TfPrivacyQuery):
     def add_noise(self, sums, statistic, state: mechanism.State, draw: mechanism.Draw):
         """This replica's part of the sums and of the count, with its share of the noise: parts of one flat draw."""
         noisy = sums if self._noise_multiplier else []
-        *normals, normal = gaussian.draw("isotropic", [*noisy, statistic], self._key, draw.step, draw.generation)
+        *normals, normal = gaussian.draw("isotropic", [*noisy, statistic], self._key, draw)
         if self._noise_multiplier:
             stddev = self.stddev(state)
             sums = [

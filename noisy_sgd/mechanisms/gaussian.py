@@ -44,7 +44,39 @@ def flat_normal(shapes, dtype, key, step, generation=0) -> list[tf.Tensor]:
     return [part if len(shape) == 1 else tf.reshape(part, shape) for part, shape in parts]
 
 
-def draw(geometry: str, values, key, step, generation=0) -> list[tf.Tensor]:
+def flat_sum(shapes, dtype, key, coefficients, drawn: mechanism.Draw) -> list[tf.Tensor]:
+    """c_0 Z_k + c_1 Z_(k-1) + ..., of the draws Z of `flat_normal`; Z_j = 0 before `drawn.first`.
+
+    The earlier draws are drawn again, one at a time, so that nothing is stored from step to step.
+
+    Args:
+        shapes: as in `flat_normal`, like dtype and key.
+        dtype: float32 or float64.
+        key: [2] int64.
+        coefficients: c_0, c_1, ...; (1.0,) gives the draw of the step, bit for bit.
+        drawn: the step k, its generation, and the first step.
+
+    Returns:
+        One tensor per shape.
+    """
+    now = flat_normal(shapes, dtype, key, drawn.step, drawn.generation)
+    if tuple(coefficients) == (1.0,):
+        return now
+    table = tf.constant(coefficients, dtype)
+    # A branch with `tf.where` would draw what it throws away.
+    count = tf.minimum(len(coefficients), tf.cast(drawn.step - drawn.first, tf.int32) + 1)
+
+    def add(lag, *sums):
+        earlier = flat_normal(
+            shapes, dtype, key, tf.cast(drawn.step, tf.int64) - tf.cast(lag, tf.int64), drawn.generation
+        )
+        return lag + 1, *[total + table[lag] * normal for total, normal in zip(sums, earlier, strict=True)]
+
+    start = (tf.constant(1), *[table[0] * normal for normal in now])
+    return list(tf.while_loop(lambda lag, *sums: lag < count, add, start, parallel_iterations=1)[1:])
+
+
+def draw(geometry: str, values, key, drawn: mechanism.Draw, coefficients=(1.0,)) -> list[tf.Tensor]:
     """Noise of unit scale, one tensor per value.
 
     Args:
@@ -52,8 +84,8 @@ def draw(geometry: str, values, key, step, generation=0) -> list[tf.Tensor]:
             +Z * w for the plus and -Z * w for the minus weights of variables [..., 2, d], with one Z [..., d] for both.
         values: the gradients' shapes and dtypes for "isotropic"; the weights w for the others.
         key: [2] int64.
-        step: scalar integer.
-        generation: scalar integer. Defaults to 0.
+        drawn: the step, its generation, and the first step.
+        coefficients: Z is the sum of `flat_sum`. Defaults to (1.0,), the draw of the step alone.
 
     Returns:
         One tensor per value, in the value's dtype.
@@ -62,7 +94,7 @@ def draw(geometry: str, values, key, step, generation=0) -> list[tf.Tensor]:
     if geometry == "mirrored":
         shapes = [shape[:-2] + shape[-1:] for shape in shapes]
     dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
-    normals = flat_normal(shapes, dtype, key, step, generation)
+    normals = flat_sum(shapes, dtype, key, coefficients, drawn)
     normals = [tf.cast(normal, value.dtype) for normal, value in zip(normals, values, strict=True)]
     if geometry == "isotropic":
         return normals
@@ -97,7 +129,7 @@ class GaussianSumQuery(mechanism.Mechanism, tf_privacy.gaussian_query.GaussianSu
     def add_noise(self, sums, statistic, state: mechanism.State, draw: mechanism.Draw):
         """The sums with this replica's share of the step's noise."""
         if self._stddev:
-            sums = _add_noise("isotropic", sums, sums, self._stddev, self._key, draw)
+            sums = add_noise("isotropic", sums, sums, self._stddev, self._key, draw)
         return sums, statistic
 
     @property
@@ -142,13 +174,15 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
         key: [2] int64, the noise key.
         geometry: one of `GEOMETRIES`. Defaults to "isotropic".
         weights: the weights that the noise is multiplied by, for the geometries other than "isotropic".
+        coefficients: of the draws of this step and of those before it. Defaults to (1.0,), independent noise.
     """
 
-    def __init__(self, stddev, key, geometry: str = "isotropic", weights=None):
+    def __init__(self, stddev, key, geometry: str = "isotropic", weights=None, coefficients=(1.0,)):
         self._stddev = stddev
         self._key = key
         self._geometry = geometry
         self._weights = weights
+        self._coefficients = coefficients
 
     def initial_global_state(self) -> mechanism.Draw:
         """The state of step 0."""
@@ -157,16 +191,32 @@ class UnclippedGaussianSumQuery(tf_privacy.dp_query.SumAggregationDPQuery):
     def get_noised_result(self, sample_state, global_state: mechanism.Draw):
         """The sum with this step's noise, the next step's state, and a non-private event."""
         like = sample_state if self._weights is None else self._weights
-        noised = _add_noise(self._geometry, sample_state, like, self._stddev, self._key, global_state)
+        noised = add_noise(
+            self._geometry, sample_state, like, self._stddev, self._key, global_state, self._coefficients
+        )
         return noised, global_state._replace(step=global_state.step + 1), dp_accounting.NonPrivateDpEvent()
 
 
-def _add_noise(geometry, sums, like, stddev, key, drawn: mechanism.Draw):
+def add_noise(geometry: str, sums, like, stddev, key, drawn: mechanism.Draw, coefficients=(1.0,)):
+    """The sums with `drawn.share` of `stddev` times the noise of `draw`.
+
+    Args:
+        geometry: as in `draw`.
+        sums: any nest of tensors or arrays.
+        like: a tensor per sum: the `values` of `draw`.
+        stddev: a number, or a tensor that broadcasts against the sums.
+        key: [2] int64.
+        drawn: what the draw depends on.
+        coefficients: as in `draw`.
+
+    Returns:
+        The same nest.
+    """
     flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(sums)]
     # Drawn earlier, the noise would take memory beside all inputs of the sums.
     large = sum(value.shape.num_elements() * value.dtype.size for value in flat) > DRAWN_EARLY_BYTES
     with tf.control_dependencies([tf.group(*flat)] if large else []):
-        noise = draw(geometry, tf.nest.flatten(like), key, drawn.step, drawn.generation)
+        noise = draw(geometry, tf.nest.flatten(like), key, drawn, coefficients)
     scales = {dtype: tf.cast(stddev, dtype) * drawn.share for dtype in {value.dtype for value in flat}}
     noised = [value + scales[value.dtype] * z for value, z in zip(flat, noise, strict=True)]
     return tf.nest.pack_sequence_as(sums, noised)

@@ -19,7 +19,7 @@ Covered by the tests of the mechanisms and tests/visitors_test.py.
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import dp_accounting
 import tensorflow as tf
@@ -32,11 +32,14 @@ class Draw(NamedTuple):
         step: scalar integer.
         share: 1 / replicas. Defaults to 1.
         generation: scalar integer; a step that is released again has noise of another generation. Defaults to 0.
+        first: scalar integer; no draw of an earlier step is used, if a mechanism correlates its noise over steps.
+            Defaults to 0.
     """
 
     step: Any = 0
     share: float = 1.0
     generation: Any = 0
+    first: Any = 0
 
 
 State = dict[str, float | tf.Tensor]
@@ -61,6 +64,15 @@ class Mechanism(abc.ABC):
             participation: a `noisy_sgd.sampling.Participation`.
         """
         return participation.composed(self.event)
+
+    # Whether the noise of every step is independent of that of the others. If not, each attempt at a run is priced by
+    # itself.
+    independent_steps: ClassVar[bool] = True
+
+    @property
+    def variance_shares(self) -> tuple[float, ...]:
+        """The shares of the noise's variance that come from this step's draw, from the last one's, and so on."""
+        return (1.0,)
 
     def initial_state(self) -> State:
         """Scalars that change from step to step, by name; they become variables of the optimizer. Defaults to none."""

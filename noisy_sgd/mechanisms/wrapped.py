@@ -30,6 +30,16 @@ class Wrapped(mechanism.Mechanism):
         """The event of a run."""
         return self._inner.event_of_run(participation)
 
+    @property
+    def independent_steps(self) -> bool:
+        """Whether the noise of every step is independent of that of the others."""
+        return self._inner.independent_steps
+
+    @property
+    def variance_shares(self) -> tuple[float, ...]:
+        """The shares of the noise's variance by draw."""
+        return self._inner.variance_shares
+
     def initial_state(self) -> mechanism.State:
         """The scalars of the first step."""
         return self._inner.initial_state()

@@ -9,6 +9,11 @@ a coordinate's gradient is small, the average is the noise's variance Phi = (sig
     w <- w - lr m^ / (sqrt(v^) + epsilon)                     DPAdam (Kingma and Ba, as Keras has it)
     w <- w - lr m^ / sqrt(max(v^ - Phi, epsilon))             with `noise_correction`
 
+Noise that is correlated over steps has the variance (sigma C / B)^2 sum_{j < t} c_j^2 in step t, counted from 1. What
+is subtracted is averaged over the steps as v is, and corrected for its bias:
+
+    Phi = (sigma C / B)^2 sum_{j < t} c_j^2 (1 - b2^(t - j)) / (1 - b2^t)
+
     optimizer = noisy_sgd.DPAdam(1e-3, l2_norm_clip=1.0, noise_multiplier=1.1, batch_size=256)
 """
 
@@ -61,8 +66,20 @@ class _NoiseCorrected(privatized.PrivateUpdate):
         self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
         unbiased_mean = mean / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
         unbiased_square = square / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
-        of_gradients = ops.maximum(unbiased_square - ops.cast(self.noise_std, variable.dtype) ** 2, self.epsilon)
+        of_gradients = ops.maximum(unbiased_square - self._noise_variance(step, variable.dtype), self.epsilon)
         self.assign_sub(variable, rate * unbiased_mean / ops.sqrt(of_gradients))
+
+    def _noise_variance(self, step, dtype):
+        """Phi, averaged over the steps as the second moment is."""
+        whole = ops.cast(self.noise_std, dtype) ** 2
+        shares = self.mechanism.variance_shares
+        if len(shares) == 1:
+            return whole
+        ages = ops.maximum(step - ops.arange(len(shares), dtype=dtype), 0)
+        weights = (1 - ops.power(ops.cast(self.beta_2, dtype), ages)) / (
+            1 - ops.power(ops.cast(self.beta_2, dtype), step)
+        )
+        return whole * ops.sum(ops.cast(shares, dtype) * weights)
 
     def get_config(self):
         """The arguments that rebuild this optimizer, without a secret noise key."""

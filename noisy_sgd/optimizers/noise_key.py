@@ -3,10 +3,11 @@
 Noise is a function of (key, generation, step). Two releases with the same three would cancel in their difference, so a
 private optimizer counts: a step that is not above all released steps starts a new generation, whose noise is
 independent. Neither Keras nor TensorFlow saves or restores the count, so that a restored `iterations` does not reset
-it.
+it. A step that does not follow the last released one starts a new attempt: noise that is correlated over steps uses no
+draw from before it.
 
     key = NoiseKey(None)                                  # a secret from the operating system
-    generation = key.generation(step, release=True)       # 0, until a step is repeated
+    generation, first = key.place(step, release=True)     # 0, 0, until a step is repeated
     key.assign(None)                                      # another secret; the count starts again
 """
 
@@ -36,9 +37,10 @@ class NoiseKey:
     def __init__(self, seed: int | bytes | None):
         self.seed, key = _seed_and_key(seed)
         self.variable = _of_the_chief(key)
-        # The generation, and the first step that was not released in it. Every replica keeps the same count.
+        # The generation, the first step that was not released in it (-1: nothing was released with this key), and the
+        # first step of the attempt. Every replica keeps the same count.
         self._counts = tf.Variable(
-            [0, 0],
+            [0, -1, 0],
             dtype=tf.int64,
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
@@ -46,32 +48,38 @@ class NoiseKey:
             name="noise_counts",
         )
 
-    def assign(self, seed: int | bytes | None) -> None:
+    def assign(self, seed: int | bytes | None, first_step: int = 0) -> None:
         """Takes the key of another seed or secret; with several workers, all of them call it.
 
         The count starts again: the same integer or the same bytes replay the same noise.
+
+        Args:
+            seed: as in the constructor.
+            first_step: the first step of the attempt that the key is for. An attempt that is replayed from a later step
+                on needs it to replay its noise. Defaults to 0.
         """
         self.seed, key = _seed_and_key(seed)
         with getattr(self.variable, "distribute_strategy", tf.distribute.get_strategy()).scope():
             self.variable.assign(_of_the_chief(key).read_value())
-            self._counts.assign([0, 0])
+            self._counts.assign([0, -1, first_step])
 
-    def generation(self, step: tf.Tensor, *, release: bool) -> tf.Tensor:
-        """The generation that the noise of a step belongs to, on this replica.
+    def place(self, step: tf.Tensor, *, release: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The generation that the noise of a step belongs to, and the first step of the attempt, on this replica.
 
         Args:
             step: scalar integer.
             release: whether noise of this step is about to be released; False does not count it.
 
         Returns:
-            Scalar int64.
+            Two scalars, int64.
         """
         step = tf.cast(step, tf.int64)
-        generation, unreleased = tf.unstack(tf.convert_to_tensor(self._counts))
+        generation, unreleased, first = tf.unstack(tf.convert_to_tensor(self._counts))
         generation += tf.cast(step < unreleased, tf.int64)
+        first = tf.where((unreleased >= 0) & (step != unreleased), step, first)
         if release:
-            self._counts.assign(tf.stack([generation, step + 1]))
-        return generation
+            self._counts.assign(tf.stack([generation, step + 1, first]))
+        return generation, first
 
     def __repr__(self) -> str:
         return "NoiseKey(...)"

@@ -51,8 +51,8 @@ class Noised:
         self.seed = None if seed is None else checks.seed("seed", seed)
         self._noise_key = noise_key.NoiseKey(self.seed)
 
-    def _take_noise_of(self, seed: int | bytes | None) -> None:
-        self._noise_key.assign(seed)
+    def _take_noise_of(self, seed: int | bytes | None, first_step: int = 0) -> None:
+        self._noise_key.assign(seed, first_step)
         self.seed = self._noise_key.seed
 
     def _draw(self) -> mechanism.Draw:

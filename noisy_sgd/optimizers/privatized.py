@@ -51,7 +51,8 @@ class PrivateUpdate(noised.Noised):
             one per layer (see `noisy_sgd.clipped_gradient_sum`); all have the sensitivity C. Defaults to "flat".
         adaptive_clipping: a `noisy_sgd.AdaptiveClipping` (with clipping="flat"): the bound starts at `l2_norm_clip` and
             is learned; `current_l2_norm_clip` is its current value. Defaults to None, one bound for all steps.
-        noise: a `noisy_sgd.mechanisms.Recipe` of other noise. Defaults to None, independent Gaussian noise.
+        noise: a recipe of other noise, such as `noisy_sgd.CorrelatedNoise`. Defaults to None, independent Gaussian
+            noise.
         **kwargs: the Keras optimizer's own.
 
     Raises:
@@ -151,7 +152,10 @@ class PrivateUpdate(noised.Noised):
 
     @read_only.attribute
     def noise_std(self) -> float | tf.Tensor:
-        """Standard deviation of the noise on the mean gradient; noise_multiplier * the current bound / batch_size."""
+        """Standard deviation of the noise on the mean gradient; noise_multiplier * the current bound / batch_size.
+
+        Where the noise is correlated over steps, that of a step that has all its draws.
+        """
         return self._mechanism.stddev(self._state()) / self._batch_size
 
     @property
@@ -164,7 +168,7 @@ class PrivateUpdate(noised.Noised):
 
     @property
     def event(self):
-        """The `dp_accounting.DpEvent` of one step; `noisy_sgd.privacy.Plan` makes a run of it."""
+        """The `dp_accounting.DpEvent` of one step; noise that is correlated over steps has none, and raises."""
         return self._mechanism.event
 
     @property
@@ -234,7 +238,7 @@ class PrivateUpdate(noised.Noised):
         statistic = self.statistic(tf.zeros([0]))
         return self._mean(self._mechanism.add_noise(grads, statistic, self._state(), self._release(release))[0])
 
-    def rekey(self, seed: int | bytes | None) -> None:
+    def rekey(self, seed: int | bytes | None, first_step: int = 0) -> None:
         """Takes other noise, for another run of the same compiled step.
 
         Under a strategy of several workers, all of them call it and take the chief's key. The same integer or bytes
@@ -243,11 +247,13 @@ class PrivateUpdate(noised.Noised):
         Args:
             seed: an integer; bytes of `keys.secret`, which then are in no configuration and no saved model, as if the
                 optimizer had been made with seed=None; or None for a new secret from the operating system.
+            first_step: the first step of the attempt whose noise it is; noise that is correlated over steps uses no
+                draw from before it. Defaults to 0.
 
         Raises:
             ValueError: for anything else, or a secret of less than 16 bytes.
         """
-        self._take_noise_of(seed)
+        self._take_noise_of(seed, first_step)
 
     def load_own_variables(self, store):
         """Loads saved variables and replaces a secret noise key, so that repeated steps never get the same noise."""
@@ -287,7 +293,8 @@ class PrivateUpdate(noised.Noised):
 
     def _release(self, release: bool = True) -> mechanisms.Draw:
         draw = self._draw()
-        return draw._replace(generation=self._noise_key.generation(draw.step, release=release))
+        generation, first = self._noise_key.place(draw.step, release=release)
+        return draw._replace(generation=generation, first=first)
 
     def _checks_of_bound(self, l2_sensitivity):
         """Refuses another bound at once, or by the returned operations where only the graph knows the bounds."""

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import checks
-from noisy_sgd.mechanisms import gaussian
+from noisy_sgd.mechanisms import correlated, gaussian
 from noisy_sgd.optimizers import noised, privatized
 
 
@@ -41,6 +41,8 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
         geometry: "isotropic" noise Z; "multiplicative" noise Z * w; or "mirrored" noise (eq. (18)), one draw Z per
             step, +Z * w for the plus and -Z * w for the minus weights of variables [..., 2, d]. Defaults to
             "isotropic".
+        noise: a `noisy_sgd.CorrelatedNoise`: Z is then a sum of the draws of this step and of those before it, from
+            step 0 on. Defaults to None, independent noise.
         weight_decay: Keras' decoupled weight decay. Defaults to None.
         name: Defaults to "noisy_sgd".
         **kwargs: `use_ema` and `ema_momentum` as in Keras.
@@ -58,6 +60,7 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
         momentum=0.0,
         nesterov=False,
         geometry="isotropic",
+        noise=None,
         weight_decay=None,
         name="noisy_sgd",
         **kwargs,
@@ -70,6 +73,7 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
             raise ValueError(f"`noise_std` must be finite and at least 0. Received: noise_std={noise_std!r}")
         if geometry not in gaussian.GEOMETRIES:
             raise ValueError(f"`geometry` must be one of {gaussian.GEOMETRIES}. Received: geometry={geometry!r}")
+        coefficients = correlated.coefficients_of(noise)
         super().__init__(
             learning_rate,
             seed=checks.seed("seed", seed),
@@ -82,6 +86,7 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
         self._initial_noise_std = initial
         self._noise_std = None
         self.geometry = geometry
+        self.noise, self._coefficients = noise, coefficients
 
     def build(self, variables):
         """Creates the momentum slots and the `noise_std` variable, in the weights' precision."""
@@ -147,13 +152,21 @@ class NoisySGD(noised.Noised, keras.optimizers.SGD):
             self._noise_key.variable,
             self.geometry,
             None if self.geometry == "isotropic" else weights,
+            self._coefficients,
         )
         return query.get_noised_result(grads, self._draw())[0]
 
     def get_config(self):
         """The arguments that rebuild this optimizer."""
         value = self._initial_noise_std if self._noise_std is None else np.asarray(self._noise_std)
-        return {**super().get_config(), "noise_std": value.tolist(), "geometry": self.geometry}
+        noise = None if self.noise is None else keras.saving.serialize_keras_object(self.noise)
+        return {**super().get_config(), "noise_std": value.tolist(), "geometry": self.geometry, "noise": noise}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer of a `get_config`."""
+        noise = keras.saving.deserialize_keras_object(config.get("noise"), custom_objects=custom_objects)
+        return super().from_config({**config, "noise": noise}, custom_objects=custom_objects)
 
 
 @keras.saving.register_keras_serializable(package="noisy_sgd")
@@ -174,7 +187,8 @@ class DPSGD(privatized.PrivateUpdate, keras.optimizers.SGD):
         clipping: how norms become clip factors: "flat", "automatic", "normalized", "per_layer", or a list of bounds,
             one per layer. Defaults to "flat".
         adaptive_clipping: a `noisy_sgd.AdaptiveClipping`, by which the bound is learned. Defaults to None.
-        noise: a recipe of other noise. Defaults to None, independent Gaussian noise.
+        noise: a recipe of other noise, such as `noisy_sgd.CorrelatedNoise`. Defaults to None, independent Gaussian
+            noise.
         weight_decay: Keras' decoupled weight decay; it does not depend on the data. Defaults to None.
         name: Defaults to "dp_sgd".
         **kwargs: `use_ema` and `ema_momentum` as in Keras.

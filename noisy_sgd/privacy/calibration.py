@@ -31,6 +31,7 @@ def noise_multiplier_for(
     sampling: str,
     accountant: str = "pld",
     neighbors: str = "add_or_remove",
+    noise=None,
 ) -> float:
     """The smallest noise multiplier that keeps `privacy.epsilon` at or below `epsilon`, rounded up in its fifth digit.
 
@@ -40,9 +41,10 @@ def noise_multiplier_for(
         num_examples: N.
         num_steps: number of noisy steps; 0 steps need no noise.
         delta: in (0, 1).
-        sampling: "poisson", "random_allocation" or "shuffled"; Keras' `fit` shuffles unless told otherwise.
+        sampling: "poisson", "random_allocation", "shuffled" or "cyclic"; Keras' `fit` shuffles unless told otherwise.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
+        noise: a `noisy_sgd.CorrelatedNoise`, for sampling="cyclic". Defaults to None, independent noise.
 
     Returns:
         A noise multiplier of five significant digits whose epsilon is within the budget.
@@ -62,6 +64,7 @@ def noise_multiplier_for(
             sampling=sampling,
             accountant=accountant,
             neighbors=neighbors,
+            noise=noise,
         )
 
     return least_noise(epsilon, plan_of)
@@ -158,6 +161,7 @@ def steps_for(
     accountant: str = "pld",
     neighbors: str = "add_or_remove",
     capacity: int | None = None,
+    noise=None,
 ) -> int:
     """The largest number of steps that keeps `privacy.epsilon` at or below `epsilon`.
 
@@ -167,10 +171,12 @@ def steps_for(
         batch_size: B.
         num_examples: N.
         delta: in (0, 1).
-        sampling: "poisson"; or "random_allocation" or "shuffled", which count whole epochs: a started epoch is spent.
+        sampling: "poisson"; or "random_allocation", "shuffled" or "cyclic", which count whole epochs: a started epoch
+            is spent.
         accountant: "pld" or "rdp". Defaults to "pld".
         neighbors: "add_or_remove" or "replace_one". Defaults to "add_or_remove".
         capacity: the size at which Poisson batches are cut off. Defaults to None, no limit.
+        noise: a `noisy_sgd.CorrelatedNoise`, for sampling="cyclic". Defaults to None, independent noise.
 
     Returns:
         A number of steps within the budget; 0 where not even one step fits; at most `LARGEST_NUM_STEPS`.
@@ -188,6 +194,7 @@ def steps_for(
         accountant=accountant,
         neighbors=neighbors,
         capacity=capacity,
+        noise=noise,
     )
     return most_steps(epsilon, plan)
 

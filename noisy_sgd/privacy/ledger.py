@@ -14,8 +14,11 @@ The sampling scheme decides how attempts add up:
 
 - Poisson: every step of every attempt is one more sampled release. A new attempt must draw new batches as well as new
   noise: two releases on the same batch cost more than two on independent ones.
-- Shuffled and random allocation: an example takes part at most once in each epoch that an attempt touches, so the
-  epochs of all attempts add up. An epoch is ceil(N / B) steps. An epoch that two attempts touch counts twice.
+- Shuffled, cyclic and random allocation: an example takes part at most once in each epoch that an attempt touches, so
+  the epochs of all attempts add up. An epoch is ceil(N / B) steps. An epoch that two attempts touch counts twice.
+
+If the noise is correlated over steps, it is independent between attempts. Each attempt is then one release of its own,
+with the sensitivity of its own steps, and the releases are composed.
 """
 
 import dataclasses
@@ -23,6 +26,7 @@ import json
 from collections.abc import Sequence
 
 from noisy_sgd import checks, sampling
+from noisy_sgd.privacy import calibration
 from noisy_sgd.privacy import plan as plans
 
 _FIELDS = ("attempt", "first_step", "end_step")
@@ -162,6 +166,31 @@ def last_end(ledger: Ledger, num_steps: int, scheme: sampling.Scheme) -> int:
     return scheme.last_end(first, checks.count("num_steps", num_steps, least=0) - earlier)
 
 
+def end_within(ledger: Ledger, epsilon: float, plan: plans.Plan) -> int:
+    """The last step that the current attempt may reach within a budget; its first step if there is none beyond it.
+
+    Args:
+        ledger: what may have been released.
+        epsilon: the budget, above 0.
+        plan: the run; its number of steps is not used.
+    """
+    if plan.independent_steps:
+        return last_end(ledger, calibration.most_steps(epsilon, plan), plan.sampling)
+    first, _ = ledger.attempts[-1]
+    earlier = [plan.sampling.counted_steps(*steps) for steps in ledger.attempts[:-1]]
+    return plan.sampling.last_end(first, calibration.most_steps(epsilon, plan.with_attempts([*earlier, 0])))
+
+
+def priced(ledger: Ledger, plan: plans.Plan) -> plans.Plan:
+    """The plan of everything that may have been released.
+
+    Args:
+        ledger: what may have been released.
+        plan: the run; its number of steps is not used.
+    """
+    return plan.with_attempts([plan.sampling.counted_steps(*steps) for steps in ledger.attempts])
+
+
 def spent(ledger: Ledger, plan: plans.Plan) -> float:
     """Epsilon of everything that may have been released.
 
@@ -172,7 +201,7 @@ def spent(ledger: Ledger, plan: plans.Plan) -> float:
     Returns:
         Epsilon, never too low.
     """
-    return plan.with_steps(counted_steps(ledger, plan.sampling)).epsilon
+    return priced(ledger, plan).epsilon
 
 
 def _led_to(earlier: Ledger, later: Ledger) -> bool:

@@ -18,6 +18,7 @@ Without an optimizer, `epsilon` answers for Gaussian noise:
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import dp_accounting
 
@@ -40,6 +41,8 @@ class Plan:
             Balle et al. 2020). Defaults to "pld".
         batches_known: whether the adversary knows who is in which batch, as with a recorded seed; there is then no
             amplification. Defaults to False.
+        earlier: the number of steps of each earlier attempt at the run, if its noise is correlated over steps. The
+            noise of every attempt is independent of the others', and what each releases is composed. Defaults to none.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -52,6 +55,7 @@ class Plan:
     neighbors: str = "add_or_remove"
     accountant: str = "pld"
     batches_known: bool = False
+    earlier: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not isinstance(self.event, dp_accounting.DpEvent) and not hasattr(self.event, "event_of_run"):
@@ -79,7 +83,10 @@ class Plan:
         """The run as a dp_accounting event, with noise in units of one clip norm."""
         if isinstance(self.event, dp_accounting.DpEvent):
             return self.participation.composed(self.event)
-        return self.event.event_of_run(self.participation)
+        if not self.earlier:
+            return self.event.event_of_run(self.participation)
+        attempts = [self.with_attempts([num_steps]) for num_steps in (*self.earlier, self.num_steps) if num_steps]
+        return dp_accounting.ComposedDpEvent([attempt.event_of_run for attempt in attempts])
 
     @property
     def epsilon(self) -> float:
@@ -97,6 +104,11 @@ class Plan:
         return self.sampling.amplifies and not self.batches_known
 
     @property
+    def independent_steps(self) -> bool:
+        """Whether the noise of every step is independent of that of the others."""
+        return getattr(self.event, "independent_steps", True)
+
+    @property
     def text(self) -> str:
         """The plan in one line."""
         return (
@@ -107,6 +119,17 @@ class Plan:
     def with_steps(self, num_steps: int) -> "Plan":
         """The same run of another length."""
         return dataclasses.replace(self, num_steps=num_steps)
+
+    def with_attempts(self, steps: Sequence[int]) -> "Plan":
+        """All attempts at the run together, each with noise and batches from keys of its own.
+
+        Args:
+            steps: of each attempt, at least one, as a sampling scheme counts them.
+        """
+        if self.independent_steps:
+            return self.with_steps(sum(steps))
+        *earlier, last = steps
+        return dataclasses.replace(self, num_steps=last, earlier=tuple(earlier))
 
     def by(self, accountant: str) -> "Plan":
         """The same run by another accountant."""
@@ -124,11 +147,12 @@ def gaussian(
     accountant: str = "pld",
     neighbors: str = "add_or_remove",
     capacity: int | None = None,
+    noise=None,
 ) -> Plan:
-    """The plan of DP-SGD with a fixed clip and independent noise; the arguments are those of `epsilon`."""
+    """The plan of DP-SGD with a fixed clip; the arguments are those of `epsilon`."""
     noise_multiplier = checks.real("noise_multiplier", noise_multiplier, least=0)
     return Plan(
-        event=dp_accounting.GaussianDpEvent(noise_multiplier),
+        event=dp_accounting.GaussianDpEvent(noise_multiplier) if noise is None else noise.priced(noise_multiplier),
         sampling=_scheme(sampling, num_examples, batch_size, capacity),
         num_steps=num_steps,
         delta=delta,
@@ -148,6 +172,7 @@ def epsilon(
     accountant: str = "pld",
     neighbors: str = "add_or_remove",
     capacity: int | None = None,
+    noise=None,
 ) -> float:
     """An upper bound on epsilon after `num_steps` steps of DP-SGD, at the given delta.
 
@@ -158,7 +183,7 @@ def epsilon(
         num_examples: number of training examples N, itself public.
         num_steps: number of noisy steps; 0 gives 0.
         delta: probability in (0, 1), well below 1 / num_examples.
-        sampling: how the batches are drawn, "poisson", "random_allocation", or "shuffled", which gives no
+        sampling: how the batches are drawn, "poisson", "random_allocation", or "shuffled" and "cyclic", which give no
             amplification. It has no default: Keras' `fit` shuffles unless told otherwise, and the amplified number
             would be far too small for it.
         accountant: "pld" (privacy loss distributions; tighter, up to 500) or "rdp" (Renyi, with the conversion of
@@ -166,6 +191,7 @@ def epsilon(
         neighbors: "add_or_remove" or "replace_one" of one example. Defaults to "add_or_remove".
         capacity: M, the number of examples at which Poisson batches are cut off; a part of delta pays for that (see
             `noisy_sgd.sampling.CappedPoisson`). Defaults to None, no limit.
+        noise: a `noisy_sgd.CorrelatedNoise`, for sampling="cyclic". Defaults to None, independent noise.
 
     Returns:
         Epsilon, at least 0; infinity where there is no guarantee.
@@ -183,6 +209,7 @@ def epsilon(
         accountant=accountant,
         neighbors=neighbors,
         capacity=capacity,
+        noise=noise,
     ).epsilon
 
 

@@ -53,6 +53,7 @@ class PrivacyStatement:
     accountant: str | None = None
     noise_multiplier: float | None = None
     count_noise_multiplier: float | None = None
+    noise_correlation: tuple[float, ...] | None = None
     l2_norm_clip: float | None = None
     clipping: str | None = None
     batch_size: int | None = None
@@ -158,7 +159,8 @@ def statement(
         "capacity": getattr(scheme, "capacity", None),
     }
     spent = ledger.spent(record, plan)
-    secret = None if plan.amplified else ledger.spent(record, _with_secret_batches(plan))
+    amplifiable = plan.independent_steps and not plan.amplified
+    secret = ledger.spent(record, _with_secret_batches(plan)) if amplifiable else None
     reason = _reason_against(plan, explicit_noise_seed, spent)
     counted = plan.with_steps(ledger.counted_steps(record, scheme))
     return PrivacyStatement(

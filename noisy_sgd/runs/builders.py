@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
-from noisy_sgd.mechanisms import adaptive_clipping
+from noisy_sgd.mechanisms import adaptive_clipping, correlated
 from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
 from noisy_sgd.optimizers import adam, extrapolation, lars, noised, privatized, sgd
 from noisy_sgd.privacy import plan as plans
@@ -189,6 +189,8 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
     chosen = settings.training
     public, noisy, private = _OPTIMIZERS[chosen.optimizer]
     own = {"momentum": chosen.momentum} if chosen.takes_momentum else {}
+    if chosen.noise_correlation is not None:
+        own["noise"] = noise(chosen.noise_correlation)
     if chosen.algorithm == "noisy_sgd":
         return noisy(chosen.learning_rate, chosen.noise_std, seed=settings.noise_seed, **own)
     if chosen.algorithm == "sgd":
@@ -204,6 +206,16 @@ def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:
         adaptive_clipping=None if quantile is None else adaptive_clipping.AdaptiveClipping(target_quantile=quantile),
         **own,
     )
+
+
+def noise(correlation: str) -> correlated.CorrelatedNoise:
+    """The recipe that `--noise_correlation` describes."""
+    kind, numbers = config.parsed_noise_correlation(correlation)
+    if kind == "lambda_cgd":
+        return correlated.CorrelatedNoise.lambda_cgd(*numbers)
+    if kind == "banded_inverse_square_root":
+        return correlated.CorrelatedNoise.banded_inverse_square_root(int(numbers[0]))
+    return correlated.CorrelatedNoise(numbers)
 
 
 def scheme(settings: config.Config, num_examples: int, secret: bytes | None = None) -> sampling.Scheme:

@@ -16,6 +16,7 @@ from typing import Any
 import dp_accounting
 
 from noisy_sgd import files, records, sampling
+from noisy_sgd.mechanisms import toeplitz
 from noisy_sgd.privacy import accounting, ledger
 from noisy_sgd.privacy import composition as compositions
 from noisy_sgd.privacy import plan as plans
@@ -78,7 +79,7 @@ def _plan(record: records.Record) -> plans.Plan:
             f"{len(attempts.attempts)} attempts"
         )
     found = _of_statement(privacy)
-    found = found.with_steps(ledger.counted_steps(attempts, found.sampling))
+    found = ledger.priced(attempts, found)
     cost, stated = found.epsilon, float(privacy["epsilon"])
     if cost < stated * (1 - _AGREEMENT):
         raise ValueError(
@@ -103,8 +104,10 @@ def _of_statement(privacy: dict[str, Any]) -> plans.Plan:
     sizes = (privacy["num_examples"], privacy["batch_size"])
     capacity = privacy["capacity"]
     noises = [privacy[name] for name in ("noise_multiplier", "count_noise_multiplier") if privacy[name] is not None]
+    noise, correlation = accounting.joint_noise_multiplier(*noises), privacy.get("noise_correlation")
+    independent = dp_accounting.GaussianDpEvent(noise)
     return plans.Plan(
-        event=dp_accounting.GaussianDpEvent(accounting.joint_noise_multiplier(*noises)),
+        event=independent if correlation is None else toeplitz.CorrelatedGaussian(correlation, noise),
         sampling=scheme(*sizes) if capacity is None else sampling.CappedPoisson(*sizes, capacity=capacity),
         num_steps=0,
         delta=privacy["delta"],

@@ -35,8 +35,9 @@ from noisy_sgd.runs import builders, checkpoints, run_state
 from noisy_sgd.training import distribution
 
 _LEDGER = "ledger.jsonl"
-# The first worker sends these values to the other workers: the step, `StartingPoint.saved`, the secret.
-_TOLD = struct.Struct("<q?16s")
+# The first worker sends these values to the other workers: the step, `StartingPoint.saved`, the first step of the
+# attempt, the secret.
+_TOLD = struct.Struct("<q?q16s")
 # The digests are never shown: somebody who knows all examples but one could find the last one from the digest.
 _OTHER = {"data": "the training data are different", "model": "the file of `--model` is different"}
 
@@ -59,12 +60,14 @@ class StartingPoint:
         ledger: the steps that may have been released so far; None if the run has no secret, and on all workers but the
             first.
         saved: whether a checkpoint of exactly this state exists.
+        attempt_step: the first step of the current attempt, which is taken with the noise of this secret.
     """
 
     step: int = 0
     secret: bytes | None = dataclasses.field(default=None, repr=False)
     ledger: ledgers.Ledger | None = None
     saved: bool = False
+    attempt_step: int = 0
 
 
 def circumstances(objects: builders.RunObjects, settings: config.Config, environment: dict[str, str]) -> dict[str, Any]:
@@ -112,8 +115,9 @@ def begin(
     if run is not None:
         # Also without `resume`, the checkpoints that will be removed must belong to this run.
         chosen = _chief(newest if resume else _readable(directory), settings, run, circumstances, say)
-    told = _TOLD.pack(chosen.step, chosen.saved, chosen.secret or bytes(16))
-    step, saved, secret = _TOLD.unpack(distribution.broadcast(objects.strategy, told))
+    attempt_step = chosen.ledger.attempts[-1][0] if chosen.ledger else 0
+    told = _TOLD.pack(chosen.step, chosen.saved, attempt_step, chosen.secret or bytes(16))
+    step, saved, attempt_step, secret = _TOLD.unpack(distribution.broadcast(objects.strategy, told))
     if step and (newest is None or newest.step != step):
         raise ValueError(
             "`--checkpoint_dir` must be the same folder for all workers; use a shared filesystem. Received: "
@@ -127,7 +131,9 @@ def begin(
     if not saved:
         run_state.seed_layers(objects.model, secret if private else settings.run.seed)
     distribution.require_same(objects.strategy, "checkpoint_dir", run_state.digest(objects.strategy, objects.model))
-    return dataclasses.replace(chosen, step=step, saved=saved, secret=secret if private else None)
+    return dataclasses.replace(
+        chosen, step=step, saved=saved, secret=secret if private else None, attempt_step=attempt_step
+    )
 
 
 def _chief(newest, settings, run, circumstances, say) -> StartingPoint:

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from noisy_sgd import config, files, keys, records, sampling
 from noisy_sgd.data import augmentation, streaming
-from noisy_sgd.privacy import accounting, calibration, ledger, statement
+from noisy_sgd.privacy import accounting, ledger, statement
 from noisy_sgd.runs import builders, callbacks, composition, continuation, trained_model
 from noisy_sgd.training import distribution, loop
 
@@ -182,6 +182,7 @@ def train(
             callbacks=[*_recorders(run), *listeners, checkpoint_writer],
             steps=objects.steps,
             noise_secret=run.starting_point.secret,
+            attempt_step=run.starting_point.attempt_step,
         )
     return _finish(run, checkpoint_writer.ledger)
 
@@ -293,9 +294,8 @@ def _last_step(
     plan = builders.plan(settings, objects.model.optimizer, objects.images.num_train_examples, chosen.num_steps)
     # Public batches give no guarantee. The budget then applies to the same run with secret batches.
     plan = dataclasses.replace(plan, batches_known=False)
-    allowed = calibration.most_steps(chosen.max_epsilon, plan)
     spent = starting_point.ledger or ledger.Ledger()
-    last = min(chosen.num_steps, ledger.last_end(spent, allowed, plan.sampling))
+    last = min(chosen.num_steps, ledger.end_within(spent, chosen.max_epsilon, plan))
     if last == 0:
         cost = accounting.rounded_up(ledger.spent(spent.covering(1), plan))
         constraint, way_out = f"must be at least {cost} to allow one step", "raise it, or increase the noise"

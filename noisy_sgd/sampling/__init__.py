@@ -9,17 +9,19 @@ run (its `Participation`). The mechanism prices the run from that, and `noisy_sg
 """
 
 from noisy_sgd import checks
-from noisy_sgd.sampling import poisson, present, random_allocation, scheme, shuffled
+from noisy_sgd.sampling import cyclic, poisson, present, random_allocation, scheme, shuffled
+from noisy_sgd.sampling.cyclic import Cyclic
 from noisy_sgd.sampling.poisson import CappedPoisson, Poisson
 from noisy_sgd.sampling.present import Present
 from noisy_sgd.sampling.random_allocation import RandomAllocation
 from noisy_sgd.sampling.scheme import EpochScheme, Participation, PricedEvent, Scheme
 from noisy_sgd.sampling.shuffled import Shuffled
 
-SCHEMES: dict[str, type[Scheme]] = {kind.name: kind for kind in (Poisson, Shuffled, RandomAllocation)}
+SCHEMES: dict[str, type[Scheme]] = {kind.name: kind for kind in (Poisson, Shuffled, RandomAllocation, Cyclic)}
 
 __all__ = [
     "CappedPoisson",
+    "Cyclic",
     "EpochScheme",
     "Participation",
     "Poisson",
@@ -29,6 +31,7 @@ __all__ = [
     "SCHEMES",
     "Scheme",
     "Shuffled",
+    "cyclic",
     "named",
     "poisson",
     "present",

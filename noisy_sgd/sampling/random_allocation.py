@@ -28,7 +28,7 @@ tiny by S >= (Y_1 ... Y_t)^(1/t), whose logarithm is normal. No cost exceeds tha
 revealing the step of the example can only raise a divergence (joint convexity).
 
 Replacing an example is a removal and an addition (see `noisy_sgd.privacy.accounting`). Noise that is correlated over
-steps is not covered: such a mechanism prices `times` and `separation` of the participation, as if the steps were known.
+steps is not covered: such a mechanism refuses the scheme, because participations are not a fixed number of steps apart.
 
     scheme = random_allocation.RandomAllocation(num_examples=60_000, batch_size=256, seed=7)
     scheme.participation(1_000)    # five times: 1,000 steps start five epochs of 235 steps

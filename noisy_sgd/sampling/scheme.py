@@ -37,12 +37,16 @@ class Participation:
         separation: the smallest number of steps from one participation to the next. Defaults to 1.
         overflow: a bound on the probability that the run differs from this description, for example because a batch
             is cut off. Defaults to 0.
+        length: the number of steps of the run, or more, if the steps in which the example can take part are a first one
+            and every `separation`-th step after it, and no others. Mechanisms whose noise is correlated over steps need
+            it. Defaults to None: nothing of this kind is known.
     """
 
     times: int
     probability: float | None = None
     separation: int = 1
     overflow: float = 0.0
+    length: int | None = None
 
     def composed(self, event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
         """The event of a run whose steps are independent, each of them `event` on its batch.

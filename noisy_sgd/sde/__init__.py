@@ -12,6 +12,7 @@ mirror_map          the hyperbolic entropy of eq. 8 and its constrained minimize
 
 from noisy_sgd.sde import (
     brownian,
+    correlated_noise,
     deep_diagonal,
     diagonal_linear,
     euler_maruyama,
@@ -23,6 +24,7 @@ from noisy_sgd.sde import (
 
 __all__ = [
     "brownian",
+    "correlated_noise",
     "deep_diagonal",
     "diagonal_linear",
     "euler_maruyama",

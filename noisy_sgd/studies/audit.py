@@ -15,6 +15,8 @@ for DP-SGD, and w be the mean final weights of the other runs, whose coins say n
 
     (w - w_run) B / (learning_rate T) = G' (coins - mean coins) + noise of standard deviation sigma C / sqrt(T)
 
+With noise that is correlated over steps the variance of the noise is (sigma C / T)^2 sum_j (c_0 + ... + c_j)^2, j < T.
+
     setup = audit.Setup(num_steps=4)
     lines = audit.one_run(setup, "dp_sgd", epsilon=1.0, num_canaries=200, num_guesses=80, num_runs=3)
     lines[0]["epsilon_lower_bound"], lines[0]["largest_bound"]
@@ -33,6 +35,7 @@ from scipy import linalg, special
 
 from noisy_sgd import config, keys, privacy
 from noisy_sgd.data import bundled, canaries
+from noisy_sgd.mechanisms import toeplitz
 from noisy_sgd.privacy.auditing import many_runs as many
 from noisy_sgd.privacy.auditing import membership
 from noisy_sgd.privacy.auditing import one_run as one
@@ -59,6 +62,8 @@ class Setup:
         delta: of the claim.
         confidence: of the bounds.
         seed: of the images, the canaries and the initial weights, which the attacker knows.
+        noise_correlation: as in `config.Training`; DP-SGD's batches are then cyclic. Only one run can be audited so:
+            many runs would share their draws.
     """
 
     num_examples: int = 100
@@ -69,14 +74,23 @@ class Setup:
     delta: float = 1e-8
     confidence: float = one.CONFIDENCE
     seed: int = 0
+    noise_correlation: str | None = None
 
     def training(self, algorithm: str, epsilon: float, num_examples: int) -> config.Training:
         """DP-SGD that claims an epsilon, or Noisy-SGD with the same noise on the mean gradient."""
-        size = num_examples
-        sigma = privacy.noise_multiplier_for(epsilon, size, size, self.num_steps, self.delta, sampling="shuffled")
+        size, correlation = num_examples, self.noise_correlation
+        sampling, noise = ("shuffled", None) if correlation is None else ("cyclic", builders.noise(correlation))
+        sigma = privacy.noise_multiplier_for(
+            epsilon, size, size, self.num_steps, self.delta, sampling=sampling, noise=noise
+        )
         own = {"noise_multiplier": sigma, "l2_norm_clip": self.l2_norm_clip, "delta": self.delta}
+        own |= {"sampling": sampling, "noise_correlation": correlation}
         if algorithm == "noisy_sgd":
-            own = {"effective_noise": sigma * self.l2_norm_clip / num_examples, "noise_seed": _secret_number()}
+            own = {
+                "noise_correlation": correlation,
+                "effective_noise": sigma * self.l2_norm_clip / num_examples,
+                "noise_seed": _secret_number(),
+            }
         return config.Training(
             algorithm=algorithm,
             batch_size=num_examples,
@@ -171,7 +185,15 @@ def many_runs(
 
     Returns:
         A line with the claim, the bound and its provable maximum.
+
+    Raises:
+        ValueError: for a setup with `noise_correlation`.
     """
+    if setup.noise_correlation is not None:
+        raise ValueError(
+            "`noise_correlation` must be None for many runs, which would share their draws. "
+            f"Received: noise_correlation={setup.noise_correlation!r}"
+        )
     images = canaries.add(bundled.load("digits", train_size=_TINY_EXAMPLES), 1, setup.seed)
     setup = dataclasses.replace(setup, num_steps=1)
     settings = config.Config(
@@ -249,7 +271,9 @@ def _scores(setup: Setup, training: config.Training, gradients: np.ndarray, weig
     differences = (weights.sum(axis=0) - weights) / (count - 1) - weights
     changes = differences * size / (setup.learning_rate * steps)
     # Noise over signal, both as variances: a coin has 1/4, and the mean of the other runs has noise of its own.
-    penalty = 4 * (training.noise_std * size) ** 2 / steps
+    correlation = setup.noise_correlation
+    coefficients = (1.0,) if correlation is None else builders.noise(correlation).coefficients
+    penalty = 4 * (training.noise_std * size / steps) ** 2 * toeplitz.prefix_variances(coefficients, steps)[-1]
     gram = gradients.T @ gradients
     gram[np.diag_indices_from(gram)] += penalty
     factor = linalg.cho_factor(gram.astype(np.float64), overwrite_a=True)

@@ -37,6 +37,8 @@ class Setting(settings.Network, settings.Tuned):
         l2_norm_clips: bounds C of the arms with clipping.
         batch_sizes: B.
         equal_learning_rate: that of the rule "equal".
+        noise_coefficients: of the draws of the noise, c_0, c_1, ...; its standard deviation is `noise_std` whatever
+            they are. Defaults to (1.0,), independent noise.
     """
 
     num_steps: int = 1_500
@@ -46,6 +48,7 @@ class Setting(settings.Network, settings.Tuned):
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
     equal_learning_rate: float = 0.3
+    noise_coefficients: tuple[float, ...] = (1.0,)
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,6 +61,8 @@ class Setting(settings.Network, settings.Tuned):
         checks.require(largest <= available, "batch_sizes", f"must be at most the {available} examples", largest)
         for name in ("noise_std", "equal_learning_rate"):
             checks.real(name, getattr(self, name), above=0)
+        first = self.noise_coefficients[:1]
+        checks.require(bool(first) and first[0] > 0, "noise_coefficients", "must begin with a number above 0", first)
         checks.count("num_steps", self.num_steps)
         checks.require(0 < self.ema_decay < 1, "ema_decay", "must lie between 0 and 1", self.ema_decay)
 
@@ -142,7 +147,13 @@ def _trainer(setting: Setting, arm: str, bound: float | None, batch_size: int):
 
     return training.Trainer(
         networks.builder(setting.network, images.of(setting, 0)),
-        arms.optimizer(arm, batch_size=batch_size, noise_std=setting.noise_std, l2_norm_clip=bound),
+        arms.optimizer(
+            arm,
+            batch_size=batch_size,
+            noise_std=setting.noise_std,
+            l2_norm_clip=bound,
+            coefficients=setting.noise_coefficients,
+        ),
         batch_size=batch_size,
         loss=losses.named(setting.loss),
         ema_decay=setting.ema_decay,

@@ -36,6 +36,8 @@ class RunSettings:
         vanishing_noise: whether the noise shrinks with the loss; constant noise is for least squares. Defaults to True.
         shared_noise: whether plus and minus weights share the draw, with opposite signs. Defaults to True.
         depth: of the network, beta = w+^depth - w-^depth. Defaults to 2, the paper's.
+        noise_coefficients: c_0, c_1, ... of noise that is correlated over steps, [q] or [R, q]: Z of a step is the sum
+            of c_j times the draw of j steps before. Defaults to (1.0,), independent noise.
     """
 
     model: str
@@ -49,6 +51,7 @@ class RunSettings:
     vanishing_noise: bool = True
     shared_noise: bool = True
     depth: int = 2
+    noise_coefficients: np.ndarray | tuple[float, ...] = (1.0,)
 
     def __post_init__(self):
         checks.choice("model", self.model, MODELS)
@@ -80,6 +83,11 @@ class RunSettings:
             constraint = f"must be {'positive' if smallest else 'at least 0'}, a number or one per run"
             checks.require(holds, name, constraint, getattr(self, name))
             object.__setattr__(self, name, np.broadcast_to(value, (self.num_runs,)))
+        coefficients = np.asarray(self.noise_coefficients, np.float64)
+        holds = coefficients.ndim and coefficients.size and coefficients.shape[:-1] in ((), (self.num_runs,))
+        holds = bool(holds) and bool(np.isfinite(coefficients).all())
+        checks.require(holds, "noise_coefficients", "must be finite, [q] or [num_runs, q]", self.noise_coefficients)
+        object.__setattr__(self, "noise_coefficients", coefficients)
         object.__setattr__(self, "initial", np.broadcast_to(np.asarray(self.initial, np.float64), self.weights_shape))
 
     @property

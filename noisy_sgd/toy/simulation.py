@@ -6,7 +6,8 @@ With r the residuals, g the mean of r_i x_i over the step's examples (drawn with
 
 eq. (18), whose noise has standard deviation 2 sigma sqrt(L) for the network, and sigma sqrt(2 L) for least squares; or
 with constant noise a = gamma g - sqrt(gamma) sigma Z, the Euler step of eq. (14). In a network of depth D, the same a
-reaches the weights through their Jacobian: w+- <- w+- -+ D/2 a w+-^(D-1). The noise comes from threads.
+reaches the weights through their Jacobian: w+- <- w+- -+ D/2 a w+-^(D-1). The noise comes from threads. Noise that is
+correlated over steps has c_0 Z_k + c_1 Z_(k-1) + ... in place of Z_k, with no draw before step 0.
 `step_by_step` runs the Keras models under the ordinary `NoisySGD` instead; both are the same map of the same draws.
 
     setting = settings.RunSettings(
@@ -15,6 +16,8 @@ reaches the weights through their Jacobian: w+- <- w+- -+ D/2 a w+-^(D-1). The n
     trajectory = simulation.simulate(setting, num_steps=100_000, seed=0, reference=beta)
     trajectory.squared_distance[-1]                 # |beta_T - beta*|^2 of each run; NaN where it diverged
 """
+
+import dataclasses
 
 import numpy as np
 
@@ -47,11 +50,11 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
     weights = np.array(np.moveaxis(setting.initial, 0, -2), order="C")
     by_run = np.moveaxis(weights, -2, 0)
     advance = _kernel(setting, weights)
-    step = 0
+    mix, step = _mixer(setting), 0
     # Diverging runs overflow until the current stretch of steps ends, while the other runs continue.
     with np.errstate(all="ignore"):
         for block in draws.prefetch(source, -(-num_steps // source.steps)):
-            first = step
+            first, block = step, mix(block)
             for stop in records.stops(first, min(first + source.steps, num_steps)):
                 records.record(step, by_run)
                 squares = advance(block, step - first, stop - first)
@@ -62,6 +65,28 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None, source=None
                 watch(step - first)
         records.record(num_steps, by_run)
     return records.trajectory(by_run)
+
+
+def _mixer(setting):
+    """A function that correlates the normals of consecutive blocks over the steps."""
+    # [q, R, 1], or [q, 1, 1] for all runs.
+    coefficients = np.atleast_2d(setting.noise_coefficients).T[..., None]
+    lags = len(coefficients) - 1
+    if setting.normals_shape is None or np.array_equal(setting.noise_coefficients, [1.0]):
+        return lambda block: block
+    past = np.zeros((lags, *setting.normals_shape))
+
+    def mix(block):
+        nonlocal past
+        drawn = np.concatenate([past, block.normals])
+        count = len(block.normals)
+        mixed = coefficients[0] * block.normals
+        for lag in range(1, lags + 1):
+            mixed += coefficients[lag] * drawn[lags - lag : lags - lag + count]
+        past = drawn[count:]
+        return dataclasses.replace(block, normals=mixed)
+
+    return mix
 
 
 def _kernel(setting, weights):

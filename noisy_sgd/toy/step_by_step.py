@@ -13,6 +13,7 @@ Tested by tests/toy/simulation_test.py.
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd.mechanisms import correlated
 from noisy_sgd.models import diagonal_linear, least_squares
 from noisy_sgd.optimizers import sgd
 from noisy_sgd.toy import trajectories
@@ -33,8 +34,14 @@ def simulate(setting, num_steps, seed, *, reference=None, grid=None):
         return.
 
     Raises:
-        ValueError: for fewer than one step, and for networks deeper than 2, which are no Keras model.
+        ValueError: for fewer than one step, for networks deeper than 2, which are no Keras model, and for noise
+            coefficients that differ from run to run.
     """
+    if setting.noise_coefficients.ndim > 1:
+        raise ValueError(
+            "`setting` must have noise coefficients [q]; `simulation.simulate` takes other ones for every run. "
+            f"Received: noise_coefficients of shape {setting.noise_coefficients.shape}"
+        )
     if setting.depth > 2:
         raise ValueError(
             f"`setting` must have depth 2; `simulation.simulate` takes more. Received: depth={setting.depth}"
@@ -74,7 +81,8 @@ def _optimizer(setting, seed):
     geometry = "isotropic"
     if setting.model == "diagonal_linear":
         geometry = "mirrored" if setting.shared_noise else "multiplicative"
-    return sgd.NoisySGD(lambda: step_size, np.zeros(per_run), seed=seed, geometry=geometry)
+    noise = correlated.CorrelatedNoise(setting.noise_coefficients)
+    return sgd.NoisySGD(lambda: step_size, np.zeros(per_run), seed=seed, geometry=geometry, noise=noise)
 
 
 def _step_function(setting, model, loss_fn, weights, optimizer):

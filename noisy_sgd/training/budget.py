@@ -9,6 +9,8 @@ mechanism (sampling="shuffled", without amplification; see `noisy_sgd.sampling`)
 pass, every step counts (see `participation`).
 """
 
+import dataclasses
+
 import keras
 from absl import logging
 
@@ -33,6 +35,9 @@ class PrivacyBudget(keras.callbacks.Callback):
     passes over all examples. If `fit` draws batches with amplification, `sampling` must claim the same of these earlier
     steps. For "random_allocation" each of them then counts as a whole epoch, because nobody knows where each training
     began. In a `fit` with random allocation, every epoch of the scheme that was begun counts as a whole.
+
+    If the noise is correlated over steps (`noisy_sgd.CorrelatedNoise`), every `fit` is a release of its own, of the
+    epochs that it began, and the budget must see all steps of the optimizer.
 
     With sampling="shuffled", an epoch of `fit` counts as one pass over the examples if it is known to be at most one:
     arrays, and datasets that hold every example once in a known number of batches, at most
@@ -174,6 +179,12 @@ class PrivacyBudget(keras.callbacks.Callback):
                 "guaranteed, and epsilon is that of the same training with secret noise"
             )
         if self._in_order:
+            if not self._plan.independent_steps:
+                raise ValueError(
+                    "`callbacks` must hold no PrivacyBudget in `loop.train` where the noise is correlated over steps, "
+                    "because the budget does not know which steps share their noise; use fit(x, y, sampling='cyclic'), "
+                    f"or a recorded run. Received: optimizer of type {type(optimizer).__name__}"
+                )
             if self.sampling is None:
                 raise ValueError(
                     "`sampling` of a PrivacyBudget must be 'shuffled' or 'poisson' for `loop.train`, because the loop "
@@ -195,6 +206,7 @@ class PrivacyBudget(keras.callbacks.Callback):
             return
         # Not in on_train_begin, where keras.callbacks.BackupAndRestore restores the optimizer's step.
         step = _iterations(self._optimizer)
+        self._refuse_other_steps(step - (self._reached or 0))
         elsewhere = max(0, step - (self._reached or 0))
         if elsewhere and self.sampling is None and self.amplifies:
             raise ValueError(
@@ -217,8 +229,10 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Logs epsilon, and stops if the next step does not fit the budget."""
+        seen, reached = self._steps, self._reached
         self._steps = batch + 1 - self._first
         self._reached = _iterations(self._optimizer)
+        self._refuse_other_steps(self._reached - reached - (self._steps - seen) if reached is not None else 0)
         uses = self._uses(self._steps)
         if logs is not None:
             # The accountant is slow, so it is called once per pass.
@@ -281,15 +295,29 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._uses_before + self._data.participations(steps, self._pass)
 
     def _close_stretch(self) -> None:
-        self._uses_before = self._uses(self._steps)
+        uses = self._uses(self._steps)
+        if self._plan.independent_steps:
+            self._uses_before = uses
+        else:
+            self._plan = dataclasses.replace(self._plan, earlier=(*self._plan.earlier, uses * self._stride))
+            self._allowed = calibration.most_steps(self.epsilon, self._plan) // self._stride
         self._first, self._steps = 0, 0
 
     def _epsilon(self, uses: int) -> float:
         # The accountant caches this: every batch of a pass asks for the same number.
-        return self._plan.with_steps(uses * self._stride).epsilon if uses else 0.0
+        return self._plan.with_steps(uses * self._stride).epsilon if uses or self._plan.earlier else 0.0
+
+    def _refuse_other_steps(self, count: int) -> None:
+        """Refuses that the optimizer took, or took back, steps elsewhere, if the noise is correlated over steps."""
+        if count and not self._plan.independent_steps:
+            raise ValueError(
+                "`callbacks` must hold a PrivacyBudget that sees every step of an optimizer whose noise is correlated "
+                f"over steps; make a new optimizer. Received: iterations={_iterations(self._optimizer)}, which differs "
+                f"by {count} from the steps that the budget has seen"
+            )
 
     def _refuse_a_budget_without_a_step(self) -> None:
-        if self._uses(self._steps) == 0:
+        if self._uses(self._steps) == 0 and not self._plan.earlier:
             unit = "a pass over the data" if self._counts_passes or self._stride > 1 else "a step with this noise"
             raise ValueError(
                 f"`epsilon` must be at least {accounting.rounded_up(self._epsilon(1))}, which {unit} costs, for one "

@@ -44,7 +44,7 @@ def observe(callbacks, x, steps_per_epoch: int | None, kind: type[schemes.Scheme
     """
     data, budgets = participation.Data.of(x, steps_per_epoch), _budgets(callbacks)
     for claimed in (kind, *(schemes.named(each.sampling) for each in budgets if each.sampling)):
-        if issubclass(claimed, schemes.EpochScheme) and claimed.amplifies and not data.one_pass:
+        if issubclass(claimed, schemes.EpochScheme) and claimed is not schemes.Shuffled and not data.one_pass:
             raise ValueError(
                 f"`x` must be arrays for sampling={claimed.name!r}, because nobody knows which batches of a dataset "
                 f"are one epoch of the scheme; pass arrays, or draw Poisson batches. Received: x={type(x).__name__}"

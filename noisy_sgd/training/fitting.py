@@ -17,6 +17,9 @@ from noisy_sgd.data import array_batches
 from noisy_sgd.optimizers import privatized
 from noisy_sgd.training import callback_budgets, participation, private_facts, training_arguments
 
+# The schemes under which an example's participations are not a fixed number of steps apart.
+_WITHOUT_SEPARATION = (schemes.Shuffled, schemes.Poisson, schemes.RandomAllocation)
+
 
 class Fit(NamedTuple):
     """A prepared call of Keras' `fit`.
@@ -56,16 +59,22 @@ def prepare(model: keras.Model, arguments: dict[str, Any], *, sampling: str, bat
     if callbacks is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = arguments["callbacks"] = callback_budgets.first(keras.tree.flatten(callbacks))
     kind, x = schemes.named(sampling), arguments.get("x")
+    arrays = participation.is_arrays(x)
+    if private and arrays and kind in _WITHOUT_SEPARATION and not model.optimizer.mechanism.independent_steps:
+        raise ValueError(
+            "`sampling` must be 'cyclic' for noise that is correlated over steps: its cost is not known where batches "
+            f"are shuffled anew in every epoch or drawn at random. Received: sampling={kind.name!r}"
+        )
     # Keras splits off no validation data where some are given.
     split = 0.0 if arguments.get("validation_data") is not None else arguments.get("validation_split") or 0.0
     # Keras itself draws shuffled batches of arrays, and the user those of a dataset.
-    if kind is not schemes.Shuffled and participation.is_arrays(x):
+    if kind is not schemes.Shuffled and arrays:
         first_step = int(model.optimizer.iterations.numpy())
         fit = _sampled_fit(model, arguments, kind, batch_size, split, private, first_step)
         callback_budgets.observe_scheme(callbacks, fit.scheme, first_step)
         training_arguments.remark_on_sizes(model, x, None, batch_size, split, callbacks)
         return fit
-    if arguments.get("batch_size") is None and participation.is_arrays(x):
+    if arguments.get("batch_size") is None and arrays:
         arguments["batch_size"] = batch_size
     any_size = callback_budgets.observe(callbacks, x, arguments.get("steps_per_epoch"), kind)
     training_arguments.remark_on_sizes(model, x, arguments.get("batch_size"), batch_size, split, callbacks)

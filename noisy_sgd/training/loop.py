@@ -37,6 +37,7 @@ def train(
     callbacks: collections.abc.Sequence[keras.callbacks.Callback] = (),
     steps: tuple[collections.abc.Callable, collections.abc.Callable] | None = None,
     noise_secret: bytes | None = None,
+    attempt_step: int = 0,
 ) -> int:
     """Runs logical steps `first_step` to `num_steps`, with Keras' callbacks.
 
@@ -65,6 +66,7 @@ def train(
             functions. Defaults to new ones.
         noise_secret: a `DPSGD` without seed derives its noise from it; the same on all workers. Defaults to a new
             secret.
+        attempt_step: the first step that was or will be taken with this noise, at most `first_step`. Defaults to 0.
 
     Returns:
         The number of steps since the beginning of the run; less than `num_steps` if a callback set
@@ -73,7 +75,7 @@ def train(
     if privatized.needs_clipped_sum(model.optimizer):
         private_facts.check_callbacks(callbacks)
     steps_per_epoch = steps_per_epoch or num_steps
-    model.prepare(noise_secret)
+    model.prepare(noise_secret, attempt_step)
     run_steps, run_step_with_norms = steps or step_functions(model, strategy, metrics)
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     listeners = keras.callbacks.CallbackList(

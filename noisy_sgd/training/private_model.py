@@ -147,12 +147,14 @@ class PrivateModel(keras.Model):
         training_arguments.remark_on_optimizer(self)
         self.prepare()
 
-    def prepare(self, noise_secret: bytes | None = None) -> None:
+    def prepare(self, noise_secret: bytes | None = None, attempt_step: int = 0) -> None:
         """Makes the accumulators and slots for the weights that are currently trainable; called before every training.
 
         Args:
             noise_secret: a private optimizer without a seed derives its noise from it; the same on all workers.
                 Defaults to a new secret from the operating system.
+            attempt_step: the first step that was or will be taken with this noise. Noise that is correlated over steps
+                uses no draw from before it. Defaults to 0.
         """
         # The choice of the engine depends on the trainable weights, which may have changed since `compile`.
         clipped_sum.check_model(self, self._engine, clipped=privatized.needs_clipped_sum(self.optimizer))
@@ -161,7 +163,7 @@ class PrivateModel(keras.Model):
             if privatized.needs_clipped_sum(self.optimizer):
                 # A new secret per training; an explicit seed repeats its noise, for tests.
                 seed = self.optimizer.seed
-                self.optimizer.rekey(noise_secret if seed is None else seed)
+                self.optimizer.rekey(noise_secret if seed is None else seed, attempt_step)
             if self._running_sum is not None:
                 # A step that failed may have left its microbatches in the sum.
                 self._running_sum.reset()
@@ -267,14 +269,15 @@ class PrivateModel(keras.Model):
         Args:
             x: as in Keras, like all arguments that are not listed here.
             batch_size: as in Keras; at most the configured batch size. Defaults to the configured batch size.
-            sampling: "shuffled", Keras' own batches, without amplification by sampling; "poisson"; or
-                "random_allocation". With "poisson" each example of the arrays is in each batch with probability B / N,
-                independently, where B is the configured `batch_size`. With "random_allocation" each example is in
-                exactly one batch of each epoch, chosen at random, independently of the others. The draws come from a
-                secret, or from the optimizer's seed if it has one. Batches are of any size, an empty batch is a step of
-                noise alone, and an epoch is ceil(N / B) steps. For a dataset, "poisson" states that the user drew its
-                batches in this way. A class of your own that derives from `noisy_sgd.sampling.Scheme` draws its batches
-                likewise. Defaults to "shuffled".
+            sampling: "shuffled", Keras' own batches, without amplification by sampling; "poisson";
+                "random_allocation"; or "cyclic". With "poisson" each example of the arrays is in each batch with
+                probability B / N, independently, where B is the configured `batch_size`. With "random_allocation" each
+                example is in exactly one batch of each epoch, chosen at random, independently of the others. With
+                "cyclic" one random partition into batches of B serves every epoch of the call, which noise that is
+                correlated over steps needs. The draws come from a secret, or from the optimizer's seed if it has one.
+                Batches are of any size, an empty batch is a step of noise alone, and an epoch is ceil(N / B) steps. For
+                a dataset, "poisson" states that the user drew its batches in this way. A class of your own that derives
+                from `noisy_sgd.sampling.Scheme` draws its batches likewise. Defaults to "shuffled".
 
         Returns:
             Keras' history. Training that has spent its `noisy_sgd.PrivacyBudget` ends with a sentence in the log.
@@ -321,7 +324,9 @@ class PrivateModel(keras.Model):
         overrides.check(self, PrivateModel, self.optimizer)
         training_arguments.check_one_host(self.distribute_strategy)
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
-        self.prepare(self._secret)
+        # A `fit` is an attempt of its own, unless an explicit seed repeats its noise.
+        repeats = getattr(self.optimizer, "seed", None) is not None
+        self.prepare(self._secret, 0 if repeats else int(self.optimizer.iterations.numpy()))
         before = self.train_function
         super().make_train_function(force=force or not fits)
         if self.train_function is not before:

@@ -23,10 +23,11 @@ class Training:
         noise_multiplier: sigma.
         strategy: "default" or "mirrored", which are two replicas.
         clipping: how norms become factors.
+        noise: a recipe of noise. Defaults to independent noise.
         **arguments: of `compile`.
     """
 
-    def __init__(self, noise_multiplier, *, strategy="default", clipping="flat", **arguments):
+    def __init__(self, noise_multiplier, *, strategy="default", clipping="flat", noise=None, **arguments):
         self.views = arguments.get("augmentation_multiplicity", 1)
         with distribution.make_strategy(strategy).scope():
             keras.utils.set_random_seed(1)
@@ -34,7 +35,7 @@ class Training:
             hidden = keras.layers.Dense(HIDDEN, activation="tanh")(inputs)
             self.model = noisy_sgd.PrivateModel(inputs, keras.layers.Dense(CLASSES)(hidden))
             optimizer = noisy_sgd.DPSGD(
-                _LEARNING_RATE * BATCH_SIZE, CLIP, noise_multiplier, BATCH_SIZE, seed=7, clipping=clipping
+                _LEARNING_RATE * BATCH_SIZE, CLIP, noise_multiplier, BATCH_SIZE, seed=7, clipping=clipping, noise=noise
             )
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             self.model.compile(optimizer, loss, **arguments)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from noisy_sgd import keys
 from noisy_sgd.gradients import clipping
-from noisy_sgd.mechanisms import gaussian
+from noisy_sgd.mechanisms import gaussian, toeplitz
 from noisy_sgd.sampling import poisson
 from noisy_sgd.training import private_model
 
@@ -87,6 +87,11 @@ def fixed_batches():
     return mock.patch.object(poisson.Poisson, "_included", included)
 
 
+def sensitivity_forgotten():
+    """A run with correlated noise is priced as if one example moved it by one clip norm."""
+    return mock.patch.object(toeplitz, "_remembered", lambda coefficients, length, separation, times: 1.0)
+
+
 TWINS = {
     "none": contextlib.nullcontext,
     "noise forgotten": noise_forgotten,
@@ -97,4 +102,5 @@ TWINS = {
     "divided by the actual batch": divided_by_the_actual_batch,
     "one key for all": one_key_for_all,
     "fixed batches": fixed_batches,
+    "sensitivity forgotten": sensitivity_forgotten,
 }

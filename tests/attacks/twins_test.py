@@ -11,10 +11,12 @@
 | divided by the actual batch | found       |                  |                  | -     |       | -     |
 | one key for all             | -           | -                | -                | found |       | -     |
 | fixed batches               | -           | -                | -                | -     | found | -     |
+| sensitivity forgotten       | -           | -                | -                | -     | -     | found |
 
 No check sees everything. An audit sees what a run leaks to its attacker and nothing else: it takes weights from which
 the noise can be subtracted, because it was used before or because its key is known, for as private as all others. A
-recorder of sums sees no noise, and a test of the noise sees no gradient. That one key serves two purposes shows in no
+recorder of sums sees no noise, and a test of the noise sees no gradient. Neither sees a price that is too low: that
+the sensitivity of correlated noise was forgotten shows in an audit alone. That one key serves two purposes shows in no
 statistic, because batches and noise have different generators. The audits of the correct training and of forgotten
 noise are in tests/studies/audit_test.py.
 """
@@ -43,6 +45,8 @@ OF_NOISE = [twin for twin, checks in EXPECTED.items() if checks <= {"law", "inde
 # These do not change what a step does with its batch and its keys.
 OUTSIDE_A_STEP = {"one key for all": "keys", "fixed batches": "draws"}
 AUDITED = {"noise reused": False, "clip forgotten": True}
+# This does not change what is done, but what is claimed for it.
+OF_THE_CLAIM = ("sensitivity forgotten",)
 
 
 def setUpModule():
@@ -69,7 +73,7 @@ def draws():
 
 class TwinsTest(parameterized.TestCase):
     def test_the_table_is_of_all_twins(self):
-        self.assertEqual([*EXPECTED, *OUTSIDE_A_STEP], list(twins.TWINS))
+        self.assertEqual([*EXPECTED, *OUTSIDE_A_STEP, *OF_THE_CLAIM], list(twins.TWINS))
         for twin in twins.TWINS:
             self.assertRegex(__doc__, rf"\n\| {twin} ")
 
@@ -102,6 +106,17 @@ class TwinsTest(parameterized.TestCase):
         setup = audit.Setup(num_examples=20, hidden=32, num_steps=4, seed=3)
         with twins.TWINS[twin]():
             lines = audit.one_run(setup, "dp_sgd", epsilon=1.0, num_canaries=120, num_guesses=60, num_runs=4)
+        highest = max(line["epsilon_lower_bound"] for line in lines)
+        self.assertEqual(highest > 1.0, seen, highest)
+
+    @parameterized.parameters(("none", False), ("sensitivity forgotten", True))
+    def test_the_audit_sees_correlated_noise_that_is_priced_too_low(self, twin, seen):
+        setup = audit.Setup(
+            num_examples=20, hidden=32, num_steps=30, learning_rate=0.1, noise_correlation="lambda_cgd:0.99", seed=3
+        )
+        with twins.TWINS[twin]():
+            lines = audit.one_run(setup, "dp_sgd", epsilon=1.0, num_canaries=120, num_guesses=60, num_runs=4)
+        self.assertTrue(all(0.99 < line["claimed_epsilon"] <= 1.0 for line in lines))
         highest = max(line["epsilon_lower_bound"] for line in lines)
         self.assertEqual(highest > 1.0, seen, highest)
 

@@ -76,6 +76,42 @@ class TrainingTest(parameterized.TestCase):
             config.Training(**arguments)
         self.assertNotIn("\n", str(caught.exception))
 
+    @parameterized.parameters(
+        ({"noise_correlation": "1,-0.9"}, "--noise_correlation.*means nothing to sgd"),
+        (_PRIVATE | {"noise_correlation": "1,-0.9"}, "--sampling.*must be cyclic.*sampling=shuffled.*=cyclic"),
+        (
+            _PRIVATE | {"noise_correlation": "1,-0.9", "sampling": "cyclic", "target_quantile": 0.5},
+            "--target_quantile.*cannot go with `--noise_correlation`",
+        ),
+        *(
+            (
+                {"algorithm": "noisy_sgd", "noise_multiplier": 1.0, "noise_correlation": text},
+                f"--noise_correlation.*{said}",
+            )
+            for text, said in (
+                ("lambda_cgd:1", "less than 1"),
+                ("lambda_cgd:0.5,0.4", "one number"),
+                ("lambda_cgd:", "one number"),
+                ("banded_inverse_square_root:2.5", "whole number"),
+                ("banded_inverse_square_root:0", "whole number"),
+                ("0,1", "the first one positive"),
+                ("1,nan", "finite"),
+                ("one", "finite numbers"),
+                ("brownian:3", "no kind of noise"),
+            )
+        ),
+    )
+    def test_noise_correlation_that_cannot_be_is_refused(self, arguments, message):
+        with self.assertRaisesRegex(config.ConfigError, message):
+            config.Training(**arguments)
+
+    def test_noise_correlation(self):
+        made = config.Training(**_PRIVATE, noise_correlation="lambda_cgd:0.9", sampling="cyclic")
+        self.assertEqual(config.parsed_noise_correlation(made.noise_correlation), ("lambda_cgd", (0.9,)))
+        self.assertEqual(config.parsed_noise_correlation("1,-0.5"), ("coefficients", (1.0, -0.5)))
+        self.assertEqual(config.Config(training=made).resolved()["algorithm"]["noise_correlation"], "lambda_cgd:0.9")
+        self.assertNotIn("noise_correlation", config.Config().resolved()["algorithm"])
+
     def test_both_ways_to_state_the_noise_agree(self):
         multiplier = config.Training(algorithm="noisy_sgd", batch_size=64, noise_multiplier=0.64)
         effective = config.Training(algorithm="noisy_sgd", batch_size=64, effective_noise=0.01)

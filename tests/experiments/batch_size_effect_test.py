@@ -16,6 +16,10 @@ class BatchSizeEffectTest(toy_binary.Runs, absltest.TestCase):
         self.assertEqual(record.config["dataset"], "digits")
         self.assertIn("No privacy guarantee", record.privacy["text"])
         self.assertNotIn("data_dir", record.config)
+        # Records older than this option are of independent noise, and stay valid.
+        self.assertNotIn("noise_coefficients", record.config)
+        correlated = batch_size_effect.parse(["batch_size_effect", "--noise_coefficients=1,-0.9"])
+        self.assertEqual(correlated.resolved()["noise_coefficients"], (1.0, -0.9))
         for name in ("accuracy_by_batch_size", "slopes"):
             self.assertIn(f"figure: {self.root}/run/figures/{name}.png", stdout)
         again, _ = self.run_binary(*FEW, f"--run_dir={self.root}/run")

@@ -128,6 +128,12 @@ class TrainTest(parameterized.TestCase):
         (["--strategy=tpu", "--tpu=node-1"], "run", "tpu", "node-1"),
         (["--strategy=multi_worker"], "run", "strategy", "multi_worker"),
         ([*NEEDED, "--clipping=per_layer"], "training", "clipping", "per_layer"),
+        (
+            [*NEEDED, "--sampling=cyclic", "--noise_correlation=1,-0.9"],
+            "training",
+            "noise_correlation",
+            "1,-0.9",
+        ),
         (["--resume"], "run", "resume", True),
         ([], "run", "checkpoint_minutes", 10.0),
     )
@@ -161,6 +167,8 @@ class TrainTest(parameterized.TestCase):
         ([*NEEDED, "--clipping=automatic", "--target_quantile=0.5"], "`--target_quantile` cannot go with"),
         ([*NEEDED, "--target_quantile=2"], "`--target_quantile` must lie between 0 and 1"),
         ([*NEEDED, "--max_epsilon=-1"], "`--max_epsilon` must be positive"),
+        ([*NEEDED, "--noise_correlation=lambda_cgd:0.9"], "`--sampling` must be cyclic with `--noise_correlation`"),
+        ([*NEEDED, "--sampling=cyclic", "--noise_correlation=0.9:lambda"], "`--noise_correlation` names no kind"),
         (["--max_epsilon=1"], "`--max_epsilon` means nothing to sgd"),
         (["--augmentation=mixup"], "`--augmentation` must be one of none, crop, flip_and_crop"),
         (["--augmentation_multiplicity=2"], "`--augmentation_multiplicity` above 1 needs an augmentation"),

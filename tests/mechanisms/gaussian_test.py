@@ -108,13 +108,13 @@ class QueryTest(parameterized.TestCase):
 class GeometryTest(absltest.TestCase):
     def test_mirrored_noise_is_one_draw_with_opposite_signs(self):
         weights = tf.constant(np.random.default_rng(0).normal(size=(4, 2, 25_000)))
-        noise = gaussian.draw("mirrored", [weights], KEY, 0)[0] / weights
+        noise = gaussian.draw("mirrored", [weights], KEY, mechanism.Draw())[0] / weights
         np.testing.assert_allclose(noise[:, 0], -noise[:, 1], rtol=1e-12)
         self.assertGreater(stats.kstest(noise[:, 0].numpy().ravel(), stats.norm.cdf).pvalue, 1e-4)
 
     def test_multiplicative_noise_is_a_draw_a_weight(self):
         weights = tf.constant(np.full((2, 2, 25_000), 3.0))
-        noise = gaussian.draw("multiplicative", [weights], KEY, 0)[0].numpy() / 3.0
+        noise = gaussian.draw("multiplicative", [weights], KEY, mechanism.Draw())[0].numpy() / 3.0
         self.assertGreater(stats.kstest(noise.ravel(), stats.norm.cdf).pvalue, 1e-4)
         self.assertLess(abs(np.corrcoef(noise[0, 0], noise[0, 1])[0, 1]), 5 / np.sqrt(25_000))
 

@@ -76,12 +76,16 @@ class ContinuationTest(parameterized.TestCase):
         last = f"checkpoints/step_{STEPS:08d}.npz"
         return {name: (directory / name).read_bytes() for name in (*names, last)}
 
-    @parameterized.parameters("shuffled", "poisson")
-    def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(self, sampling):
+    @parameterized.parameters(
+        {"sampling": "shuffled"},
+        {"sampling": "poisson"},
+        {"sampling": "cyclic", "noise_correlation": "banded_inverse_square_root:4"},
+    )
+    def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(self, **options):
         whole, broken = self.root / "whole", self.root / "broken"
-        self.assertIsNotNone(self.train(settings(whole, sampling=sampling)))
+        self.assertIsNotNone(self.train(settings(whole, **options)))
         stops = 0
-        while self.train(settings(broken, sampling=sampling), stop_after=1) is None:
+        while self.train(settings(broken, **options), stop_after=1) is None:
             stops += 1
         self.assertGreaterEqual(stops, 3)
         self.assertEqual(self.files(whole), self.files(broken))
@@ -89,6 +93,31 @@ class ContinuationTest(parameterized.TestCase):
         # What was computed without noise is in private/ alone.
         self.assertNotIn('"loss"', (whole / "metrics.jsonl").read_text())
         self.assertIn("fraction_clipped", (whole / "private" / "metrics.jsonl").read_text())
+
+    def test_an_attempt_with_correlated_noise_is_replayed_from_its_own_first_step(self):
+        options = {"sampling": "cyclic", "noise_correlation": "lambda_cgd:0.9"}
+        chosen, copy = (settings(self.root / name, **options) for name in ("run", "copy"))
+        self.train(chosen, stop_after=1)
+        # Other circumstances: a new attempt from the checkpoint on, with another secret.
+        record = self.train(chosen, stop_after=2, environment={"XLA_FLAGS": "x"}, secret=bytes(16))
+        self.assertIsNone(record)
+        first = self.started.starting_point.attempt_step
+        self.assertEqual(first, self.started.starting_point.step)
+        self.assertGreater(first, 0)
+        shutil.copytree(self.root / "run", self.root / "copy")
+        self.assertIsNotNone(self.train(chosen, environment={"XLA_FLAGS": "x"}))
+        self.assertEqual(self.started.starting_point.attempt_step, first)
+        self.assertGreater(self.started.starting_point.step, first)
+        while self.train(copy, stop_after=1, environment={"XLA_FLAGS": "x"}) is None:
+            pass
+        self.assertEqual(self.files(self.root / "run"), self.files(self.root / "copy"))
+        record = records.read(self.root / "run")
+        attempts = record.privacy["attempts"]
+        self.assertEqual([steps[0] for steps in attempts], [0, first])
+        # Two releases, each of the epochs that it touched: 3 steps per epoch.
+        plan = builders.plan(chosen, self.objects[chosen.training, chosen.data].model.optimizer, 40, STEPS)
+        self.assertEqual(record.privacy["epsilon"], ledger.spent(ledger.Ledger(tuple(map(tuple, attempts))), plan))
+        self.assertAlmostEqual(composition.plan(record.directory).epsilon, record.privacy["epsilon"], places=9)
 
     def test_another_secret_is_another_run(self):
         a, b = (

@@ -1,5 +1,6 @@
 """The audits, small: what a correct run shows, and that a run without its noise or with less is found out."""
 
+import dataclasses
 from unittest import mock
 
 import numpy as np
@@ -37,6 +38,19 @@ class OneRunTest(absltest.TestCase):
         self.assertLessEqual(lines[0]["claimed_epsilon"], 1.0)
         # Of the 60 guesses about one are wrong in a run, by coins that nobody can repeat; four runs are not all bad.
         self.assertGreater(max(line["epsilon_lower_bound"] for line in lines), 1.0)
+
+    def test_correlated_noise_stays_below_its_claim(self):
+        setup = dataclasses.replace(SETUP, num_steps=5, noise_correlation="lambda_cgd:0.9")
+        for line in audit.one_run(setup, "dp_sgd", **ONE_RUN):
+            self.assertBetween(line["claimed_epsilon"], 0.99, 1.0)
+            self.assertLess(line["epsilon_lower_bound"], 1.0)
+        # The noise of the claim is that of the strategy matrix, not that of five independent Gaussians.
+        training = setup.training("dp_sgd", 1.0, 140)
+        independent = SETUP.training("dp_sgd", 1.0, 140).noise_multiplier
+        matrix = np.linalg.inv(np.eye(5) - 0.9 * np.eye(5, k=-1))
+        self.assertAlmostEqual(training.noise_multiplier / independent, np.linalg.norm(matrix.sum(1)), delta=1e-3)
+        with self.assertRaisesRegex(ValueError, "`noise_correlation` must be None for many runs"):
+            audit.many_runs(setup, "dp_sgd", epsilon=1.0, num_trials=600)
 
     def test_gradients_of_the_canaries(self):
         images = audit.canaries.add(audit.bundled.load("digits", train_size=5), 3)

@@ -95,6 +95,9 @@ class EqualityTest(parameterized.TestCase):
         dict(batch_size=3),
         dict(shared_noise=False),
         dict(noise_scale=0.0),
+        dict(noise_coefficients=(1.0, -0.9)),
+        dict(noise_coefficients=(1.0, -0.5, -0.2), shared_noise=False),
+        dict(model="least_squares", noise_coefficients=(1.0, -0.9), vanishing_noise=False),
         dict(model="least_squares"),
         dict(model="least_squares", batch_size=None, vanishing_noise=False),
     )
@@ -108,6 +111,23 @@ class EqualityTest(parameterized.TestCase):
         for name in ("loss", "squared_distance", "loss_integral"):
             np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-10, atol=1e-12)
         self.assertGreater(np.nanmax(np.abs(fast.weights - setting.initial)), 0.1)
+
+    def test_every_run_may_have_its_own_noise_coefficients(self):
+        coefficients = np.array([[1.0, 0.0], [1.0, -0.5], [1.0, -0.9], [2.0, 0.0]])
+        together = simulation.simulate(_setting(noise_coefficients=coefficients), 600, 3)
+        independent = simulation.simulate(_setting(), 600, 3)
+        np.testing.assert_array_equal(together.weights[0], independent.weights[0])
+        for run in (1, 2):
+            alone = simulation.simulate(_setting(noise_coefficients=coefficients[run]), 600, 3)
+            np.testing.assert_array_equal(together.weights[run], alone.weights[run])
+            self.assertGreater(np.abs(together.weights[run] - independent.weights[run]).max(), 1e-3)
+        doubled = simulation.simulate(_setting(noise_scale=2 * _setting().noise_scale), 600, 3)
+        np.testing.assert_allclose(together.weights[3], doubled.weights[3], rtol=1e-9)
+        with self.assertRaisesRegex(ValueError, "`setting` must have noise coefficients"):
+            step_by_step.simulate(_setting(noise_coefficients=coefficients), 10, 3)
+        for wrong in ((), 1.0, (np.nan,), np.ones((3, 2))):
+            with self.assertRaisesRegex(ValueError, "`noise_coefficients` must be finite"):
+                _setting(noise_coefficients=wrong)
 
     @parameterized.product(depth=[2, 3, 4], batch_size=[None, 3])
     def test_depth_is_the_gradient_through_the_powers(self, depth, batch_size):

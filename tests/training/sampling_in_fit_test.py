@@ -155,6 +155,93 @@ class RandomAllocationTest(absltest.TestCase):
                 self.private().fit(dataset, verbose=0, shuffle=False, callbacks=[budget], sampling=drawn)
 
 
+class CorrelatedNoiseTest(absltest.TestCase):
+    NOISE = noisy_sgd.CorrelatedNoise([1, -0.9])
+
+    def private(self, **options):
+        return compiled(noisy_sgd.DPSGD(0.1, 1.0, 4.0, B, noise=self.NOISE, **options))
+
+    def spent(self, *epochs):
+        plan = privacy.Plan(event=self.private().optimizer.mechanism, sampling=sampling.Cyclic(N, B), num_steps=0,
+                            delta=1e-3)  # fmt: skip
+        return plan.with_attempts([5 * count for count in epochs]).epsilon
+
+    def test_one_partition_serves_every_epoch_of_a_fit(self):
+        counts = Counts()
+        model = compiled()
+        model.fit(X, Y, epochs=3, verbose=0, callbacks=[counts], sampling="cyclic")
+        for step in range(5, 15):
+            np.testing.assert_array_equal(counts.batches[step], counts.batches[step - 5])
+        np.testing.assert_array_equal(np.sum(counts.batches[:5], axis=0), 1)
+        scheme = sampling.Cyclic(N, B, seed=7)
+        np.testing.assert_array_equal(np.flatnonzero(counts.batches[0]), np.sort(scheme.indices(0)))
+
+    def test_every_fit_is_a_release_of_its_own(self):
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        model = self.private()
+        history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[budget], sampling="cyclic").history
+        np.testing.assert_allclose(history["epsilon"], [self.spent(1), self.spent(2)])
+        history = model.fit(X, Y, epochs=1, verbose=0, callbacks=[budget], sampling="cyclic").history
+        np.testing.assert_allclose(history["epsilon"], [self.spent(2, 1)])
+        self.assertLess(self.spent(2, 1), self.spent(3))
+        self.assertEqual(budget.spent, self.spent(2, 1))
+        self.assertEqual(budget.plan.epsilon, budget.spent)
+
+    def test_a_budget_ends_the_training_in_time(self):
+        model, budget = self.private(), noisy_sgd.PrivacyBudget(self.spent(2, 1) + 1e-6, delta=1e-3, num_examples=N)
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=[budget], sampling="cyclic")
+        model.fit(X, Y, epochs=9, verbose=0, callbacks=[budget], sampling="cyclic")
+        self.assertEqual(int(model.optimizer.iterations), 15)
+        self.assertEqual(budget.spent, self.spent(2, 1))
+        model.fit(X, Y, epochs=1, verbose=0, callbacks=[budget], sampling="cyclic")
+        self.assertEqual(int(model.optimizer.iterations), 15)
+
+    def test_other_batches_are_refused_with_the_reason(self):
+        for name in ("shuffled", "poisson", "random_allocation"):
+            with self.assertRaisesRegex(ValueError, "`sampling` must be 'cyclic' for noise that is correlated"):
+                self.private().fit(X, Y, verbose=0, sampling=name)
+        dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(B)
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        with self.assertRaisesRegex(ValueError, "`sampling` must be 'cyclic'"):
+            self.private().fit(dataset, verbose=0, shuffle=False, callbacks=[budget])
+        with self.assertRaisesRegex(ValueError, "`x` must be arrays for sampling='cyclic'"):
+            self.private().fit(dataset, verbose=0, shuffle=False, sampling="cyclic")
+
+    def test_steps_that_the_budget_has_not_seen_are_refused(self):
+        model = self.private()
+        model.fit(X, Y, verbose=0, sampling="cyclic")
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N)
+        with self.assertRaisesRegex(ValueError, "sees every step.*Received: iterations=5, which differs by 5"):
+            model.fit(X, Y, verbose=0, callbacks=[budget], sampling="cyclic")
+
+        class Back(keras.callbacks.Callback):
+            def on_train_batch_begin(self, batch, logs=None):
+                if batch == 3:
+                    self.model.optimizer.iterations.assign(1)
+
+        with self.assertRaisesRegex(ValueError, "sees every step"):
+            self.private().fit(
+                X, Y, verbose=0, sampling="cyclic",
+                callbacks=[noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N), Back()],
+            )  # fmt: skip
+
+    def test_a_second_fit_uses_no_draw_of_the_first(self):
+        # The noise of the first step of an attempt is one draw: 1 and not 1.35 times the scale.
+        class First(keras.callbacks.Callback):
+            def on_train_batch_begin(self, batch, logs=None):
+                self.before = self.model.get_weights()[0]
+
+            def on_train_batch_end(self, batch, logs=None):
+                if batch == 0:
+                    found.append((self.before - self.model.get_weights()[0]) * B / 400)
+
+        model, found = compiled(noisy_sgd.DPSGD(1.0, 1.0, 400.0, B, noise=self.NOISE)), []
+        for _ in range(12):
+            model.fit(X, Y, verbose=0, sampling="cyclic", callbacks=[First()])
+        # 480 draws: a standard error of 3.2 %.
+        self.assertAlmostEqual(float(np.std(found)), 1.0, delta=0.16)
+
+
 class OtherSchemesTest(absltest.TestCase):
     def test_any_scheme_but_keras_shuffling_draws_the_batches_itself(self):
         class Halves(sampling.Scheme):

@@ -48,13 +48,19 @@ _TRAINING = {
     "ema_decay": "decay of the moving average of the weights, which is evaluated too; 0: no average",
     "sampling": command_line.one_of(
         "how the examples of a step are drawn: B at a time from shuffled data; or each independently with "
-        "probability B / N; or each in one random step of each epoch; the last two give a much smaller epsilon",
+        "probability B / N; or each in one random step of each epoch; or B at a time in the same order in every epoch; "
+        "poisson and random_allocation give a much smaller epsilon",
         config.SAMPLINGS,
     ),
     "augmentation_multiplicity": "K, copies of every image, each changed by --augmentation; their mean gradient is the "
     "gradient of the image",
 }
-_EFFECTIVE_NOISE = {"effective_noise": "sigma / B, size of the noise on the mean gradient (dp_sgd: in units of C)"}
+_EFFECTIVE_NOISE = {
+    "effective_noise": "sigma / B, size of the noise on the mean gradient (dp_sgd: in units of C)",
+    "noise_correlation": "correlates the noise over steps: lambda_cgd:0.9 takes back 0.9 of the last step's draw, "
+    "banded_inverse_square_root:4 parts of the last 3, and 1,-0.5,-0.125 lists the factors; dp_sgd needs "
+    "--sampling=cyclic; by default independent noise",
+}
 _CLIPPING = {
     "l2_norm_clip": "C, bound on the norm of every example's gradient",
     "clipping": command_line.one_of(

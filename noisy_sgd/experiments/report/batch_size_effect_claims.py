@@ -78,6 +78,7 @@ _SETTINGS = {
     "wide_resnet": "MNIST, WRN-10-1",
     "vision_transformer": "MNIST, small vision transformer",
     "hinge": "MNIST, perceptron, multiclass hinge loss",
+    "mnist_correlated": "MNIST, clean labels, perceptron, noise Z_k - 0.9 Z_(k-1)",
 }
 _PAPER = {
     "plain": "59.3 to 50.6 %, -2.9 per doubling (ImageNet, B = 128 to 1024)",

@@ -33,39 +33,48 @@ _GOOD = [
 ]
 
 
-def _judge(case, cases, name="digits"):
+_CORRELATED = [_case("one run", "dp_sgd", 1.0, 0.0, 0.2, 20, 20)]
+
+
+def _judge(case, cases, name="digits", correlated=_CORRELATED):
     results = pathlib.Path(case.create_tempdir())
-    records.create(results / "audit" / name, {"seed": 0}, privacy="none").finish({"cases": cases})
+    for folder, found in ((name, cases), ("correlated", correlated)):
+        if found:
+            records.create(results / "audit" / folder, {"seed": 0}, privacy="none").finish({"cases": found})
     return claims.judge(audit_claims.CLAIMS, results)
 
 
 class ClaimsTest(parameterized.TestCase):
     def test_good_records_reach_every_claim(self):
         rows = _judge(self, _GOOD)
-        self.assertEqual([row.verdict for row in rows], [claims.REACHED] * 3)
+        self.assertEqual([row.verdict for row in rows], [claims.REACHED] * 4)
         self.assertIn("one run, epsilon 1: 20 of 20 below, bounds 0.00 to 0.20 of at most 1.50", rows[0].here)
-        self.assertIn("epsilon 8: 20 of 20 below", rows[1].here)
+        self.assertIn("epsilon 8: 20 of 20 below", rows[2].here)
 
     @parameterized.parameters(
         (0, 0, {"below": 19}),
         (0, 1, {"below": 0}),
         (0, 4, {"largest_bound": 7.9}),
-        (1, 2, {"lowest": 0.9}),
-        (2, 3, {"lowest": 1.0}),
-        (2, 6, {"lowest": 7.0}),
+        (2, 2, {"lowest": 0.9}),
+        (3, 3, {"lowest": 1.0}),
+        (3, 6, {"lowest": 7.0}),
     )
     def test_one_bad_number_fails_its_claim_alone(self, claim, index, changes):
         found = copy.deepcopy(_GOOD)
         found[index].update(changes)
-        expected = [claims.REACHED] * 3
+        expected = [claims.REACHED] * 4
         expected[claim] = claims.NOT_REACHED
         self.assertEqual([row.verdict for row in _judge(self, found)], expected)
+
+    def test_correlated_noise_is_judged_by_its_own_record(self):
+        rows = _judge(self, _GOOD, correlated=[{**_CORRELATED[0], "below": 19, "highest": 1.1}])
+        self.assertEqual([row.verdict for row in rows], ["reached", "not reached", "reached", "reached"])
 
     def test_too_few_runs_decide_nothing(self):
         found = copy.deepcopy(_GOOD)
         found[0].update(count=19, below=19)
         self.assertEqual(_judge(self, found)[0].verdict, claims.NOT_RUN)
-        self.assertEqual({row.verdict for row in _judge(self, _GOOD, "smoke")}, {claims.NOT_RUN})
+        self.assertEqual({row.verdict for row in _judge(self, _GOOD, "smoke", None)}, {claims.NOT_RUN})
 
 
 if __name__ == "__main__":
