@@ -5,6 +5,8 @@ The squared norm is formed from these rows alone, never from the whole table.
 Covered by tests/gradients/layer_rules/rules_test.py.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -20,22 +22,32 @@ def forward(tape, layer, inputs):
 
 def gradients(layer, calls, microbatch):
     table = layer.embeddings
-    width = table.shape[-1]
-    ids = tf.concat([_by_unit(call.saved, [], microbatch) for call in calls], axis=1)
-    rows = tf.concat([_by_unit(microbatch.cast(call.tap_gradients[0]), [width], microbatch) for call in calls], axis=1)
-
-    ids, rows = _by_id(ids, rows)
+    ids, rows = rows_by_id(calls, table.shape[-1], microbatch)
 
     def sums(factors, tensors):
-        scaled = tensors[0] * factors[:, None, None]
-        return [tf.math.unsorted_segment_sum(tf.reshape(scaled, [-1, width]), tf.reshape(ids, [-1]), table.shape[0])]
+        return [sum_rows(ids, tensors[0] * factors[:, None, None], table.shape[0])]
 
     squared_norms = tf.reduce_sum(tf.reduce_sum(tf.square(rows), axis=2), axis=1)
     return [contributions.Contribution(weights=[table], squared_norms=squared_norms, tensors=[rows], sums=sums)]
 
 
-def _by_unit(tensor, trailing, microbatch):
+def rows_by_id(calls, width, microbatch):
+    """What `_by_id` returns for all calls, whose saved ids may be of any shape [units * views, ...]."""
+    ids = tf.concat([by_unit(call.saved, [], microbatch) for call in calls], axis=1)
+    rows = tf.concat([by_unit(microbatch.cast(call.tap_gradients[0]), [width], microbatch) for call in calls], axis=1)
+    return _by_id(ids, rows)
+
+
+def sum_rows(ids, rows, size):
+    """[units, positions], [units, positions, width] -> the sums of the rows of each id, [size, width]."""
+    return tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, rows.shape[-1]]), tf.reshape(ids, [-1]), size)
+
+
+def by_unit(tensor, trailing, microbatch):
     """[units * views, ..., trailing] -> [units, positions, trailing]."""
+    inner = tensor.shape[1 : tensor.shape.rank - len(trailing)]
+    if inner.is_fully_defined():
+        return tf.reshape(tensor, [-1, math.prod(inner) * microbatch.views, *trailing])
     units = tf.shape(tensor)[0] // microbatch.views
     positions = tf.reduce_prod(tf.shape(tensor)[1 : tensor.shape.rank - len(trailing)]) * microbatch.views
     return tf.reshape(tensor, tf.concat([[units, positions], tf.constant(trailing, tf.int32)], axis=0))
@@ -59,7 +71,8 @@ def _by_id(ids, rows):
     summed = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, width]), number, units * positions)
     distinct = tf.math.unsorted_segment_max(tf.reshape(ids, [-1]), number, units * positions)
     distinct = tf.maximum(distinct, tf.constant(-1, ids.dtype))
-    return tf.reshape(distinct, [units, positions]), tf.reshape(summed, [units, positions, width])
+    summed = tf.ensure_shape(tf.reshape(summed, [units, positions, width]), [*ids.shape, width])
+    return tf.reshape(distinct, [units, positions]), summed
 
 
 registry.register(keras.layers.Embedding, registry.Rule(forward=forward, gradients=gradients))
