@@ -6,6 +6,7 @@ and for those of `noisy_sgd.models`.
 
 from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module of rules registers them
     convolution,
+    convolution_parts,
     copied,
     dense,
     embedding,

@@ -174,6 +174,17 @@ class PlacementTest(parameterized.TestCase):
         with self.assertRaisesRegex(layer_rules.NoRuleError, "its rule computes something else"):
             tried(model_of(lambda x: Scaled()(L.Dense(3)(x))))
 
+    def test_a_layer_whose_own_call_is_wrong_is_found(self):
+        def without_bias(layer, inputs):
+            return layer.convolution_op(inputs, layer.kernel)
+
+        model = model_of(L.Conv3D(2, 2, padding="same"), (2, 3, 2, 2))
+        with (
+            mock.patch.object(L.Conv3D, "call", without_bias),
+            self.assertRaisesRegex(layer_rules.NoRuleError, r"\(Conv3D\): its rule computes something else"),
+        ):
+            tried(model)
+
     def test_models_whose_rows_are_the_examples_pass_and_stay_as_they_were(self):
         keras.utils.set_random_seed(1)
         shared, dropout = L.Dense(4), L.Dropout(0.5)

@@ -146,6 +146,7 @@ class Rule:
 
 _RULES: dict[type, Rule] = {}
 _NAMED: dict[tuple[str, str], Rule] = {}
+_WRAPPERS: set[type] = set()
 
 
 def register(layer_class: type, rule: Rule) -> None:
@@ -178,6 +179,14 @@ def register_name(package: str, class_names: collections.abc.Iterable[str], rule
     _NAMED.update({(package, name): rule for name in class_names})
 
 
+def register_wrapper(layer_class: type) -> None:
+    """Registers a class whose own trained weights are those of the layer in it, which uses them, and has a rule.
+
+    The wrapper may change the weights before, as `SpectralNormalization` does, but no gradient goes through that.
+    """
+    _WRAPPERS.add(layer_class)
+
+
 def _registered(layer_class):
     rule = _RULES.get(layer_class)
     return rule or _NAMED.get((layer_class.__module__.partition(".")[0], layer_class.__name__))
@@ -191,6 +200,8 @@ def parts(layer: keras.Layer) -> list[keras.Layer]:
 
 def weights(layer: keras.Layer) -> list[keras.Variable]:
     """The layer's own weights, frozen ones too, and those of the layers in it that its rule serves."""
+    if type(layer) in _WRAPPERS:
+        return []
     return [weight for one in (layer, *parts(layer)) for weight in keras_internals.own_weights(one)]
 
 
