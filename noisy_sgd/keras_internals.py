@@ -49,6 +49,14 @@ def own_weights(layer: keras.Layer) -> list[keras.Variable]:
     return list(layer._trainable_variables)
 
 
+def stored_kernel(layer: keras.Layer) -> keras.Variable:
+    """The variable behind `layer.kernel` or `layer.embeddings`, which with LoRA enabled is a sum of it and another one.
+
+    Keras 3.12.4 and 3.15.1: `Dense._kernel`, `EinsumDense._kernel`, `BaseConv._kernel`, `Embedding._embeddings`.
+    """
+    return layer._embeddings if isinstance(layer, keras.layers.Embedding) else layer._kernel
+
+
 @contextlib.contextmanager
 def read_as(layer: keras.Layer, values: list[tuple[keras.Variable, tf.Tensor]]):
     """Within the block, this thread reads some weights of a layer as other values, which may have other shapes.

@@ -5,19 +5,22 @@ that convolution's, with input and output gradient exchanged:
 
     dL_i/dW[o] = sum_t dz_i[stride * t + dilation * o] x_i[t]^T
 
-A separable convolution is a depthwise one, then one of size 1.
+A separable convolution is a depthwise one, then one of size 1; so is one with LoRA enabled, beside the frozen kernel,
+where the first one is not depthwise.
 
 Covered by tests/gradients/layer_rules/convolution_parts_test.py.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
 from keras import ops
 
-from noisy_sgd.gradients.layer_rules import convolution, convolution_site
-from noisy_sgd.gradients.layer_rules.shared import registry
+from noisy_sgd import keras_internals
+from noisy_sgd.gradients.layer_rules import convolution, convolution_site, embedding, lora
+from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,54 @@ def _routes(part, pairs, microbatch):
     return convolution.kernel_routes(part, [convolution_site.Site(part, call, microbatch) for call in calls])
 
 
+def lora_forward(tape, layer, inputs):
+    kernel, a, b = (
+        registry.constant(weight) for weight in (keras_internals.stored_kernel(layer), *lora.matrices(layer))
+    )
+    inner = convolution.convolve(layer, inputs, a)
+    last = convolution_site.channels_last(layer, inner)
+    added = lora.scale(layer) * ops.matmul(last, b)
+    if layer.data_format == "channels_first":
+        added = ops.moveaxis(added, -1, 1)
+    traced = convolution.finish(tape, layer, inputs, convolution.convolve(layer, inputs, kernel) + added)
+    return dataclasses.replace(traced, saved={**traced.saved, "inner": last})
+
+
+def lora_gradients(layer, calls, microbatch):
+    convolution.check_sizes(layer, calls)
+    groups = convolution.bias_contribution(layer, calls, microbatch)
+    kernel, (a, b) = keras_internals.stored_kernel(layer), lora.matrices(layer)
+    slopes = [convolution_site.channels_last(layer, call.tap_gradients[0]) for call in calls]
+    slopes = [lora.scale(layer) * microbatch.cast(slope) for slope in slopes]
+    if kernel.trainable:
+        pairs = [(call.saved["inputs"], call.tap_gradients[0]) for call in calls]
+        groups.append(_routes(_part(Part, layer, kernel), pairs, microbatch))
+    if a.trainable:
+        inputs = [convolution_site.channels_last(layer, call.saved["inputs"]) for call in calls]
+        wide = microbatch.cast(ops.convert_to_tensor(b))
+        pairs = [(x, ops.matmul(slope, ops.transpose(wide))) for x, slope in zip(inputs, slopes, strict=True)]
+        groups.append(_routes(_part(Part, layer, a, data_format="channels_last"), pairs, microbatch))
+    if b.trainable:
+        rank, filters = b.shape
+        inner = [embedding.by_unit(microbatch.cast(call.saved["inner"]), [rank], microbatch) for call in calls]
+        slopes = [embedding.by_unit(slope, [filters], microbatch) for slope in slopes]
+        products = [ops.matmul(ops.swapaxes(one, 1, 2), slope) for one, slope in zip(inner, slopes, strict=True)]
+        groups.append(contributions.kept(b, functools.reduce(ops.add, products)))
+    return groups
+
+
+def lora_refusal(layer):
+    return "it has LoRA enabled and several groups" if layer.groups > 1 else convolution.refusal(layer)
+
+
+for _layer_class in (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D):
+    registry.register(
+        _layer_class,
+        dataclasses.replace(
+            convolution.rule,
+            lora=registry.Rule(forward=lora_forward, gradients=lora_gradients, refusal=lora_refusal),
+        ),
+    )
 for _layer_class in (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose):
     registry.register(
         _layer_class,

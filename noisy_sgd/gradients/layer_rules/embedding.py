@@ -5,12 +5,15 @@ The squared norm is formed from these rows alone, never from the whole table.
 Covered by tests/gradients/layer_rules/rules_test.py.
 """
 
+import dataclasses
 import math
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from noisy_sgd import keras_internals
+from noisy_sgd.gradients.layer_rules import lora
 from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 
 
@@ -20,8 +23,47 @@ def forward(tape, layer, inputs):
     return registry.Traced(outputs=outputs, taps=[outputs], saved=tf.where(ids < 0, ids + layer.input_dim, ids))
 
 
+def lora_forward(tape, layer, inputs):
+    ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
+    ids = tf.where(ids < 0, ids + layer.input_dim, ids)
+    table, small, wide = (
+        registry.constant(weight) for weight in (keras_internals.stored_kernel(layer), *lora.matrices(layer))
+    )
+    small = ops.take(small, ids, axis=0)
+    added = lora.scale(layer) * ops.matmul(small, wide)
+    outputs = ops.cast(ops.take(table, ids, axis=0) + ops.cast(added, table.dtype), layer.compute_dtype)
+    return registry.Traced(outputs=outputs, taps=[outputs], saved={"ids": ids, "small": small})
+
+
+def lora_gradients(layer, calls, microbatch):
+    table, (a, b) = keras_internals.stored_kernel(layer), lora.matrices(layer)
+    looked_up = [dataclasses.replace(call, saved=call.saved["ids"]) for call in calls]
+    groups = of_table(table, looked_up, microbatch) if table.trainable else []
+    if a.trainable:
+        wide = microbatch.cast(tf.convert_to_tensor(b)) * lora.scale(layer)
+        through = [
+            dataclasses.replace(
+                call, tap_gradients=[tf.matmul(microbatch.cast(call.tap_gradients[0]), wide, transpose_b=True)]
+            )
+            for call in looked_up
+        ]
+        groups.extend(of_table(a, through, microbatch))
+    if b.trainable:
+        rank, width = b.shape
+        small = [by_unit(microbatch.cast(call.saved["small"]), [rank], microbatch) for call in calls]
+        slopes = [by_unit(microbatch.cast(call.tap_gradients[0]), [width], microbatch) for call in calls]
+        pairs = zip(small, slopes, strict=True)
+        per_example = tf.add_n([tf.matmul(one, slope, transpose_a=True) for one, slope in pairs])
+        groups.append(contributions.kept(b, lora.scale(layer) * per_example))
+    return groups
+
+
 def gradients(layer, calls, microbatch):
-    table = layer.embeddings
+    return of_table(layer.embeddings, calls, microbatch)
+
+
+def of_table(table, calls, microbatch):
+    """The contribution of a table whose rows of the saved ids have the gradients at the taps."""
     ids, rows = rows_by_id(calls, table.shape[-1], microbatch)
 
     def sums(factors, tensors):
@@ -75,4 +117,11 @@ def _by_id(ids, rows):
     return tf.reshape(distinct, [units, positions]), summed
 
 
-registry.register(keras.layers.Embedding, registry.Rule(forward=forward, gradients=gradients))
+registry.register(
+    keras.layers.Embedding,
+    registry.Rule(
+        forward=forward,
+        gradients=gradients,
+        lora=registry.Rule(forward=lora_forward, gradients=lora_gradients),
+    ),
+)

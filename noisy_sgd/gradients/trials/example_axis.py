@@ -54,7 +54,7 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
     tried = _TRIED.setdefault(model, {})
     if views > 1:
         x = tf.nest.map_structure(_one_view, x)
-    case = (tuple(id(layer) for layer, _ in layers), synthetic.kind(model, x))
+    case = (tuple((id(layer), id(rule)) for layer, rule in layers), synthetic.kind(model, x))
     if case not in tried:
         tried[case] = synthetic.first_success_of_model(model, x, lambda examples: _tried(model, layers, examples))
     problem, calls = tried[case]
