@@ -153,7 +153,11 @@ class PrivateModel(keras.Model):
         Args:
             noise_secret: a private optimizer without a seed derives its noise from it; the same on all workers.
                 Defaults to a new secret from the operating system.
+
+        Raises:
+            ValueError: if the model has got trainable weights that its optimizer was not built with.
         """
+        training_arguments.check_optimizer_knows(self.optimizer, self.trainable_variables)
         # The choice of the engine depends on the trainable weights, which may have changed since `compile`.
         clipped_sum.check_model(self, self._engine, clipped=privatized.needs_clipped_sum(self.optimizer))
         with self.distribute_strategy.scope():

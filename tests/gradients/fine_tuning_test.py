@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from keras import ops
 
+import noisy_sgd
 from noisy_sgd.gradients import clipping
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 from tests import oracles
@@ -173,6 +174,42 @@ class FineTuningTest(parameterized.TestCase):
         found = compiled(model, views=2).get_concrete_function(*specs)(tf.constant(x), tf.constant(y))
         expected = np.asarray(expected.norms), [np.asarray(value) for value in expected.values]
         self.assertLess(max(oracles.relative_errors(found, expected)), 1e-9)
+
+
+class LoraTrainingTest(absltest.TestCase):
+    def test_only_the_small_matrices_move_and_are_saved_loaded_and_merged(self):
+        keras.utils.set_random_seed(1)
+        inputs, adapted = keras.Input((4,)), L.Dense(6, activation="tanh", name="adapted")
+        model = noisy_sgd.PrivateModel(inputs, L.Dense(2)(adapted(inputs)))
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(16, 4)).astype(np.float32), rng.normal(size=(16, 2)).astype(np.float32)
+
+        def compile_and_fit():
+            model.compile(noisy_sgd.DPSGD(0.1, l2_norm_clip=1.0, noise_multiplier=0.5, batch_size=8), "mse")
+            model.fit(x, y, batch_size=8, verbose=0)
+
+        compile_and_fit()
+        adapted.enable_lora(2)
+        with self.assertRaisesRegex(ValueError, "`compile` must be called again, .*enable_lora.*adapted/lora_kernel_a"):
+            model.fit(x, y, batch_size=8, verbose=0)
+        weights = {weight.name: weight for weight in adapted.weights}
+        before = {name: weight.numpy().copy() for name, weight in weights.items()}
+        compile_and_fit()
+        self.assertEqual(
+            {name for name, weight in weights.items() if not np.array_equal(weight.numpy(), before[name])},
+            {"bias", "lora_kernel_a", "lora_kernel_b"},
+        )
+
+        path = self.create_tempdir().full_path + "/adapted.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        np.testing.assert_allclose(loaded(x), model(x), rtol=1e-6)
+        # Keras merges what it saves; a model without LoRA takes it.
+        plain = keras.Sequential([keras.Input((4,)), L.Dense(6, activation="tanh"), L.Dense(2)])
+        kernel = adapted.kernel
+        plain.set_weights([kernel, adapted.bias, *model.layers[-1].get_weights()])
+        np.testing.assert_allclose(plain(x), model(x), rtol=1e-6)
+        self.assertGreater(np.abs(kernel - before["kernel"]).max(), 1e-4)
 
 
 if __name__ == "__main__":
