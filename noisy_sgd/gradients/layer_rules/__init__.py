@@ -12,6 +12,7 @@ from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module
     embedding,
     keras_hub,
     normalization,
+    recurrent,
     reversible_embedding,
     scale,
     weight_standardized,

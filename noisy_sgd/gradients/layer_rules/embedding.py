@@ -41,10 +41,9 @@ def lora_gradients(layer, calls, microbatch):
     groups = of_table(table, looked_up, microbatch) if table.trainable else []
     if a.trainable:
         wide = microbatch.cast(tf.convert_to_tensor(b)) * lora.scale(layer)
+        wide = tf.transpose(wide)
         through = [
-            dataclasses.replace(
-                call, tap_gradients=[tf.matmul(microbatch.cast(call.tap_gradients[0]), wide, transpose_b=True)]
-            )
+            dataclasses.replace(call, tap_gradients=[ops.matmul(microbatch.cast(call.tap_gradients[0]), wide)])
             for call in looked_up
         ]
         groups.extend(of_table(a, through, microbatch))
