@@ -6,10 +6,12 @@ All of them were seen in Keras 3.12.4 and 3.15.1. Methods of Keras that a subcla
     keras_internals.own_weights(model.layers[1])
 """
 
+import contextlib
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import stateless_scope
 from keras.src.models import functional
 
 
@@ -45,6 +47,39 @@ def own_weights(layer: keras.Layer) -> list[keras.Variable]:
     Keras 3.12.4 and 3.15.1: `Layer._trainable_variables`; `Layer.trainable_weights` adds those of the layers in it.
     """
     return list(layer._trainable_variables)
+
+
+def stored_kernel(layer: keras.Layer) -> keras.Variable:
+    """The variable behind `layer.kernel` or `layer.embeddings`, which with LoRA enabled is a sum of it and another one.
+
+    Keras 3.12.4 and 3.15.1: `Dense._kernel`, `EinsumDense._kernel`, `BaseConv._kernel`, `Embedding._embeddings`.
+    """
+    return layer._embeddings if isinstance(layer, keras.layers.Embedding) else layer._kernel
+
+
+@contextlib.contextmanager
+def read_as(layer: keras.Layer, values: list[tuple[keras.Variable, tf.Tensor]]):
+    """Within the block, this thread reads some weights of a layer as other values, which may have other shapes.
+
+    What the layer assigns to its other variables, such as the states of seed generators, lasts.
+
+    Keras 3.12.4 and 3.15.1: `stateless_scope.get_stateless_scope`; a new scope does not look into the one outside it.
+
+    Args:
+        layer: the layer.
+        values: (weight, value).
+    """
+    outer = stateless_scope.get_stateless_scope() if stateless_scope.in_stateless_scope() else None
+    before = {} if outer is None else dict(outer.state_mapping)
+    before.update({id(weight): value for weight, value in values})
+    scope = keras.StatelessScope()
+    scope.state_mapping.update(before)
+    with scope:
+        yield
+    for variable in layer.variables:
+        found = scope.get_current_value(variable)
+        if found is not before.get(id(variable)):
+            variable.assign(found)
 
 
 def optimizer_weights(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:

@@ -68,3 +68,11 @@ def clipped_sum(model, loss_fn, x, y, bound=None, *, clipped=None, kept=None):
         if kept is None or kept[i]:
             sums = [total + part for total, part in zip(sums, clipped(gradient), strict=True)]
     return np.array([length(gradient) for gradient in each]), sums
+
+
+def relative_errors(found, expected):
+    """How far norms and sums are from the expected ones, relative to the largest norm and to the whole sum."""
+    norms, sums = found
+    of_norms = np.max(np.abs(np.asarray(norms, np.float64) - expected[0]) / expected[0].max())
+    parts = [np.asarray(one, np.float64) - other for one, other in zip(sums, expected[1], strict=True)]
+    return of_norms, length(parts) / length(expected[1])

@@ -33,7 +33,9 @@ def _warn(model, reason: str) -> None:
     if model in _FELL_BACK:
         return
     _FELL_BACK.add(model)
-    without = [layer for layer in keras_internals.layers(model) if _has_no_rule(layer)]
+    layers = keras_internals.layers(model)
+    parts = {id(part) for layer in layers for part in layer_rules.parts(layer)}
+    without = [layer for layer in layers if id(layer) not in parts and _has_no_rule(layer)]
     names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without)
     logging.warning(
         "Falling back to the slower vectorized engine: %s%s",
@@ -43,7 +45,7 @@ def _warn(model, reason: str) -> None:
 
 
 def _has_no_rule(layer) -> bool:
-    if not any(weight.trainable for weight in keras_internals.own_weights(layer)):
+    if not any(weight.trainable for weight in layer_rules.weights(layer)):
         return False
     try:
         layer_rules.rule_for(layer)

@@ -26,9 +26,11 @@ def layers_with_weights(model) -> list:
     trained = {id(weight) for weight in model.trainable_weights}
     owners = {}
     found = []
-    for layer in keras_internals.layers(model):
-        own = [weight for weight in keras_internals.own_weights(layer) if id(weight) in trained]
-        if not own:
+    layers = keras_internals.layers(model)
+    parts = {id(part) for layer in layers for part in layer_rules.parts(layer)}
+    for layer in layers:
+        own = [weight for weight in layer_rules.weights(layer) if id(weight) in trained]
+        if not own or id(layer) in parts:
             continue
         rule = layer_rules.rule_for(layer)
         if "call" in vars(layer) and id(layer) not in _THREADS:
@@ -42,6 +44,45 @@ def layers_with_weights(model) -> list:
         if id(weight) not in owners:
             raise layer_rules.NoRuleError(model, f"no layer owns its weight {weight.path!r}")
     return found
+
+
+class Repeated:
+    """Gives calls of layers on inputs without an axis of examples, such as positions, one copy of these per example.
+
+    `example_axis` finds the calls: what such a layer returns must mean the same with one row per example.
+
+    Args:
+        layers: (layer, rule) of each.
+        calls: {(index of the layer, number of its call): the number of axes of its inputs}.
+        rows: the number of examples, a number or a tensor.
+    """
+
+    def __init__(self, layers, calls: dict, rows):
+        self._indices = {id(layer): index for index, (layer, _) in enumerate(layers)}
+        self._calls, self._rows, self._counts = calls, rows, {}
+
+    def next_call(self, layer) -> tuple[int, int]:
+        """Counts a call of a layer; returns its key."""
+        index = self._indices[id(layer)]
+        number = self._counts[index] = self._counts.get(index, -1) + 1
+        return index, number
+
+    def inputs(self, key, args, kwargs):
+        """(args, kwargs) of a call, with rows where it has none; None where it is another call than in the trial."""
+        rank = self._calls.get(key)
+        if rank is None:
+            return args, kwargs
+        tensors = [one for one in tf.nest.flatten((args, kwargs)) if tf.is_tensor(one)]
+        if len(tensors) != 1 or tensors[0].shape.rank != rank:
+            return None
+        return tf.nest.map_structure(lambda one: self.rows_of(one) if tf.is_tensor(one) else one, (args, kwargs))
+
+    def rows_of(self, tensor: tf.Tensor) -> tf.Tensor:
+        """[1, n, ...] or [n, ...] without examples -> [rows, n, ...]."""
+        one = tensor if tensor.shape.rank > 1 and tensor.shape[0] == 1 else tensor[None]
+        inner = one.shape[1:]
+        sizes = list(inner) if inner.is_fully_defined() else tf.unstack(tf.shape(one)[1:])
+        return tf.broadcast_to(one, [self._rows, *sizes])
 
 
 def graph():
@@ -83,6 +124,16 @@ def intercepted(layers, handler):
                 if _THREADS[id(layer)] == 0:
                     del _THREADS[id(layer)]
                     object.__delattr__(layer, "call")
+
+
+@contextlib.contextmanager
+def paused():
+    """Within the block, the calls that this thread makes of the layers are their usual ones."""
+    outer, _LOCAL.handlers = getattr(_LOCAL, "handlers", None), None
+    try:
+        yield
+    finally:
+        _LOCAL.handlers = outer
 
 
 def _dispatching(layer, usual):

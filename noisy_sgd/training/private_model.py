@@ -155,7 +155,11 @@ class PrivateModel(keras.Model):
                 Defaults to a new secret from the operating system.
             attempt_step: the first step that was or will be taken with this noise. Noise that is correlated over steps
                 uses no draw from before it. Defaults to 0.
+
+        Raises:
+            ValueError: if the model has got trainable weights that its optimizer was not built with.
         """
+        training_arguments.check_optimizer_knows(self.optimizer, self.trainable_variables)
         # The choice of the engine depends on the trainable weights, which may have changed since `compile`.
         clipped_sum.check_model(self, self._engine, clipped=privatized.needs_clipped_sum(self.optimizer))
         with self.distribute_strategy.scope():

@@ -10,7 +10,7 @@ import math
 import keras
 import tensorflow as tf
 
-from noisy_sgd import checks
+from noisy_sgd import checks, keras_internals
 from noisy_sgd.gradients import devices
 from noisy_sgd.optimizers import foreign_arguments, noised, privatized
 from noisy_sgd.training import budget, distribution, remarks
@@ -61,6 +61,21 @@ def divisor(optimizer: keras.optimizers.Optimizer, batch_size: int | None) -> in
             f"the optimizer has batch_size={optimizer.batch_size}. Received: batch_size={batch_size}"
         )
     return optimizer.batch_size
+
+
+def check_optimizer_knows(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
+    """Refuses trainable variables that a built optimizer was not built with.
+
+    Raises:
+        ValueError: naming the first one and the way out.
+    """
+    known = {id(variable) for variable in keras_internals.optimizer_weights(optimizer)} if optimizer.built else None
+    for variable in variables:
+        if known is not None and id(variable) not in known:
+            raise ValueError(
+                "`compile` must be called again, with a new optimizer, where a model has got new trainable weights, as "
+                f"after `enable_lora` or when layers are unfrozen. Received: variable={variable.path}"
+            )
 
 
 def remark_on_optimizer(model: keras.Model) -> None:

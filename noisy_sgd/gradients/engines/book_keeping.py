@@ -19,7 +19,6 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd import keras_internals
 from noisy_sgd.gradients import batch, clipping, devices, layer_calls, layer_rules
 from noisy_sgd.gradients.layer_rules.shared import rounding
 from noisy_sgd.gradients.trials import example_axis
@@ -48,20 +47,25 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
         ValueError: if the model fails on synthetic inputs.
     """
     layers = layer_calls.layers_with_weights(model)
-    example_axis.check(model, layers, x, views)
-    return batch.compute(lambda examples: _clipped_sum(model, layers, loss_fn, examples, clip), x, y, mask, views)
+    calls = example_axis.check(model, layers, x, views)
+    return batch.compute(
+        lambda examples: _clipped_sum(model, layers, calls, loss_fn, examples, clip), x, y, mask, views
+    )
 
 
-def _clipped_sum(model, layers, loss_fn, examples, clip):
+def _clipped_sum(model, layers, without_examples, loss_fn, examples, clip):
     x, y = examples.rows()
     microbatch = layer_rules.Microbatch(
         units=examples.size, views=examples.views, device=_device(), dtype=_precision(model)
     )
 
     contributions = _Contributions(microbatch)
+    first = tf.nest.flatten(x)[0]
+    rows = tf.shape(first)[0] if first.shape[0] is None else first.shape[0]
+    repeated = layer_calls.Repeated(layers, without_examples, rows)
     with (
         tf.GradientTape(watch_accessed_variables=False) as tape,
-        _intercepting(layers, tape, contributions) as (records, problems),
+        _intercepting(layers, repeated, tape, contributions) as (records, problems),
     ):
         tape.watch([weight.value for weight in model.trainable_weights])
         predictions = model(x, training=True)
@@ -97,7 +101,7 @@ def _clipped_sum(model, layers, loss_fn, examples, clip):
 
 
 @contextlib.contextmanager
-def _intercepting(layers, tape, contributions):
+def _intercepting(layers, repeated, tape, contributions):
     """Has the layers' rules run the calls of the layers.
 
     Yields:
@@ -112,6 +116,11 @@ def _intercepting(layers, tape, contributions):
         if layer_calls.graph() is not graph:
             problems.append(layer_rules.NoRuleError(layer, layer_calls.IN_A_GRAPH_OF_ITS_OWN))
             return usual(*args, **kwargs)
+        inputs = repeated.inputs(repeated.next_call(layer), args, kwargs)
+        if inputs is None:
+            problems.append(layer_rules.NoRuleError(layer, "it is called in another order than on synthetic examples"))
+            return usual(*args, **kwargs)
+        args, kwargs = inputs
         taps = layer_rules.Tape(tape, lambda slope: arrived(layer, slope))
         traced = rule.forward(taps, layer, *args, **kwargs)
         for tap in traced.taps:
@@ -135,7 +144,7 @@ def _intercepting(layers, tape, contributions):
 def _backward(tape, total, layers, records, contributions):
     """{id(layer): [Call]} from one backward pass; refuses a weight that the norms miss, and a tap of other rows."""
     taps = {id(layer): [traced.taps for traced in records[id(layer)]] for layer, _ in layers}
-    weights = {id(layer): [w.value for w in keras_internals.own_weights(layer) if w.trainable] for layer, _ in layers}
+    weights = {id(layer): [w.value for w in layer_rules.weights(layer) if w.trainable] for layer, _ in layers}
     slopes, direct = tape.gradient(total, (taps, weights))
     calls = {}
     for layer, _ in layers:

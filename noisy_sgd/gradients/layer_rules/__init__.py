@@ -6,9 +6,14 @@ and for those of `noisy_sgd.models`.
 
 from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module of rules registers them
     convolution,
+    convolution_parts,
+    copied,
     dense,
     embedding,
+    keras_hub,
     normalization,
+    recurrent,
+    reversible_embedding,
     scale,
     weight_standardized,
 )
@@ -27,8 +32,10 @@ from noisy_sgd.gradients.layer_rules.shared.registry import (
     Tape,
     Traced,
     constant,
+    parts,
     register,
     rule_for,
+    weights,
 )
 
 __all__ = [
@@ -44,7 +51,9 @@ __all__ = [
     "choose",
     "constant",
     "kept",
+    "parts",
     "register",
     "rule_for",
     "scale",
+    "weights",
 ]

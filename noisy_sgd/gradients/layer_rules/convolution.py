@@ -189,6 +189,7 @@ def refusal(layer):
     return None
 
 
+rule = registry.Rule(forward=forward, gradients=gradients, refusal=refusal)
 for layer_class in (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
@@ -196,4 +197,4 @@ for layer_class in (
     keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
 ):
-    registry.register(layer_class, registry.Rule(forward=forward, gradients=gradients, refusal=refusal))
+    registry.register(layer_class, rule)

@@ -7,6 +7,7 @@ MultiHeadAttention and GroupedQueryAttention are made of EinsumDense layers, so 
 Covered by tests/gradients/layer_rules/rules_test.py and bound_test.py.
 """
 
+import dataclasses
 import math
 import re
 
@@ -14,11 +15,17 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from noisy_sgd import keras_internals
+from noisy_sgd.gradients.layer_rules import lora
 from noisy_sgd.gradients.layer_rules.shared import contributions, positions, registry
 
 
 def dense_forward(tape, layer, inputs, training=None):
-    outputs = ops.matmul(inputs, registry.constant(layer.kernel))
+    return finish(tape, layer, inputs, ops.matmul(inputs, registry.constant(layer.kernel)))
+
+
+def finish(tape, layer, inputs, outputs):
+    """Applies bias and activation after a matrix product; taps the gradient between them."""
     if layer.bias is not None:
         outputs = ops.add(outputs, registry.constant(layer.bias))
     outputs = tape.tap(outputs)
@@ -27,12 +34,13 @@ def dense_forward(tape, layer, inputs, training=None):
 
 
 def dense_gradients(layer, calls, microbatch):
-    taken, given = layer.kernel.shape
+    kernel = keras_internals.stored_kernel(layer)
+    taken, given = kernel.shape
     gradient = _positions([call.tap_gradients[0] for call in calls], given, microbatch)
     groups = []
-    if layer.kernel.trainable:
+    if kernel.trainable:
         inputs = _positions([call.saved for call in calls], taken, microbatch)
-        groups.append(positions.routes(layer.kernel, inputs, gradient, microbatch, lambda s: s[0], as_formed=True))
+        groups.append(positions.routes(kernel, inputs, gradient, microbatch, lambda s: s[0], as_formed=True))
     if layer.bias is not None and layer.bias.trainable:
         per_example = gradient[:, 0] if gradient.shape[1] == 1 else tf.reduce_sum(gradient, axis=1)
         groups.append(contributions.kept(layer.bias, per_example))
@@ -40,23 +48,18 @@ def dense_gradients(layer, calls, microbatch):
 
 
 def einsum_forward(tape, layer, inputs, training=None):
-    outputs = ops.einsum(layer.equation, inputs, registry.constant(layer.kernel))
-    if layer.bias is not None:
-        outputs = ops.add(outputs, registry.constant(layer.bias))
-    outputs = tape.tap(outputs)
-    activated = outputs if layer.activation is None else layer.activation(outputs)
-    return registry.Traced(outputs=activated, taps=[outputs], saved=inputs)
+    return finish(tape, layer, inputs, ops.einsum(layer.equation, inputs, registry.constant(layer.kernel)))
 
 
 def einsum_gradients(layer, calls, microbatch):
-    groups = []
-    if layer.kernel.trainable:
-        x_axes, kernel_axes, z_axes = _axes(layer.equation, calls[0].saved.shape.rank)
+    groups, kernel = [], keras_internals.stored_kernel(layer)
+    if kernel.trainable:
+        x_axes, kernel_axes, z_axes = axes(layer.equation, calls[0].saved.shape.rank)
         shared = [axis for axis in kernel_axes if axis in x_axes and axis in z_axes]
         contracted = [axis for axis in kernel_axes if axis in x_axes and axis not in z_axes]
         produced = [axis for axis in kernel_axes if axis in z_axes and axis not in x_axes]
         places = [axis for axis in x_axes[1:] if axis in z_axes and axis not in kernel_axes]
-        sizes = dict(zip(kernel_axes, layer.kernel.shape, strict=True))
+        sizes = dict(zip(kernel_axes, kernel.shape, strict=True))
 
         def matrix(tensors, axes, last):
             """[units, blocks, T, channels] in the order of the axes' names, all calls' positions concatenated."""
@@ -86,7 +89,7 @@ def einsum_gradients(layer, calls, microbatch):
 
         a = matrix([call.saved for call in calls], x_axes, contracted)
         b = matrix([call.tap_gradients[0] for call in calls], z_axes, produced)
-        groups.append(positions.routes(layer.kernel, a, b, microbatch, arrange))
+        groups.append(positions.routes(kernel, a, b, microbatch, arrange))
     if layer.bias is not None and layer.bias.trainable:
         groups.append(contributions.kept(layer.bias, tf.add_n([_bias(layer.bias, call, microbatch) for call in calls])))
     return groups
@@ -105,7 +108,7 @@ def einsum_refusal(layer):
     return None
 
 
-def _axes(equation, rank):
+def axes(equation, rank):
     """The names of the axes of input, kernel and output, with an ellipsis spelled out."""
     left, right = equation.replace(" ", "").split("->")
     x_axes, kernel_axes = left.split(",")
@@ -142,8 +145,41 @@ def _positions(tensors, channels, microbatch):
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 
-registry.register(keras.layers.Dense, registry.Rule(forward=dense_forward, gradients=dense_gradients))
+def dense_lora(tape, layer, inputs, training=None):
+    outputs = ops.matmul(inputs, registry.constant(keras_internals.stored_kernel(layer)))
+    names = [*map(str, range(inputs.shape.rank - 1)), "p"], ["p", "q"], [*map(str, range(inputs.shape.rank - 1)), "q"]
+    return _with_lora(tape, layer, inputs, outputs, names)
+
+
+def einsum_lora(tape, layer, inputs, training=None):
+    kernel = registry.constant(keras_internals.stored_kernel(layer))
+    outputs = ops.einsum(layer.equation, inputs, kernel)
+    return _with_lora(tape, layer, inputs, outputs, axes(layer.equation, inputs.shape.rank))
+
+
+def _with_lora(tape, layer, inputs, outputs, names):
+    """Adds what LoRA adds, from one copy of its small matrices per example, at which the gradients are taken."""
+    copies = lora.copies(tape, layer, inputs)
+    traced = finish(tape, layer, inputs, outputs + lora.product(layer, inputs, copies, names))
+    return dataclasses.replace(traced, taps=[*traced.taps, *copies])
+
+
+registry.register(
+    keras.layers.Dense,
+    registry.Rule(
+        forward=dense_forward,
+        gradients=dense_gradients,
+        lora=registry.Rule(forward=dense_lora, gradients=lora.gradients_after(dense_gradients)),
+    ),
+)
 registry.register(
     keras.layers.EinsumDense,
-    registry.Rule(forward=einsum_forward, gradients=einsum_gradients, refusal=einsum_refusal),
+    registry.Rule(
+        forward=einsum_forward,
+        gradients=einsum_gradients,
+        refusal=einsum_refusal,
+        lora=registry.Rule(
+            forward=einsum_lora, gradients=lora.gradients_after(einsum_gradients), refusal=einsum_refusal
+        ),
+    ),
 )

@@ -110,3 +110,5 @@ registry.register(keras.layers.GroupNormalization, scale.rule(group_forward))
 registry.register(group_normalization.GroupNormalization, scale.rule(group_forward))
 registry.register(keras.layers.LayerNormalization, scale.rule(layer_forward, refusal=over_examples))
 registry.register(keras.layers.RMSNormalization, scale.rule(rms_forward, refusal=over_examples))
+# Its kernel is that of the layer in it, which it overwrites with the normalized one before each call in training.
+registry.register_wrapper(keras.layers.SpectralNormalization)

@@ -9,6 +9,11 @@ examples. So a rule is the layer's formula with weights [examples, ...] in place
 
     layer_rules.register(Gain, scale.rule(forward))
 
+Often the layer's own call computes that by itself, since copies [examples, 1, ..., *shape of the weight] broadcast
+against the inputs as the weight does. Then no formula is needed; the trial on synthetic examples compares the two:
+
+    layer_rules.register(Gain, scale.rule())
+
 Covered by tests/gradients/layer_rules/rules_test.py and tests/gradients/visitor_test.py.
 """
 
@@ -19,20 +24,23 @@ from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 from noisy_sgd.models import normalizer_free
 
 
-def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
+def rule(forward=None, *, refusal=lambda layer: None, rank=lambda layer, weight, axes: axes) -> registry.Rule:
     """The rule of a layer with few weights: the copies take the memory of the weights times the number of examples.
 
     Args:
         forward: forward(layer, inputs, weights) -> outputs; `weights` maps the names of the layer's own weights to
-            tensors [examples, *shape of the weight], in the precision of the weights.
+            tensors [examples, *shape of the weight], in the precision of the weights. Defaults to the layer's own call.
         refusal: as in `registry.Rule`. Defaults to refusing no layer.
+        rank: rank(layer, weight, number of axes of the first input) -> the number of axes of what the layer's own call
+            combines the weight with. Defaults to that of the first input.
 
     Returns:
         The rule.
     """
 
-    def traced(tape, layer, inputs):
+    def traced(tape, layer, *args, **kwargs):
         copies, taps = {}, []
+        inputs = tf.nest.flatten((args, kwargs))[0]
         examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
         for weight in keras_internals.own_weights(layer):
             value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
@@ -40,9 +48,30 @@ def rule(forward, *, refusal=lambda layer: None) -> registry.Rule:
             tape.watch(copy)
             copies[weight.name] = copy
             taps.append(copy)
-        return registry.Traced(outputs=forward(layer, inputs, copies), taps=taps)
+        if forward is not None:
+            return registry.Traced(outputs=forward(layer, *args, copies, **kwargs), taps=taps)
+        aligned = []
+        for weight in keras_internals.own_weights(layer):
+            axes = rank(layer, weight, inputs.shape.rank)
+            aligned.append((weight, _aligned(layer, weight, copies[weight.name], axes)))
+        with keras_internals.read_as(layer, aligned):
+            # The object's `call` leads back to this rule.
+            outputs = type(layer).call(layer, *args, **kwargs)
+        return registry.Traced(outputs=outputs, taps=taps)
 
     return registry.Rule(forward=traced, gradients=gradients, refusal=refusal)
+
+
+def _aligned(layer, weight, copies, axes):
+    """Copies [examples, *shape] that broadcast against tensors of `axes` axes as the weight does."""
+    missing = axes - len(weight.shape)
+    if missing > 0:
+        return tf.reshape(copies, [-1, *[1] * (missing - 1), *weight.shape])
+    if missing == 0 and weight.shape[0] == 1:
+        return tf.squeeze(copies, 1)
+    raise registry.NoRuleError(
+        layer, f"its weight {weight.name!r} of shape {tuple(weight.shape)} meets inputs of {axes} axes"
+    )
 
 
 def gradients(layer, calls, microbatch):

@@ -5,7 +5,11 @@ reverse the batch and reverse it back; and at one batch size a wrong axis can ha
 2 and on 3 synthetic examples. Every tap must have one row per example, a row may change only where its example is
 moved, and the gradient of an example's outputs must be zero in the rows of all other examples.
 
-    example_axis.check(model, layers, x)    # raises layer_rules.NoRuleError
+A layer may also be called on something that has no axis of examples at all, such as the positions [T] of all sequences.
+Its inputs have the same shape for 2 and for 3 examples. Then they are repeated for every example, which must leave the
+model's outputs as they are.
+
+    calls = example_axis.check(model, layers, x)    # raises layer_rules.NoRuleError
 """
 
 import weakref
@@ -13,16 +17,22 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keys
-from noisy_sgd.gradients import layer_calls, layer_rules
+from noisy_sgd import keras_internals, keys
+from noisy_sgd.gradients import devices, layer_calls, layer_rules
 from noisy_sgd.gradients.trials import synthetic
 
+_NOT_REPEATABLE = (
+    "it is called on inputs without an axis of examples, and the model's outputs change where these are repeated for "
+    "every example; give its inputs an axis of examples, as ops.broadcast_to does"
+)
+# Calls on inputs without an axis of examples that are looked for in one model.
+_MOST_CALLS = 16
 _OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which depends on the weights once more"
 # For each model: what was found, by the ids of the layers and the kind of inputs that were tried.
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
 
-def check(model, layers, x, views: int = 1) -> None:
+def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
     """Refuses a model in which a row of some tap is not the example of that index.
 
     Every model is tried once per choice of layers and kind of inputs.
@@ -33,6 +43,10 @@ def check(model, layers, x, views: int = 1) -> None:
         x: its inputs, tensors or symbolic ones, any nest of [B, ...]; only shapes and types are used.
         views: above 1, inputs are [B, views, ...]. Defaults to 1.
 
+    Returns:
+        The calls whose inputs have no axis of examples, for `layer_calls.Repeated`: {(index of the layer, number of its
+        call): number of axes of the inputs}.
+
     Raises:
         layer_rules.NoRuleError: naming the layer.
         ValueError: if the model fails on synthetic inputs.
@@ -40,31 +54,96 @@ def check(model, layers, x, views: int = 1) -> None:
     tried = _TRIED.setdefault(model, {})
     if views > 1:
         x = tf.nest.map_structure(_one_view, x)
-    case = (tuple(id(layer) for layer, _ in layers), synthetic.kind(model, x))
+    case = (tuple((id(layer), id(rule)) for layer, rule in layers), synthetic.kind(model, x))
     if case not in tried:
-        tried[case] = synthetic.first_success_of_model(model, x, lambda examples: _misplaced(model, layers, examples))
-    if tried[case] is not None:
-        index, reason = tried[case]
+        tried[case] = synthetic.first_success_of_model(model, x, lambda examples: _tried(model, layers, examples))
+    problem, calls = tried[case]
+    if problem is not None:
+        index, reason = problem
         raise layer_rules.NoRuleError(layers[index][0], reason)
+    return calls
 
 
-def _misplaced(model, layers, examples):
-    """(index of a layer, why it cannot be served), or None."""
+def _tried(model, layers, examples):
+    """((index of a layer, why it cannot be served), or None; the calls on inputs without an axis of examples)."""
     weights = synthetic.moved_weights(model)
-    rows = _Rows(layers)
+    problem = _misplaced(model, layers, weights, examples, {})
+    if problem is None:
+        return None, {}
+    calls = {}
+    try:
+        for _ in range(_MOST_CALLS):
+            found = _next_without_examples(model, layers, weights, examples, calls)
+            if found is None:
+                break
+            calls.update(found)
+        if not calls:
+            return problem, {}
+        changed = _changes_outputs(model, layers, weights, examples, calls)
+    except Exception:  # noqa: BLE001 - whatever the model raises on repeated inputs
+        changed = True
+    if changed:
+        return (next(reversed(calls))[0], _NOT_REPEATABLE) if calls else problem, {}
+    return _misplaced(model, layers, weights, examples, calls), calls
+
+
+def _next_without_examples(model, layers, weights, examples, calls):
+    """{key: number of axes} of the first call, but the known ones, on inputs of one shape for 2 and for 3 examples."""
+    shapes = []
+    for count in (2, synthetic.COUNT):
+        repeated, seen = layer_calls.Repeated(layers, calls, count), {}
+
+        def handler(layer, rule, usual, args, kwargs, repeated=repeated, seen=seen):
+            key = repeated.next_call(layer)
+            args, kwargs = repeated.inputs(key, args, kwargs) or (args, kwargs)
+            tensors = [one for one in tf.nest.flatten((args, kwargs)) if tf.is_tensor(one)]
+            if key not in calls and len(tensors) == 1 and tensors[0].shape.rank:
+                seen[key] = tensors[0].shape
+            return usual(*args, **kwargs)
+
+        with layer_calls.intercepted(layers, handler):
+            synthetic.stateless_call(model, weights, examples.batch(count), training=True)
+        shapes.append(seen)
+    first, second = shapes
+    return next(({key: shape.rank} for key, shape in first.items() if shape == second.get(key)), None)
+
+
+def _changes_outputs(model, layers, weights, examples, calls):
+    """Whether the model returns something else where the inputs of these calls are repeated for every example."""
+    coarse = any(_is_coarse(layer.compute_dtype) for layer in keras_internals.layers(model))
+    for count in (2, synthetic.COUNT):
+        repeated = layer_calls.Repeated(layers, calls, count)
+
+        def handler(layer, rule, usual, args, kwargs, repeated=repeated):
+            args, kwargs = repeated.inputs(repeated.next_call(layer), args, kwargs)
+            return usual(*args, **kwargs)
+
+        inputs = examples.batch(count)
+        expected, _ = synthetic.stateless_call(model, weights, inputs, training=True)
+        with layer_calls.intercepted(layers, handler):
+            found, _ = synthetic.stateless_call(model, weights, inputs, training=True)
+        if not _agree(found, expected, coarse):
+            return True
+    return False
+
+
+def _misplaced(model, layers, weights, examples, calls):
+    """(index of a layer, why it cannot be served), or None."""
+    rows = _Rows(layers, calls)
     for count, moved in ((2, None), (synthetic.COUNT, None), *((synthetic.COUNT, i) for i in range(synthetic.COUNT))):
         with layer_calls.intercepted(layers, rows.of(count, moved)):
             synthetic.stateless_call(model, weights, examples.batch(count, moved), training=True)
         if rows.problem is not None:
             return rows.problem
-    return _mixed_gradients(model, layers, weights, examples.batch(synthetic.COUNT))
+    return _mixed_gradients(model, layers, weights, examples.batch(synthetic.COUNT), calls)
 
 
-def _mixed_gradients(model, layers, weights, inputs):
+def _mixed_gradients(model, layers, weights, inputs, calls):
     """(index of a layer, why it cannot be served) where one example's outputs have a gradient at another's row."""
-    taps = []
+    taps, repeated = [], layer_calls.Repeated(layers, calls, synthetic.COUNT)
 
     def handler(layer, rule, usual, args, kwargs):
+        args, kwargs = repeated.inputs(repeated.next_call(layer), args, kwargs)
         traced = rule.forward(_Watch(tape), layer, *args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
@@ -107,8 +186,9 @@ class _Rows:
         problem: (index of a layer, why it cannot be served), or None.
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers, calls):
         self.problem = None
+        self._layers, self._calls = layers, calls
         self._indices = {id(layer): index for index, (layer, _) in enumerate(layers)}
         self._before = []
 
@@ -118,12 +198,14 @@ class _Rows:
             self._before = []
         before = iter(self._before)
         first_pass = count == 2
+        repeated = layer_calls.Repeated(self._layers, self._calls, count)
         others = [index for index in range(count) if index != moved]
 
         def handler(layer, rule, usual, args, kwargs):
             if layer_calls.graph() is not None:
                 self._note(layer, layer_calls.IN_A_GRAPH_OF_ITS_OWN)
                 return usual(*args, **kwargs)
+            args, kwargs = repeated.inputs(repeated.next_call(layer), args, kwargs)
             tape = _NoTape()
             try:
                 traced = rule.forward(tape, layer, *args, **kwargs)
@@ -194,16 +276,27 @@ def _with_gradient_of_its_own(output):
 
 def _same_outputs(layer_call, outputs, args, kwargs):
     """Whether a rule's outputs are those of the layer's own call; True where two such calls differ by random draws."""
-    expected = layer_call(*args, **kwargs)
-    if _agree(outputs, expected):
-        return True
-    return not _agree(expected, layer_call(*args, **kwargs))
+    with layer_calls.paused():
+        expected = layer_call(*args, **kwargs)
+        if _agree(outputs, expected):
+            return True
+        return not _agree(expected, layer_call(*args, **kwargs))
 
 
-def _agree(first, second):
-    """Whether two nests hold the same values, but for the rounding of other kernels."""
-    pairs = zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True)
-    return all(synthetic.nearly_equal(a, b, relative=True, tolerance=synthetic.OTHER_KERNELS) for a, b in pairs)
+def _agree(first, second, coarse=False):
+    """Whether two nests hold the same values, but for the rounding of other kernels, which may be `coarse`."""
+    first, second = tf.nest.flatten(first), tf.nest.flatten(second)
+    if [one.dtype for one in first] != [one.dtype for one in second]:
+        return False
+    coarse = coarse or any(_is_coarse(one.dtype) for one in first)
+    tolerance = {"tolerance": synthetic.OTHER_KERNELS} if coarse else {}
+    return all(synthetic.nearly_equal(a, b, relative=True, **tolerance) for a, b in zip(first, second, strict=True))
+
+
+def _is_coarse(dtype):
+    """Whether matrix products of this type are rounded to few bits, as an accelerator's are."""
+    dtype = tf.as_dtype(dtype)
+    return dtype.is_floating and (dtype.size < 4 or bool(devices.accelerators()))
 
 
 class _Watch:

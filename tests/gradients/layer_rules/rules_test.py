@@ -119,7 +119,7 @@ OTHERS = {
 CASES = {**{name: (IMAGE, make) for name, make in CONVOLUTIONS.items()}, **OTHERS}
 
 
-class RulesTest(parameterized.TestCase):
+class Checks(parameterized.TestCase):
     def check(
         self, make_layers, input_shape, *, routes=("per_example",), views=1, device="cpu", inputs=None, spoil=None
     ):
@@ -155,6 +155,8 @@ class RulesTest(parameterized.TestCase):
                     error = np.linalg.norm(value - total)
                     self.assertLess(error, 1e-5 * np.linalg.norm(total) + 1e-6 * size, msg=weight.path)
 
+
+class RulesTest(Checks):
     @parameterized.product(case=list(CASES), views=[1, 2])
     def test_equals_float64_loop_by_every_route(self, case, views):
         input_shape, make_layers = CASES[case]
@@ -205,6 +207,22 @@ class RulesTest(parameterized.TestCase):
             return layers
 
         self.check(with_frozen, input_shape, routes=("per_example", "gram"))
+
+    @parameterized.parameters(L.Dense, lambda width, **options: L.Conv1D(width, 2, **options))
+    def test_spectral_normalization_equals_the_loop(self, make_layer):
+        inputs = keras.Input((5, 4), dtype="float64")
+        x = L.SpectralNormalization(make_layer(3, dtype="float64"), dtype="float64")(inputs)
+        model = keras.Model(inputs, L.Dense(2, dtype="float64")(L.Flatten(dtype="float64")(x)))
+        generator = np.random.default_rng(0)
+        x, y = generator.normal(size=(EXAMPLES, 5, 4)), generator.normal(size=(EXAMPLES, 2))
+        for _ in range(100):
+            # Every call in training goes on with the iteration, until nothing changes any more.
+            model(x, training=True)
+        norms, sums = loop(model, x, y, 0.2, 1)
+        found = book_keeping.clipped_sum(model, squared_error, x, y, clip=clipping.flat(0.2))
+        np.testing.assert_allclose(found.norms, norms, rtol=1e-9)
+        for value, total in zip(found.values, sums, strict=True):
+            np.testing.assert_allclose(value, total, rtol=1e-9, atol=1e-12)
 
     @parameterized.parameters(
         (L.EinsumDense("abc,cd->bad", (3, 4)), "first axis"),

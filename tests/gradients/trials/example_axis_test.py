@@ -31,15 +31,16 @@ def squared(y, predictions):
 
 
 class TokensAndPositions(L.Layer):
-    """One row of positions for all examples."""
+    """One row of positions for all examples, which `combine` puts together with the tokens."""
 
-    def __init__(self):
+    def __init__(self, combine, ids=lambda length: ops.arange(length)):
         super().__init__()
         self.tokens, self.positions = L.Embedding(7, 3), L.Embedding(4, 3, name="positions")
+        self.combine, self.ids = combine, ids
 
     def call(self, inputs):
         tokens = ops.cast(inputs[:, :, 0] > 0, "int32")
-        return self.tokens(tokens) + self.positions(ops.arange(ops.shape(tokens)[1]))
+        return self.combine(self.tokens(tokens), self.positions(self.ids(ops.shape(tokens)[1])))
 
 
 def timemajor(x):
@@ -57,7 +58,16 @@ MISPLACED = (
         lambda x: L.Lambda(with_gradients_of_one_norm)(L.Dense(2, name="normed")(x)),
         "'normed'.*gradient of one example's outputs changes",
     ),
-    ("positions", lambda x: TokensAndPositions()(x), "'positions'.* 4 rows for 2 synthetic"),
+    (
+        "positions_whose_first_axis_is_read",
+        lambda x: TokensAndPositions(lambda x, p: x + ops.sum(p, axis=0))(x),
+        "'positions'.*without an axis of examples, .*model's outputs change",
+    ),
+    (
+        "positions_of_a_fixed_rank",
+        lambda x: TokensAndPositions(lambda x, p: x + ops.transpose(ops.transpose(p, (1, 0)), (1, 0)))(x),
+        "'positions'.*without an axis of examples, .*model's outputs change",
+    ),
     ("timemajor", timemajor, "'late'.* 4 rows for 2"),
     ("flat", lambda x: ops.reshape(L.Dense(2, name="flat")(ops.reshape(x, (-1, 3))), (-1, 4, 2)), "'flat'.* 8 rows"),
     ("turned", lambda x: ops.flip(L.Dense(2, name="turned")(ops.flip(x, 0)), 0), "'turned'.*not the examples"),
@@ -145,6 +155,35 @@ class PlacementTest(parameterized.TestCase):
         np.testing.assert_allclose(norms[:1], expected.norms, rtol=1e-5)
         difference = tf.linalg.global_norm([a - b for a, b in zip(values, auto(x[1:], y[1:])[1], strict=True)])
         self.assertLess(difference, 0.1 * (1 + 1e-5))
+
+    @parameterized.parameters((lambda length: ops.arange(length), 1), (lambda length: ops.arange(length)[None], 2))
+    def test_calls_on_inputs_without_an_axis_of_examples_are_found(self, ids, axes):
+        model = model_of(lambda x: L.Dense(2)(TokensAndPositions(lambda x, p: x + p, ids)(x)))
+        layers = layer_calls.layers_with_weights(model)
+        index = [layer.name for layer, _ in layers].index("positions")
+        self.assertEqual(example_axis.check(model, layers, model.input), {(index, 0): axes})
+        other = model_of(L.Dense(2))
+        self.assertEqual(example_axis.check(other, layer_calls.layers_with_weights(other), other.input), {})
+
+    def test_a_rule_of_another_formula_is_found_by_a_small_difference(self):
+        def nearly(layer, inputs, weights):
+            return inputs * weights["gain"][:, None] + 2e-3
+
+        layer_rules.register(Scaled, layer_rules.scale.rule(nearly))
+        self.addCleanup(layer_rules.shared.registry._RULES.pop, Scaled)
+        with self.assertRaisesRegex(layer_rules.NoRuleError, "its rule computes something else"):
+            tried(model_of(lambda x: Scaled()(L.Dense(3)(x))))
+
+    def test_a_layer_whose_own_call_is_wrong_is_found(self):
+        def without_bias(layer, inputs):
+            return layer.convolution_op(inputs, layer.kernel)
+
+        model = model_of(L.Conv3D(2, 2, padding="same"), (2, 3, 2, 2))
+        with (
+            mock.patch.object(L.Conv3D, "call", without_bias),
+            self.assertRaisesRegex(layer_rules.NoRuleError, r"\(Conv3D\): its rule computes something else"),
+        ):
+            tried(model)
 
     def test_models_whose_rows_are_the_examples_pass_and_stay_as_they_were(self):
         keras.utils.set_random_seed(1)

@@ -132,14 +132,21 @@ class Rule:
             `Contribution`, or a list of `Route`s to choose from. A layer used more than once has several calls, whose
             gradients add up before the norm.
         refusal: refusal(layer) -> why this layer cannot be served, a clause, or None. Defaults to refusing no layer.
+        parts: parts(layer) -> layers in it whose weights the rule serves as well, such as the cell of a recurrent
+            layer. They are not called in the trace. Defaults to none.
+        lora: the rule of the layer with LoRA enabled. Defaults to None, which refuses such a layer.
     """
 
     forward: collections.abc.Callable[..., Traced]
     gradients: collections.abc.Callable[..., list]
     refusal: collections.abc.Callable[[keras.Layer], str | None] = lambda layer: None
+    parts: collections.abc.Callable[[keras.Layer], list[keras.Layer]] = lambda layer: []
+    lora: "Rule | None" = None
 
 
 _RULES: dict[type, Rule] = {}
+_NAMED: dict[tuple[str, str], Rule] = {}
+_WRAPPERS: set[type] = set()
 
 
 def register(layer_class: type, rule: Rule) -> None:
@@ -161,19 +168,58 @@ def register(layer_class: type, rule: Rule) -> None:
     _RULES[layer_class] = rule
 
 
+def register_name(package: str, class_names: collections.abc.Iterable[str], rule: Rule) -> None:
+    """Registers `rule` for classes of a package that may be missing, or too old to have them.
+
+    Args:
+        package: the top-level package of the classes' modules.
+        class_names: names of classes.
+        rule: the rule.
+    """
+    _NAMED.update({(package, name): rule for name in class_names})
+
+
+def register_wrapper(layer_class: type) -> None:
+    """Registers a class whose own trained weights are those of the layer in it, which uses them, and has a rule.
+
+    The wrapper may change the weights before, as `SpectralNormalization` does, but no gradient goes through that.
+    """
+    _WRAPPERS.add(layer_class)
+
+
+def _registered(layer_class):
+    rule = _RULES.get(layer_class)
+    return rule or _NAMED.get((layer_class.__module__.partition(".")[0], layer_class.__name__))
+
+
+def parts(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers in a layer whose weights its rule serves."""
+    rule = _registered(type(layer))
+    return [] if rule is None else rule.parts(layer)
+
+
+def weights(layer: keras.Layer) -> list[keras.Variable]:
+    """The layer's own weights, frozen ones too, and those of the layers in it that its rule serves."""
+    if type(layer) in _WRAPPERS:
+        return []
+    return [weight for one in (layer, *parts(layer)) for weight in keras_internals.own_weights(one)]
+
+
 def rule_for(layer: keras.Layer) -> Rule:
     """The rule of a layer's class.
 
     Raises:
         NoRuleError: if there is no rule, or the rule refuses this layer.
     """
-    rule = _RULES.get(type(layer))
+    rule = _registered(type(layer))
     if rule is None:
         raise NoRuleError(layer, "its class has its own trainable weights but no rule")
     if getattr(layer, "quantization_mode", None) is not None:
         raise NoRuleError(layer, "it is quantized")
     if getattr(layer, "lora_enabled", False):
-        raise NoRuleError(layer, "it has LoRA enabled")
+        rule = rule.lora
+        if rule is None:
+            raise NoRuleError(layer, "it has LoRA enabled, for which its class has no rule")
     if keras_internals.is_rematerialized(layer):
         raise NoRuleError(layer, "it is rematerialized")
     reason = rule.refusal(layer)

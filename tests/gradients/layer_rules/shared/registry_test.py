@@ -62,7 +62,7 @@ class RegistryTest(parameterized.TestCase):
 
     def test_a_missing_rule_says_where_to_import_from(self):
         with self.assertRaisesRegex(layer_rules.NoRuleError, "from noisy_sgd.gradients import layer_rules"):
-            layer_rules.rule_for(L.LSTM(2))
+            layer_rules.rule_for(L.ConvLSTM1D(2, 2))
 
     @parameterized.parameters(
         ((None, 4), lambda: L.Conv1D(5, 3)),
