@@ -133,9 +133,17 @@ def image_set(data: config.Data) -> bundled.ImageSet:
     if data.dataset == "imagenet2012":
         from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
 
-        size, count = data.resolved_image_size, data.num_train_examples
-        return imagenet.load(data.data_dir, image_size=size, train_size=count)
-    images = bundled.load(data.dataset, data.data_dir, train_size=data.num_train_examples)
+        return imagenet.load(
+            data.data_dir,
+            image_size=data.resolved_image_size,
+            train_size=data.num_train_examples,
+            held_out=data.held_out or 0,
+            framing="deepmind" if data.augmentation == "deepmind" else "tan",
+            enlarged=data.augmentation == "deepmind",
+            skips_corrupt=data.corrupt_images == "skip",
+        )
+    size, held_out = data.num_train_examples, data.held_out or 0
+    images = bundled.load(data.dataset, data.data_dir, train_size=size, held_out=held_out)
     return label_noise.replace(images, data.label_noise) if data.label_noise else images
 
 

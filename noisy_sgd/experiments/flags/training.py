@@ -20,10 +20,18 @@ _DATA = {
     "num_train_examples": "trains on this many examples, the first ones; by default on all",
     "label_noise": "fraction of the training labels that are replaced by random ones",
     "augmentation": command_line.one_of(
-        "how a training image is changed whenever it is used: not at all, by a random shift, or also by a random flip",
+        "how a training image is changed whenever it is used: not at all, by a random shift, or also by a random flip; "
+        "for imagenet2012 as Sander et al. (2023, tan: also by colors) or De et al. (2022, deepmind) do",
         config.AUGMENTATIONS,
     ),
     "image_size": "side of the images of imagenet2012, in pixels; by default 224",
+    "held_out": "evaluates on this many training images, the first ones, and does not train on them; by default on the "
+    "test images",
+    "corrupt_images": command_line.one_of(
+        "what happens at an image of imagenet2012 that cannot be decoded: the run ends, or the image contributes "
+        "nothing and its name is written to private/",
+        config.CORRUPT_IMAGES,
+    ),
 }
 _MODEL = {
     "model": command_line.one_of(
