@@ -10,7 +10,7 @@ used.
 
 from noisy_sgd.config.configuration import Config
 from noisy_sgd.config.data import AUGMENTATIONS, CORRUPT_IMAGES, DATASETS, Data
-from noisy_sgd.config.model import MODELS, PRECISIONS, Model, pixel_bounds
+from noisy_sgd.config.model import CONVENTIONS, MODELS, PRECISIONS, Model, pixel_bounds
 from noisy_sgd.config.rules import ConfigError, require, require_at_least, require_choice, require_distinct
 from noisy_sgd.config.run import STRATEGIES, Run
 from noisy_sgd.config.sweeps import Sweep, sweep
@@ -20,6 +20,7 @@ __all__ = [
     "ALGORITHMS",
     "AUGMENTATIONS",
     "CLIPPINGS",
+    "CONVENTIONS",
     "CORRUPT_IMAGES",
     "Config",
     "ConfigError",

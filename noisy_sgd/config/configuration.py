@@ -67,6 +67,9 @@ class Config:
             del groups["algorithm"]["optimizer"]
         if self.data.held_out is None:
             del groups["data"]["held_out"]
+        for name in ("convention", "initial_weights"):
+            if getattr(self.model, name) is None:
+                del groups["model"][name]
         groups["data"]["image_size"] = self.data.resolved_image_size
         sigma = self.training.resolved_noise_multiplier
         groups["algorithm"].update(

@@ -31,6 +31,7 @@ class ImageSet:
         test_labels: int32 [examples].
         num_classes: number of classes.
         pixel_range: lowest and highest value that a pixel of this format can have.
+        normalization: None, these images have no customary means and standard deviations.
         present: bool [examples], False for a training example that is missing although its number is drawn, as in the
             neighbor of a data set. Defaults to None: all are present.
     """
@@ -42,6 +43,7 @@ class ImageSet:
     test_labels: np.ndarray
     num_classes: int
     pixel_range: tuple[float, float]
+    normalization: None = None
     present: np.ndarray | None = None
 
     @property

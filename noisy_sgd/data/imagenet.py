@@ -86,6 +86,7 @@ class RecordImageSet:
         corrupt: the names of the images that could not be decoded so far, if they are skipped. They are private facts
             of a DP-SGD run.
         pixel_range: lowest and highest value of a pixel.
+        normalization: public means and standard deviations of the channels.
         present: None, all training examples are present.
     """
 
@@ -99,6 +100,7 @@ class RecordImageSet:
     skips_corrupt: bool = False
     corrupt: set[str] = dataclasses.field(default_factory=set, compare=False)
     pixel_range: tuple[float, float] = (0.0, 255.0)
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = (CHANNEL_MEANS, CHANNEL_STDS)
     present: None = None
 
     @property

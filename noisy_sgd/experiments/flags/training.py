@@ -43,6 +43,12 @@ _MODEL = {
     ),
     "pixel_range": "pixels that a saved model gets: raw are the data's own (mnist: 0 to 255), LOW,HIGH scales them to "
     "that range; by default (auto) raw if the model begins with a Rescaling or Normalization layer, and otherwise 0,1",
+    "convention": command_line.one_of(
+        "the published implementation that an nf_resnet follows: De et al.'s, timm's, or that of Sander et al., which "
+        "the paper used; by default deepmind",
+        config.CONVENTIONS,
+    ),
+    "initial_weights": "path of a .npz file with the weights to begin with (stem/kernel, ...); by default random ones",
 }
 _MICROBATCH = {
     "microbatch_size": "examples on each device at a time, a divisor of B; bounds memory and changes nothing else; by "
