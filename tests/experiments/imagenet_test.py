@@ -18,20 +18,28 @@ from tests import ilsvrc
 
 TRAIN, CORRUPT = 48, (3, 20)
 SMALL = [
-    "--dataset=imagenet2012", "--image_size=16", "--model=mlp", "--batch_size=8", "--num_steps=8",
-    "--eval_every=4", "--learning_rate=0.2", "--ema_decay=0.5",
+    "--dataset=imagenet2012", "--image_size=16", "--batch_size=8", "--num_steps=8", "--eval_every=4",
+    "--learning_rate=0.05", "--ema_decay=0.5",
 ]  # fmt: skip
+MLP = ["--model=mlp", "--hidden=8"]
 ALGORITHMS = {
-    "sgd": ["--augmentation=tan"],
+    "sgd": [*MLP, "--augmentation=tan"],
     "noisy_sgd": ["--effective_noise=0.001", "--model=nf_resnet_tiny", "--convention=tan"],
     "dp_sgd": [
         "--noise_multiplier=0.5",
         "--l2_norm_clip=1",
         "--augmentation=deepmind",
         "--augmentation_multiplicity=2",
-    ],
+    ],  # fmt: skip
 }
-DP = ["--algorithm=dp_sgd", "--noise_multiplier=0.5", "--l2_norm_clip=1", "--sampling=poisson", "--microbatch_size=4"]
+DP = [
+    *MLP,
+    "--algorithm=dp_sgd",
+    "--noise_multiplier=0.5",
+    "--l2_norm_clip=1",
+    "--sampling=poisson",
+    "--microbatch_size=4",
+]
 
 _folder = tempfile.TemporaryDirectory()
 
@@ -70,7 +78,8 @@ class ImageNetTest(parameterized.TestCase):
         self._run(*options, f"--run_dir={self.root}/run")
         record = records.read(self.root / "run")
         self.assertEqual(record.results["step"], 8)
-        self.assertLess(record.metrics[-1]["val_loss"], np.log(1000))
+        losses = [line["val_loss"] for line in record.metrics if "val_loss" in line]
+        self.assertLess(losses[-1], losses[0])
         if algorithm == "dp_sgd":
             self.assertEqual(record.privacy["num_examples"], TRAIN - 6)
 
@@ -95,7 +104,7 @@ class ImageNetTest(parameterized.TestCase):
             np.testing.assert_array_equal(stopped[name], array, name)
 
     def test_a_corrupt_image_ends_the_run_and_the_same_run_goes_on_without_it(self):
-        arguments = ["--algorithm=sgd", "--checkpoint_every=1", f"--run_dir={self.root}/run"]
+        arguments = [*MLP, "--algorithm=sgd", "--checkpoint_every=1", f"--run_dir={self.root}/run"]
         _, stderr = self._run(*arguments, name="damaged", status=1)
         self.assertRegex(
             stderr.splitlines()[-1],
@@ -118,7 +127,14 @@ class ImageNetTest(parameterized.TestCase):
 
     def test_a_corrupt_image_contributes_nothing(self):
         # One step on all examples: without noise, the images that are left give the same sum, and N is its divisor.
-        common = ["--algorithm=dp_sgd", "--noise_multiplier=0", "--l2_norm_clip=1", "--num_steps=1", "--eval_every=1"]
+        common = [
+            *MLP,
+            "--algorithm=dp_sgd",
+            "--noise_multiplier=0",
+            "--l2_norm_clip=1",
+            "--num_steps=1",
+            "--eval_every=1",
+        ]
         left = TRAIN - len(CORRUPT)
         options = {
             "damaged": [f"--batch_size={TRAIN}", "--learning_rate=2", "--corrupt_images=skip"],

@@ -125,6 +125,19 @@ _CHECKPOINTS = {
 def train(argv: Sequence[str]) -> config.Config:
     """One training run."""
     values = command_line.flag_set()
+    define_run(values)
+    command_line.parse(values, argv, train)
+    made = run(values)
+    if made.run.run_dir:
+        return made
+    images, network, chosen = made.data.dataset, pathlib.Path(made.model.model).stem, made.training
+    algorithm = chosen.algorithm if chosen.optimizer == "sgd" else f"{chosen.algorithm}-{chosen.optimizer}"
+    name = f"{images}-{network}-{algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
+    return dataclasses.replace(made, run=dataclasses.replace(made.run, run_dir=f"runs/{name}"))
+
+
+def define_run(values: absl_flags.FlagValues) -> None:
+    """Defines the flags of one training run."""
     define_data_and_model(values)
     define = command_line.define
     define(values, "training", config.Training, _ONE_ALGORITHM | _TRAINING)
@@ -135,14 +148,11 @@ def train(argv: Sequence[str]) -> config.Config:
     define(values, "run", config.Run, _RUN | {"run_dir": place})
     define(values, "devices", config.Run, _STRATEGY | _LOGICAL_DEVICES)
     define(values, "checkpoints", config.Run, _CHECKPOINTS)
-    command_line.parse(values, argv, train)
-    made = _config(values, config.Training(**command_line.typed(values, config.Training)))
-    if made.run.run_dir:
-        return made
-    images, network, chosen = made.data.dataset, pathlib.Path(made.model.model).stem, made.training
-    algorithm = chosen.algorithm if chosen.optimizer == "sgd" else f"{chosen.algorithm}-{chosen.optimizer}"
-    name = f"{images}-{network}-{algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
-    return dataclasses.replace(made, run=dataclasses.replace(made.run, run_dir=f"runs/{name}"))
+
+
+def run(values: absl_flags.FlagValues) -> config.Config:
+    """The run that parsed flags describe; its directory is None where none was typed."""
+    return _config(values, config.Training(**command_line.typed(values, config.Training)))
 
 
 def batch_size_sweep(argv: Sequence[str]) -> config.Sweep:
