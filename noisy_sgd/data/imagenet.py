@@ -253,12 +253,12 @@ def load(
     except Exception as error:  # The parsers of its JSON files raise many types.
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"`data_dir` holds a description of {NAME} that cannot be read: {version} ({reason})"
+            f"`data_dir` must hold {NAME} with a description that can be read: {version} ({reason}); prepare it again"
         ) from error
     read = next((name for name in ("array_record", "tfrecord") if name in formats), None)
     if read is None:
         raise ValueError(
-            f"`data_dir` holds {NAME} as {', '.join(formats)} only, which cannot be read in random order; "
+            f"`data_dir` must hold {NAME} as array_record or tfrecord, but holds it as {', '.join(formats)}; "
             f"{prepared_files.command('ANOTHER_FOLDER')}. Received: data_dir={str(data_dir)!r}"
         )
     builder.info.set_file_format(read, override=True, override_if_initialized=True)

@@ -45,7 +45,8 @@ def newest(data_dir: str | pathlib.Path | None) -> str:
         )
     if not versions:
         raise ValueError(
-            f"`data_dir` holds no prepared {NAME}; {command(data_dir)}. Received: data_dir={str(data_dir)!r}"
+            f"`data_dir` must hold {NAME}, prepared, and does not; {command(data_dir)}. "
+            f"Received: data_dir={str(data_dir)!r}"
         )
     newest = max(versions, key=lambda path: [int(part) for part in path.name.split(".")])
     _check_version(newest, data_dir)
@@ -83,13 +84,16 @@ def records(builder, split: str, file_format: str, data_dir) -> array_records.Re
         ValueError: if the split or one of its files is missing, or a TFRecord file is not complete.
     """
     if split not in builder.info.splits:
-        raise ValueError(f"`data_dir` holds {NAME} without its {split} split. Received: data_dir={str(data_dir)!r}")
+        raise ValueError(
+            f"`data_dir` must hold {NAME} with its {split} split; prepare it from both archives. "
+            f"Received: data_dir={str(data_dir)!r}"
+        )
     paths = [pathlib.Path(path) for path in builder.info.splits[split].filepaths]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise ValueError(
-            f"`data_dir` lacks {len(missing)} of the {len(paths)} files of the {split} split of {NAME}, the first of "
-            f"them {missing[0]}. Received: data_dir={str(data_dir)!r}"
+            f"`data_dir` must hold {NAME} as a whole, but lacks {len(missing)} of the {len(paths)} files of its "
+            f"{split} split, the first of them {missing[0]}. Received: data_dir={str(data_dir)!r}"
         )
     examples = builder.info.splits[split].shard_lengths
     if file_format == "array_record":

@@ -195,7 +195,9 @@ class LoadTest(parameterized.TestCase):
 
     def test_the_command_in_the_error_prepares_it(self):
         data_dir = os.path.join(self.folder, "new")
-        message = self.assert_refused(data_dir, f"^`data_dir` holds no prepared imagenet2012; .*data_dir='{data_dir}'$")
+        message = self.assert_refused(
+            data_dir, f"^`data_dir` must hold imagenet2012, prepared, and does not; .*data_dir='{data_dir}'$"
+        )
         command = re.search('python -c "(.*)"', message)[1]
         archives = os.path.join(_folder.name, "archives")
         exec(command.replace("ARCHIVES", archives))
@@ -207,7 +209,7 @@ class LoadTest(parameterized.TestCase):
     def test_an_interrupted_preparation_is_none(self):
         source = os.path.join(prepared(), "imagenet2012", "5.1.0")
         shutil.copytree(source, os.path.join(self.folder, "imagenet2012", "incomplete.ABCDEF_5.1.0"))
-        self.assert_refused(self.folder, "^`data_dir` holds no prepared imagenet2012; ")
+        self.assert_refused(self.folder, "^`data_dir` must hold imagenet2012, prepared, and does not; ")
 
     @parameterized.parameters(
         ("5.0.0", "holds version 5.1.0 in .*5.0.0; rename the folder to 5.1.0"), ("v5", "holds .*/v5;")
@@ -222,7 +224,8 @@ class LoadTest(parameterized.TestCase):
         path = pathlib.Path(copy, "imagenet2012", "5.1.0", "dataset_info.json")
         path.write_text(path.read_text().replace('"array_record"', '"parquet"').replace("array_record", "parquet"))
         pattern = (
-            "^`data_dir` holds imagenet2012 as parquet only, .*data_dir='ANOTHER_FOLDER', file_format='array_record'"
+            "^`data_dir` must hold imagenet2012 as array_record or tfrecord, but holds it as parquet; "
+            ".*data_dir='ANOTHER_FOLDER', file_format='array_record'"
         )
         self.assert_refused(copy, pattern)
 
@@ -233,7 +236,7 @@ class LoadTest(parameterized.TestCase):
     def test_a_split_is_missing(self):
         ilsvrc.write(os.path.join(self.folder, "archives"), train=False)
         ilsvrc.prepare(self.folder, os.path.join(self.folder, "archives"))
-        self.assert_refused(self.folder, "^`data_dir` holds imagenet2012 without its train split")
+        self.assert_refused(self.folder, "^`data_dir` must hold imagenet2012 with its train split")
 
     def test_files_are_missing(self):
         copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
@@ -241,7 +244,9 @@ class LoadTest(parameterized.TestCase):
         paths[1].unlink()
         paths[2].unlink()
         paths[2].mkdir()
-        self.assert_refused(copy, f"^`data_dir` lacks 2 of the 3 files of the train .*, the first of them {paths[1]}.")
+        self.assert_refused(
+            copy, f"^`data_dir` must .* lacks 2 of the 3 files of its train .*, the first of them {paths[1]}."
+        )
 
     def test_a_damaged_description(self):
         copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
@@ -251,7 +256,9 @@ class LoadTest(parameterized.TestCase):
         self.assertLen(lengths, 3)
         for damaged in ("", contents[:200], "[]"):
             path.write_text(damaged)
-            self.assert_refused(copy, "^`data_dir` holds a description of imagenet2012 that cannot be read: .*5.1.0 ")
+            self.assert_refused(
+                copy, "^`data_dir` must hold imagenet2012 with a description that can be read: .*5.1.0 "
+            )
 
     def test_more_files_than_a_process_may_open(self):
         with mock.patch.object(resource, "getrlimit", return_value=(130, 4096)):

@@ -153,7 +153,10 @@ class ImageNetTest(parameterized.TestCase):
 
     @parameterized.parameters(
         (None, "`--data_dir` must name the folder that holds imagenet2012; put ILSVRC2012_img_train.tar"),
-        ("nowhere", "`--data_dir` holds no prepared imagenet2012; put ILSVRC2012_img_train.tar .*data_dir='.*nowhere'"),
+        (
+            "nowhere",
+            "`--data_dir` must hold imagenet2012, prepared, and does not; put .*data_dir='.*nowhere'",
+        ),
         ("gs://bucket", "`--data_dir` must be a folder of this machine"),
     )
     def test_a_wrong_folder_is_one_sentence(self, data_dir, sentence):

@@ -51,5 +51,5 @@ def compiled(program: str, chosen: devices.Topology, python: str | None) -> dict
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"it ended with status {ended.returncode}"])[-1]
-        raise ValueError(f"`topology` {chosen.name} cannot be compiled for: {last[:300]}")
+        raise ValueError(f"`topology` must be one that can be compiled for. Received: {chosen.name} ({last[:300]})")
     return json.loads(ended.stdout.splitlines()[-1])
