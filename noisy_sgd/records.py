@@ -28,7 +28,7 @@ import os
 import pathlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from noisy_sgd import files, machine
@@ -95,6 +95,20 @@ class Run:
         if text != self.text(private=private):
             with self._written(self._metrics(private)) as path:
                 files.write(path, text)
+
+    def note_corrupt(self, names: Iterable[str]) -> int:
+        """Adds names of images that cannot be decoded to private/corrupt_images.txt; returns how many it now lists.
+
+        Raises:
+            ValueError: if the file cannot be written.
+        """
+        path = self.directory / "private" / "corrupt_images.txt"
+        listed = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        known = listed | set(names)
+        if known != listed:
+            with self._written(path):
+                files.write(path, "".join(f"{name}\n" for name in sorted(known)))
+        return len(known)
 
     def state(self, privacy: Any) -> None:
         """Replaces the privacy statement; a ValueError names the file if it cannot be written."""

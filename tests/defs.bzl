@@ -25,6 +25,7 @@ def test_folder(name, size = "large", exclude = []):
             deps = [
                 "//:noisy_sgd",
                 "//tests:conftest",
+                "//tests:ilsvrc",
                 "//tests:oracles",
             ],
         )

@@ -9,8 +9,8 @@ used.
 """
 
 from noisy_sgd.config.configuration import Config
-from noisy_sgd.config.data import AUGMENTATIONS, DATASETS, Data
-from noisy_sgd.config.model import MODELS, PRECISIONS, Model, pixel_bounds
+from noisy_sgd.config.data import AUGMENTATIONS, CORRUPT_IMAGES, DATASETS, Data
+from noisy_sgd.config.model import CONVENTIONS, MODELS, PRECISIONS, Model, pixel_bounds
 from noisy_sgd.config.noise_correlation import parsed as parsed_noise_correlation
 from noisy_sgd.config.rules import ConfigError, require, require_at_least, require_choice, require_distinct
 from noisy_sgd.config.run import STRATEGIES, Run
@@ -21,6 +21,8 @@ __all__ = [
     "ALGORITHMS",
     "AUGMENTATIONS",
     "CLIPPINGS",
+    "CONVENTIONS",
+    "CORRUPT_IMAGES",
     "Config",
     "ConfigError",
     "DATASETS",

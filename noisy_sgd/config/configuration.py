@@ -55,17 +55,23 @@ class Config:
         groups = dataclasses.asdict(self)
         # The name of this group in records, which stays as it is so that existing records remain valid.
         groups = {"algorithm" if name == "training" else name: group for name, group in groups.items()}
-        del groups["data"]["data_dir"]
+        # An image that cannot be decoded ends a run or contributes nothing; the numbers of other runs do not change.
+        for name in ("data_dir", "corrupt_images"):
+            del groups["data"][name]
         for name in _NOT_COMPUTED:
             del groups["run"][name]
         if not self.model.is_saved:
             del groups["model"]["pixel_range"]
+        # Records older than these options do not have them.
         if self.training.optimizer == "sgd":
-            # Records older than this option do not have it; they are of SGD.
             del groups["algorithm"]["optimizer"]
         if self.training.noise_correlation is None:
-            # As above: older records are of independent noise.
             del groups["algorithm"]["noise_correlation"]
+        if self.data.held_out is None:
+            del groups["data"]["held_out"]
+        for name in ("convention", "initial_weights"):
+            if getattr(self.model, name) is None:
+                del groups["model"][name]
         groups["data"]["image_size"] = self.data.resolved_image_size
         sigma = self.training.resolved_noise_multiplier
         groups["algorithm"].update(

@@ -10,6 +10,7 @@ from noisy_sgd.config import rules
 
 MODELS = ("nf_resnet_tiny", "nf_resnet_small", "nf_resnet50", "wrn_16_4", "mlp", "mnist_cnn", "mnist_cnn_tanh")
 PRECISIONS = ("float32", "bfloat16")
+CONVENTIONS = ("deepmind", "timm", "tan")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,16 @@ class Model:
 
     `precision` is that of the layers' arithmetic; weights, norms, sums and noise are always float32. `pixel_range` says
     which pixels a saved model gets: "raw" are the data's own, "LOW,HIGH" scales them to that range, "auto" is raw if
-    the model begins with a rescaling of its own, and otherwise 0 to 1.
+    the model begins with a rescaling of its own, and otherwise 0 to 1. `convention` chooses between the published
+    implementations of an nf_resnet (None: deepmind). `initial_weights` is the path of a .npz file of named arrays.
     """
 
     model: str = "nf_resnet_tiny"
     hidden: tuple[int, ...] | None = None
     precision: str = "float32"
     pixel_range: str = "auto"
+    convention: str | None = None
+    initial_weights: str | None = None
 
     def __post_init__(self):
         listed = ",".join(map(str, self.hidden or ()))
@@ -33,7 +37,14 @@ class Model:
         rules.require(usable, "hidden", constraint, listed, "leave it out otherwise")
         rules.require_choice("precision", self.precision, PRECISIONS)
         pixel_bounds(self.pixel_range)
+        if self.convention is not None:
+            rules.require_choice("convention", self.convention, CONVENTIONS)
+            meant = self.model.startswith("nf_resnet") and not self.is_saved
+            constraint = f"means nothing to {self.model}, which is no nf_resnet"
+            rules.require(meant, "convention", constraint, self.convention, "leave it out")
         if self.is_saved:
+            meant, constraint = self.initial_weights is None, "means nothing to a saved model, which has weights"
+            rules.require(meant, "initial_weights", constraint, self.initial_weights, "leave it out")
             constraint, way_out = "cannot be given to a saved model, which has its own", "leave it out"
             rules.require(self.precision == "float32", "precision", constraint, self.precision, way_out)
         else:

@@ -21,6 +21,8 @@ import numpy as np
 # More calls than are read ahead of the failing step.
 _CALLS_KEPT = 256
 _LOST = "`data_dir` can no longer be read"
+_NO_JPEG = "`data_dir` holds an image that is not a complete JPEG"
+_WAYS_OUT = "prepare the data set again, or set `corrupt_images` to skip"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class Records:
             records, _ = self._read([number])
             if records is not None and not decodable(records[0]):
                 file, place = self.place(number)
-                return f"`data_dir` holds an image that is not a complete JPEG: record {place} of {file.path}"
+                return f"{_NO_JPEG}: record {place} of {file.path}; {_WAYS_OUT}"
         return None
 
     def _lost(self, number: int, reason: str) -> str:
@@ -110,7 +112,7 @@ def failure(error: Exception) -> str | None:
     """
     message = str(error)
     if is_no_jpeg(error):
-        return "`data_dir` holds an image that is not a complete JPEG; prepare the data set again"
+        return f"{_NO_JPEG}; {_WAYS_OUT}"
     match = re.search(f"{re.escape(_LOST)}: .*", message)
     return match and match[0]
 

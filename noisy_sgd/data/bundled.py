@@ -31,6 +31,7 @@ class ImageSet:
         test_labels: int32 [examples].
         num_classes: number of classes.
         pixel_range: lowest and highest value that a pixel of this format can have.
+        normalization: None, these images have no customary means and standard deviations.
         present: bool [examples], False for a training example that is missing although its number is drawn, as in the
             neighbor of a data set. Defaults to None: all are present.
     """
@@ -42,6 +43,7 @@ class ImageSet:
     test_labels: np.ndarray
     num_classes: int
     pixel_range: tuple[float, float]
+    normalization: None = None
     present: np.ndarray | None = None
 
     @property
@@ -53,6 +55,11 @@ class ImageSet:
     def num_train_examples(self) -> int:
         """How many training examples there are."""
         return len(self.train_labels)
+
+    @property
+    def train_image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image that `train_reader` reads."""
+        return self.image_shape
 
     def train_reader(self) -> Callable[..., tuple[Any, Any]]:
         """A function from indices int64 [m] to images uint8 [m, height, width, channels] and labels int32 [m].
@@ -112,7 +119,12 @@ class ImageSet:
 
 
 def load(
-    name: str, data_dir: str | pathlib.Path | None = None, *, train_size: int | None = None, subset_seed: int = 0
+    name: str,
+    data_dir: str | pathlib.Path | None = None,
+    *,
+    train_size: int | None = None,
+    subset_seed: int = 0,
+    held_out: int = 0,
 ) -> ImageSet:
     """Loads an image set with its public split.
 
@@ -124,14 +136,25 @@ def load(
             images stay. Defaults to None, all of them.
         subset_seed: which images are kept. A smaller `train_size` keeps a subset of what a larger one keeps. Defaults
             to 0.
+        held_out: the first so many training images are the test images, and are not trained on. Defaults to 0, the
+            public test images.
 
     Returns:
         The image set.
 
     Raises:
-        ValueError: for an unknown name, a set that cannot be loaded, or a `train_size` above the size of the set.
+        ValueError: for an unknown name, a set that cannot be loaded, or a `train_size` or `held_out` that is too large.
     """
     images = _LOADERS[checks.choice("dataset", name, _LOADERS)](data_dir)
+    if held_out:
+        check_held_out(name, images.num_train_examples, held_out)
+        images = dataclasses.replace(
+            images,
+            train_images=images.train_images[held_out:],
+            train_labels=images.train_labels[held_out:],
+            test_images=images.train_images[:held_out],
+            test_labels=images.train_labels[:held_out],
+        )
     return images if train_size is None else subset(images, train_size, subset_seed)
 
 
@@ -148,6 +171,12 @@ def subset_rows(name: str, available: int, train_size: int, seed: int = 0) -> np
     constraint = f"must be between 1 and the {available} training images of {name}"
     checks.require(1 <= train_size <= available, "train_size", constraint, train_size)
     return keys.counter_stream(keys.derive(seed, "subset")).permutation(available)[:train_size]
+
+
+def check_held_out(name: str, available: int, held_out: int) -> None:
+    """Refuses to hold out all training images; `name` is for the error."""
+    constraint = f"must be below the {available} training images of {name}"
+    checks.require(0 <= held_out < available, "held_out", constraint, held_out)
 
 
 def _digits(data_dir) -> ImageSet:

@@ -66,8 +66,8 @@ def stream(
     cheap, and reads only the images of its own microbatches. Padding is zeros and reads no image.
 
     Args:
-        image_set: a `bundled.ImageSet`, or another object with its `name`, `image_shape`, `num_train_examples` and
-            `train_reader()`.
+        image_set: a `bundled.ImageSet`, or another object with its `name`, `train_image_shape`, `num_train_examples`
+            and `train_reader()`. An example that is read with the label -1 has no image, and becomes padding.
         scheme: a `noisy_sgd.sampling.Scheme` with a seed.
         microbatch_size: m, examples of a microbatch.
         first_step: Defaults to 0.
@@ -130,15 +130,19 @@ def stream(
             padding = microbatch_size - count
             images = tf.pad(images, [[0, padding], [0, 0], [0, 0], [0, 0]])
             labels = tf.pad(labels, [[0, padding]])
-            return tf.ensure_shape(images, [microbatch_size, *image_set.image_shape]), labels
+            return tf.ensure_shape(images, [microbatch_size, *image_set.train_image_shape]), labels
 
         def nothing():
-            return tf.zeros([microbatch_size, *image_set.image_shape], tf.uint8), tf.zeros([microbatch_size], tf.int32)
+            return tf.zeros([microbatch_size, *image_set.train_image_shape], tf.uint8), tf.zeros(
+                [microbatch_size], tf.int32
+            )
 
         images, labels = tf.cond(count > 0, read_and_pad, nothing)
         if augment is not None:
             images = augment(images, indices, step)
-        return images, tf.ensure_shape(labels, [microbatch_size]), mask
+        labels = tf.ensure_shape(labels, [microbatch_size])
+        # What has no image is padding: it contributes nothing, and the divisor is still the configured batch size.
+        return images, tf.maximum(labels, 0), tf.logical_and(mask, labels >= 0)
 
     chunks = tf.data.Dataset.range(first_step, end, steps_a_call).map(cut).prefetch(1)
     return chunks.unbatch().map(fetch, num_parallel_calls=_READS_AT_A_TIME, deterministic=True).prefetch(2 * share)

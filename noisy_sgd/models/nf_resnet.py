@@ -11,6 +11,7 @@ no example's gradient depends on another example.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 
@@ -57,6 +58,8 @@ class Convention:
         stem_has_gamma: whether the stem, which no ReLU precedes, has the factor too.
         head_has_gamma: whether the last ReLU, which no convolution follows, has the factor.
         shortcut: "avg_pool" (2x2 average, then 1x1 convolution) or "strided" (1x1 convolution with stride).
+        padding: of windows with a stride: "same" pads as little as is needed, at the end first, "symmetric" pads both
+            ends alike, as PyTorch does. On an even side the windows of the two differ by one pixel.
         epsilon, epsilon_form, unbiased_variance: as in `normalizer_free.WeightStandardizedConv2D`.
     """
 
@@ -64,6 +67,7 @@ class Convention:
     stem_has_gamma: bool
     head_has_gamma: bool
     shortcut: str
+    padding: str
     epsilon: float
     epsilon_form: str
     unbiased_variance: bool
@@ -76,6 +80,7 @@ CONVENTIONS = {
         stem_has_gamma=False,
         head_has_gamma=True,
         shortcut="strided",
+        padding="same",
         epsilon=1e-4,
         epsilon_form="max",
         unbiased_variance=False,
@@ -87,6 +92,7 @@ CONVENTIONS = {
         stem_has_gamma=True,
         head_has_gamma=False,
         shortcut="avg_pool",
+        padding="symmetric",
         epsilon=1e-6,
         epsilon_form="add",
         unbiased_variance=False,
@@ -98,6 +104,7 @@ CONVENTIONS = {
         stem_has_gamma=True,
         head_has_gamma=False,
         shortcut="avg_pool",
+        padding="symmetric",
         epsilon=1e-6,
         epsilon_form="add",
         unbiased_variance=True,
@@ -136,6 +143,7 @@ def nf_resnet(
     *,
     input_shape: tuple[int, int, int] | None = None,
     pixel_range: tuple[float, float] | None = (0.0, 255.0),
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     convention: str = "deepmind",
     gamma: float | None = None,
     skip_init: float = 1.0,
@@ -153,6 +161,8 @@ def nf_resnet(
         input_shape: height, width and channels. Defaults to the variant's.
         pixel_range: lowest and highest pixel value, mapped to [-1, 1]; None takes the inputs as they are. Defaults to
             (0, 255).
+        normalization: public means and standard deviations of the channels, which replace `pixel_range`. Defaults to
+            None.
         convention: one of `CONVENTIONS`: "deepmind" keeps the expected variance exactly; "timm" loses some of it in
             its averaging shortcuts; "tan", which the paper used, loses most. Defaults to "deepmind".
         gamma: the kernels' constant factor instead of the convention's; for example `normalizer_free.RELU_GAMMA` or
@@ -175,12 +185,18 @@ def nf_resnet(
     checks.at_least("num_classes", num_classes, 1)
     gamma = chosen.gamma if gamma is None else float(gamma)
 
+    symmetric = chosen.padding == "symmetric"
+
     def convolution(x, name, width, size, *, stride=1, factor=gamma):
+        padding = "same"
+        if symmetric and stride > 1 and size > 1:
+            x = keras.layers.ZeroPadding2D(size // 2, dtype=dtype, name=f"{name}_padding")(x)
+            padding = "valid"
         layer = normalizer_free.WeightStandardizedConv2D(
             width,
             size,
             strides=stride,
-            padding="same",
+            padding=padding,
             gamma=factor,
             epsilon=chosen.epsilon,
             epsilon_form=chosen.epsilon_form,
@@ -213,11 +229,15 @@ def nf_resnet(
         out = normalizer_free.SkipGain(skip_init, alpha=alpha, dtype=dtype, name=f"{name}_skip_gain")(out)
         return keras.layers.Add(dtype=dtype, name=f"{name}_add")([shortcut, out])
 
-    inputs, x = pixels.pixel_input(input_shape or sizes.input_shape, pixel_range, dtype)
+    inputs, x = pixels.pixel_input(input_shape or sizes.input_shape, pixel_range, dtype, normalization=normalization)
     stem_factor = gamma if chosen.stem_has_gamma else 1.0
     if sizes.stem == "7x7":
         x = convolution(x, "stem", sizes.stem_width, 7, stride=2, factor=stem_factor)
-        x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="stem_pool")(x)
+        if symmetric:
+            # A pixel at the edge that is repeated changes no maximum, as minus infinity would not.
+            x = normalizer_free.EdgePadding2D(1, dtype=dtype, name="stem_pool_padding")(x)
+        padding = "valid" if symmetric else "same"
+        x = keras.layers.MaxPooling2D(3, 2, padding=padding, dtype=dtype, name="stem_pool")(x)
     else:
         x = convolution(x, "stem", sizes.stem_width, 3, factor=stem_factor)
 

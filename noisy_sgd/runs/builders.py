@@ -17,7 +17,7 @@ import tensorflow as tf
 from noisy_sgd import config, sampling
 from noisy_sgd.data import bundled, label_noise
 from noisy_sgd.mechanisms import adaptive_clipping, correlated
-from noisy_sgd.models import feedforward, nf_resnet, wide_resnet
+from noisy_sgd.models import feedforward, named_weights, nf_resnet, wide_resnet
 from noisy_sgd.optimizers import adam, extrapolation, lars, noised, privatized, sgd
 from noisy_sgd.privacy import plan as plans
 from noisy_sgd.privacy import statement
@@ -133,9 +133,17 @@ def image_set(data: config.Data) -> bundled.ImageSet:
     if data.dataset == "imagenet2012":
         from noisy_sgd.data import imagenet  # tensorflow-datasets takes seconds to import.
 
-        size, count = data.resolved_image_size, data.num_train_examples
-        return imagenet.load(data.data_dir, image_size=size, train_size=count)
-    images = bundled.load(data.dataset, data.data_dir, train_size=data.num_train_examples)
+        return imagenet.load(
+            data.data_dir,
+            image_size=data.resolved_image_size,
+            train_size=data.num_train_examples,
+            held_out=data.held_out or 0,
+            framing="deepmind" if data.augmentation == "deepmind" else "tan",
+            enlarged=data.augmentation == "deepmind",
+            skips_corrupt=data.corrupt_images == "skip",
+        )
+    size, held_out = data.num_train_examples, data.held_out or 0
+    images = bundled.load(data.dataset, data.data_dir, train_size=size, held_out=held_out)
     return label_noise.replace(images, data.label_noise) if data.label_noise else images
 
 
@@ -159,7 +167,10 @@ def _network(
     """The network, and a sentence that says which pixels a saved model receives."""
     if model.is_saved:
         return saved_model.load(model.model, images, pixel_range=model.pixel_range, model_class=model_class)
-    return _named(model, images, seed, model_class), None
+    made = _named(model, images, seed, model_class)
+    if model.initial_weights is not None:
+        named_weights.load(model.initial_weights, made)
+    return made, None
 
 
 def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class: type[keras.Model]) -> keras.Model:
@@ -181,7 +192,8 @@ def _named(model: config.Model, images: bundled.ImageSet, seed: int, model_class
         # Scales pixels to [0, 1]: the network maps this range to [-1, 1], and no pixel is in its lower half.
         unit = {**common, "pixel_range": (2 * low - high, high)}
         return feedforward.mnist_cnn(images.num_classes, activation="tanh", **unit)
-    return nf_resnet(model.model, images.num_classes, **common)
+    own = {"convention": model.convention or "deepmind", "normalization": images.normalization}
+    return nf_resnet(model.model, images.num_classes, **common, **own)
 
 
 def optimizer(settings: config.Config) -> keras.optimizers.Optimizer:

@@ -207,12 +207,10 @@ def _microbatches(run: StartedRun):
     scheme = builders.scheme(run.settings, count, run.starting_point.secret)
     if objects.images.present is not None:
         scheme = sampling.Present(scheme, objects.images.present)
-    augment, kind = None, run.settings.data.augmentation
-    if kind != "none":
-        # The usual padding is four pixels for images of 32 x 32.
-        padding = max(1, min(objects.images.image_shape[:2]) // 8)
-        views, flips = chosen.augmentation_multiplicity, kind == "flip_and_crop"
-        augment = augmentation.make(seed, views=views, padding=padding, flips=flips)
+    augment, recipe = None, run.settings.data.augmentation
+    if recipe != "none":
+        views, shape = chosen.augmentation_multiplicity, objects.images.image_shape
+        augment = augmentation.RECIPES[recipe].make(seed, views, shape[:2])
     replicas, size = objects.strategy.num_replicas_in_sync, chosen.resolved_microbatch_size
     dataset = streaming.stream(
         objects.images,
@@ -245,12 +243,25 @@ class _Epsilon(keras.callbacks.Callback):
         logs["epsilon"] = _privacy(run.objects, run.settings, spent, self._step).epsilon
 
 
+class _CorruptImages(keras.callbacks.Callback):
+    """Writes the names of the images that were skipped to private/, because a DP-SGD run must not show them."""
+
+    def __init__(self, run: StartedRun):
+        super().__init__()
+        self._run = run
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._run.record.note_corrupt(self._run.objects.images.corrupt)
+
+
 def _recorders(run: StartedRun) -> list[keras.callbacks.Callback]:
     if run.record is None:
         return []
     tensorboard = keras.callbacks.TensorBoard(run.record.directory / "tensorboard", write_graph=False)
     private = run.objects.metrics if run.settings.training.algorithm == "dp_sgd" else ()
     recorders = [callbacks.MetricsRecorder(run.record, leave_out=tuple(private)), tensorboard]
+    if run.settings.data.corrupt_images == "skip":
+        recorders.insert(0, _CorruptImages(run))
     return recorders if run.starting_point.ledger is None else [_Epsilon(run), *recorders]
 
 
@@ -280,7 +291,12 @@ def _finish(run: StartedRun, spent: ledger.Ledger | None) -> records.Record | No
     if objects.average is not None:
         with objects.average.applied(objects.model):
             trained_model.save(directory / trained_model.AVERAGE, objects.model)
-    run.record.finish({**last, "num_parameters": parameters})
+    results = {**last, "num_parameters": parameters}
+    if run.settings.data.corrupt_images == "skip":
+        corrupt = run.record.note_corrupt(objects.images.corrupt)
+        if spent is None and corrupt:
+            results["corrupt_images"] = corrupt
+    run.record.finish(results)
     return records.read(directory)
 
 

@@ -160,14 +160,27 @@ def evaluation(model, dataset: collections.abc.Iterable) -> collections.abc.Call
     return evaluate
 
 
-def _steps_function(model, strategy, metrics, average, with_norms):
+def replica_functions(model, metrics) -> tuple[collections.abc.Callable, collections.abc.Callable]:
+    """What one replica computes: accumulate(images, labels, mask) for a microbatch, finish() for a logical batch.
+
+    Args:
+        model: a compiled `PrivateModel`.
+        metrics: as in `train`.
+    """
+
     def accumulate(images, labels, mask):
         seen = model.accumulate(images, labels, mask=mask)
         training_metrics.update(metrics, seen, labels, mask, getattr(model.optimizer, "current_l2_norm_clip", None))
 
+    return accumulate, model.finish
+
+
+def _steps_function(model, strategy, metrics, average, with_norms):
+    accumulate, end = replica_functions(model, metrics)
+
     def finish():
         norms = model.squared_norms() if with_norms else (tf.zeros([]), tf.zeros([]))
-        model.finish()
+        end()
         return norms
 
     def one_step(iterator, count):

@@ -11,6 +11,9 @@ class ModelTest(parameterized.TestCase):
         ({"model": "mlp", "hidden": (8, 0)}, "--hidden.*positive.*hidden=8,0"),
         ({"model": "resnet"}, "--model.*nf_resnet_tiny.*model=resnet"),
         ({"precision": "float16"}, "--precision.*float32, bfloat16.*precision=float16"),
+        ({"convention": "own"}, "--convention.*deepmind, timm, tan.*convention=own"),
+        ({"model": "mlp", "convention": "tan"}, "--convention.*means nothing to mlp"),
+        ({"model": "my.keras", "initial_weights": "w.npz"}, "--initial_weights.*means nothing to a saved model"),
         ({"model": "my.keras", "precision": "bfloat16"}, "--precision.*saved model.*its own"),
     )
     def test_refuses(self, arguments, message):

@@ -78,6 +78,32 @@ class MakeTest(parameterized.TestCase):
                 turned = padded[example, :, ::-1] if flip[example, view] else padded[example]
                 np.testing.assert_array_equal(augmented[example, view], turned[top : top + 9, left : left + 7])
 
+    @parameterized.parameters(("symmetric", "symmetric"), ("reflect", "reflect"))
+    def test_windows_of_another_size_come_from_anywhere(self, mirror, numpys):
+        images, indices, size, padding = photographs(400), np.arange(400), (5, 4), 2
+        augment = augmentation.make(SEED, padding=padding, size=size, mirror=mirror)
+        windows = augment(tf.constant(images), tf.constant(indices), 3).numpy()
+        self.assertEqual(windows.shape, (400, 5, 4, 3))
+        padded = np.pad(images, [(0, 0), (padding, padding), (padding, padding), (0, 0)], mode=numpys)
+        spare = (9 - 5, 7 - 4)
+        flip, down, right = (np.ravel(part) for part in augmentation.draws(KEY, indices, 3, 1, padding, spare))
+        for example in range(400):
+            top, left = down[example] + padding, right[example] + padding
+            turned = padded[example, :, ::-1] if flip[example] else padded[example]
+            np.testing.assert_array_equal(windows[example], turned[top : top + 5, left : left + 4])
+        # The first rows and columns lie in [-2, 6] and [-2, 5], all of them.
+        self.assertEqual((set(down), set(right)), (set(range(-2, 7)), set(range(-2, 6))))
+
+    @parameterized.parameters(
+        ("crop", (32, 32), 4, False), ("flip_and_crop", (8, 9), 1, True), ("tan", (224, 224), 20, True),
+        ("deepmind", (224, 224), 4, True),
+    )  # fmt: skip
+    def test_recipes_pad_by_their_share_of_the_window(self, name, size, padding, flips):
+        with mock.patch.object(augmentation, "make") as make:
+            augmentation.RECIPES[name].make(7, 2, size)
+        self.assertEqual(make.call_args.args, (7, 2, padding))
+        self.assertEqual((make.call_args.kwargs["size"], make.call_args.kwargs["flips"]), (size, flips))
+
     def test_does_not_depend_on_the_rest_of_the_batch(self):
         images = photographs(30)
         augment = augmentation.make(SEED, views=2)
@@ -137,6 +163,12 @@ class MakeTest(parameterized.TestCase):
             augmentation.make(0, padding=-1)
         with self.assertRaisesRegex(ValueError, "`padding` must be at most .* 9 and 7. Received: padding=8"):
             augmentation.make(0, padding=8)(tf.constant(photographs(2)), tf.range(2), 0)
+        with self.assertRaisesRegex(ValueError, "`padding` must be below .* 9 and 7. Received: padding=7"):
+            augmentation.make(0, padding=7, mirror="reflect")(tf.constant(photographs(2)), tf.range(2), 0)
+        with self.assertRaisesRegex(ValueError, "`mirror` must be one of symmetric, reflect. Received: mirror='wrap'"):
+            augmentation.make(0, mirror="wrap")
+        with self.assertRaisesRegex(ValueError, "`size` must be at most .* padding of 2. Received: size=\\(14, 7\\)"):
+            augmentation.make(0, padding=2, size=(14, 7))(tf.constant(photographs(2)), tf.range(2), 0)
 
 
 class LawTest(absltest.TestCase):

@@ -50,6 +50,15 @@ class LoadTest(parameterized.TestCase):
         held_out = {image.tobytes() for image in images.test_images}
         self.assertEmpty([image for image in images.train_images if image.tobytes() in held_out])
 
+    def test_the_first_training_images_can_be_the_test_images(self):
+        whole, split = bundled.load("digits"), bundled.load("digits", held_out=100)
+        np.testing.assert_array_equal(split.test_images, whole.train_images[:100])
+        np.testing.assert_array_equal(split.test_labels, whole.train_labels[:100])
+        np.testing.assert_array_equal(split.train_images, whole.train_images[100:])
+        np.testing.assert_array_equal(split.train_labels, whole.train_labels[100:])
+        with self.assertRaisesRegex(ValueError, "`held_out` must be below the 1437 .* digits. Received: held_out=1437"):
+            bundled.load("digits", held_out=1437)
+
     def test_digits(self):
         digits = bundled.load("digits")
         self.assert_well_formed(digits)

@@ -9,7 +9,6 @@ import re
 import resource
 import shutil
 import socket
-import tarfile
 import tempfile
 from unittest import mock
 
@@ -18,71 +17,21 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
-from sklearn import datasets
 
 from noisy_sgd import sampling
 from noisy_sgd.data import array_records, augmentation, bundled, imagenet, label_noise, streaming
+from tests import ilsvrc
 
-# Width and height: landscape, portrait, square, one to enlarge, one with a side that 8 does not divide.
-SIZES = ((300, 200), (150, 260), (128, 128), (20, 30), (101, 77))
-SYNSETS = ("n01440764", "n01443537", "n15075141")
-LABELS = (0, 1, 999)
 TRAIN, VALIDATION = 30, 7
 
 _folder = tempfile.TemporaryDirectory()
 _jpegs = {}
 
 
-def photograph(number):
-    """A JPEG of one of scikit-learn's photographs, a window that depends on the number; every seventh is gray."""
-    image = Image.fromarray(datasets.load_sample_images().images[number % 2])
-    width, height = SIZES[number % len(SIZES)]
-    left, top = 11 * number % (image.width - width), 7 * number % (image.height - height)
-    window = image.crop((left, top, left + width, top + height))
-    buffer = io.BytesIO()
-    (window.convert("L") if number % 7 == 3 else window).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
-def archive(contents):
-    """A tar of files: name -> bytes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def write_archives(folder, train=True, junk=False):
-    """The two archives as image-net.org hands them out, with 10 images for each of three synsets."""
-    os.makedirs(folder)
-    names = [[f"{synset}_{row}.JPEG" for row in range(TRAIN // len(SYNSETS))] for synset in SYNSETS]
-    for number, name in enumerate(sum(names, [])):
-        _jpegs[name] = photograph(number)
-    inner = [{name: b"\xff\xd8\xff junk" if junk else _jpegs[name] for name in part} for part in names]
-    if train:
-        contents = archive({f"{synset}.tar": archive(part) for synset, part in zip(SYNSETS, inner, strict=True)})
-        pathlib.Path(folder, "ILSVRC2012_img_train.tar").write_bytes(contents)
-    names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, VALIDATION + 1)]
-    _jpegs.update({name: photograph(50 + row) for row, name in enumerate(names)})
-    pathlib.Path(folder, "ILSVRC2012_img_val.tar").write_bytes(archive({name: _jpegs[name] for name in names}))
-    return folder
-
-
-def prepare(data_dir, archives, file_format="array_record", num_shards=None):
-    """What a user runs once."""
-    builder = tfds.builder("imagenet2012", data_dir=data_dir, file_format=file_format)
-    settings = tfds.download.DownloadConfig(manual_dir=archives, num_shards=num_shards)
-    builder.download_and_prepare(download_config=settings)
-    return data_dir
-
-
 def setUpModule():
-    tfds.disable_progress_bar()
-    write_archives(os.path.join(_folder.name, "archives"))
-    prepare(prepared(), os.path.join(_folder.name, "archives"), num_shards=3)
+    archives = os.path.join(_folder.name, "archives")
+    _jpegs.update(ilsvrc.write(archives, per_synset=TRAIN // 3, validation=VALIDATION))
+    ilsvrc.prepare(prepared(), archives, num_shards=3)
 
 
 def tearDownModule():
@@ -130,7 +79,7 @@ class ReadTest(parameterized.TestCase):
         self.assertLen(set(names), TRAIN)
         ((images, labels),) = mapped(imagenet.load(prepared(), image_size=size), [range(TRAIN)])
         self.assertEqual((images.dtype, labels.dtype), (tf.uint8, tf.int32))
-        classes = dict(zip(SYNSETS, LABELS, strict=True))
+        classes = dict(zip(ilsvrc.SYNSETS, ilsvrc.LABELS, strict=True))
         np.testing.assert_array_equal(labels, [classes[name.split("_")[0]] for name in names])
         for name, image in zip(names, images.numpy(), strict=True):
             difference = np.abs(image.astype(int) - expected(name, size))
@@ -246,7 +195,9 @@ class LoadTest(parameterized.TestCase):
 
     def test_the_command_in_the_error_prepares_it(self):
         data_dir = os.path.join(self.folder, "new")
-        message = self.assert_refused(data_dir, f"^`data_dir` holds no prepared imagenet2012; .*data_dir='{data_dir}'$")
+        message = self.assert_refused(
+            data_dir, f"^`data_dir` must hold imagenet2012, prepared, and does not; .*data_dir='{data_dir}'$"
+        )
         command = re.search('python -c "(.*)"', message)[1]
         archives = os.path.join(_folder.name, "archives")
         exec(command.replace("ARCHIVES", archives))
@@ -258,7 +209,7 @@ class LoadTest(parameterized.TestCase):
     def test_an_interrupted_preparation_is_none(self):
         source = os.path.join(prepared(), "imagenet2012", "5.1.0")
         shutil.copytree(source, os.path.join(self.folder, "imagenet2012", "incomplete.ABCDEF_5.1.0"))
-        self.assert_refused(self.folder, "^`data_dir` holds no prepared imagenet2012; ")
+        self.assert_refused(self.folder, "^`data_dir` must hold imagenet2012, prepared, and does not; ")
 
     @parameterized.parameters(
         ("5.0.0", "holds version 5.1.0 in .*5.0.0; rename the folder to 5.1.0"), ("v5", "holds .*/v5;")
@@ -268,16 +219,24 @@ class LoadTest(parameterized.TestCase):
         shutil.copytree(source, os.path.join(self.folder, "imagenet2012", folder))
         self.assert_refused(self.folder, f"^`data_dir` must hold imagenet2012 in a folder named after its .*{message}")
 
-    def test_tfrecord_only(self):
-        prepare(self.folder, os.path.join(_folder.name, "archives"), "tfrecord")
+    def test_another_format_only(self):
+        copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
+        path = pathlib.Path(copy, "imagenet2012", "5.1.0", "dataset_info.json")
+        path.write_text(path.read_text().replace('"array_record"', '"parquet"').replace("array_record", "parquet"))
         pattern = (
-            "^`data_dir` holds imagenet2012 as tfrecord only, .*data_dir='ANOTHER_FOLDER', file_format='array_record'"
+            "^`data_dir` must hold imagenet2012 as array_record or tfrecord, but holds it as parquet; "
+            ".*data_dir='ANOTHER_FOLDER', file_format='array_record'"
         )
-        self.assert_refused(self.folder, pattern)
+        self.assert_refused(copy, pattern)
+
+    def test_a_bucket(self):
+        pattern = "^`data_dir` must be a folder of this machine.*gcsfuse. Received: data_dir='gs://bucket/data'$"
+        self.assert_refused("gs://bucket/data", pattern)
 
     def test_a_split_is_missing(self):
-        prepare(self.folder, write_archives(os.path.join(self.folder, "archives"), train=False))
-        self.assert_refused(self.folder, "^`data_dir` holds imagenet2012 without its train split")
+        ilsvrc.write(os.path.join(self.folder, "archives"), train=False)
+        ilsvrc.prepare(self.folder, os.path.join(self.folder, "archives"))
+        self.assert_refused(self.folder, "^`data_dir` must hold imagenet2012 with its train split")
 
     def test_files_are_missing(self):
         copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
@@ -285,7 +244,9 @@ class LoadTest(parameterized.TestCase):
         paths[1].unlink()
         paths[2].unlink()
         paths[2].mkdir()
-        self.assert_refused(copy, f"^`data_dir` lacks 2 of the 3 files of the train .*, the first of them {paths[1]}.")
+        self.assert_refused(
+            copy, f"^`data_dir` must .* lacks 2 of the 3 files of its train .*, the first of them {paths[1]}."
+        )
 
     def test_a_damaged_description(self):
         copy = shutil.copytree(prepared(), os.path.join(self.folder, "copy"))
@@ -295,7 +256,9 @@ class LoadTest(parameterized.TestCase):
         self.assertLen(lengths, 3)
         for damaged in ("", contents[:200], "[]"):
             path.write_text(damaged)
-            self.assert_refused(copy, "^`data_dir` holds a description of imagenet2012 that cannot be read: .*5.1.0 ")
+            self.assert_refused(
+                copy, "^`data_dir` must hold imagenet2012 with a description that can be read: .*5.1.0 "
+            )
 
     def test_more_files_than_a_process_may_open(self):
         with mock.patch.object(resource, "getrlimit", return_value=(130, 4096)):
@@ -395,19 +358,21 @@ class LostFileTest(parameterized.TestCase):
 
     def test_an_image_that_is_none(self):
         folder = self.create_tempdir().full_path
-        prepare(folder, write_archives(os.path.join(folder, "archives"), junk=True))
+        ilsvrc.write(os.path.join(folder, "archives"), corrupt=tuple(range(TRAIN)))
+        ilsvrc.prepare(folder, os.path.join(folder, "archives"))
         self.images = imagenet.load(folder, image_size=8)
         self.assertIsNone(self.images.fault(tf.errors.UnknownError(None, None, "a worker is gone")))
         with self.assertRaises(tf.errors.InvalidArgumentError) as raised:
             self.train()
         found = re.fullmatch(
-            "`data_dir` holds an image that is not a complete JPEG: record ([0-9]+) of (.*)",
+            "`data_dir` holds an image that is not a complete JPEG: record ([0-9]+) of (.*); prepare the data set "
+            "again, or set `corrupt_images` to skip",
             self.images.fault(raised.exception),
         )
         file = next(file for file in self.images.train.files if str(file.path) == found[2])
         self.assertLess(int(found[1]), file.examples)
-        sentence = "`data_dir` holds an image that is not a complete JPEG; prepare the data set again"
-        self.assertEqual(array_records.failure(raised.exception), sentence)
+        sentence = "`data_dir` holds an image that is not a complete JPEG; prepare the data set again, or set"
+        self.assertStartsWith(array_records.failure(raised.exception), sentence)
 
     def test_other_errors_are_not_about_files(self):
         self.assertIsNone(array_records.failure(tf.errors.UnknownError(None, None, "a worker is gone")))

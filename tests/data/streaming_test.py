@@ -32,7 +32,7 @@ def image_set(examples):
 class CountingImages:
     """Images that note which examples are read, and how many at a time."""
 
-    name, image_shape = "counting", (1, 2, 1)
+    name, train_image_shape = "counting", (1, 2, 1)
 
     def __init__(self, examples):
         self.num_train_examples = examples

@@ -266,15 +266,16 @@ class FlagfilesTest(parameterized.TestCase):
     @parameterized.parameters(*sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.flags")))
     def test_a_flagfile_opens_with_its_command_and_is_read(self, path):
         text, (_, folder, name) = (ROOT / path).read_text(), pathlib.Path(path).parts
-        command = f"# python -m noisy_sgd.experiments.{folder} --flagfile={path}"
+        name_of_binary = "train" if folder == "imagenet" else folder
+        command = f"# python -m noisy_sgd.experiments.{name_of_binary} --flagfile={path}"
         self.assertRegex(text, rf"^{command}( --data_dir=DATA)?\n#\n")
         self.assertRegex(text, "\n# Expected[:,]")
         self.assertIn("\n# Time:", text)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(ROOT)
-        binary = importlib.import_module(f"noisy_sgd.experiments.{folder}")
-        settings = binary.parse([folder, f"--flagfile={path}"])
-        place = settings.run.run_dir if folder == "train" else settings.run_dir
+        binary = importlib.import_module(f"noisy_sgd.experiments.{name_of_binary}")
+        settings = binary.parse([name_of_binary, f"--flagfile={path}"])
+        place = settings.run.run_dir if name_of_binary == "train" else settings.run_dir
         stem = pathlib.Path(name).stem
         expected = ("results", f"results/{stem}") if folder == "reproduce" else (f"runs/{folder}/{stem}",)
         self.assertIn(place, expected)
@@ -293,20 +294,37 @@ class FlagfilesTest(parameterized.TestCase):
         self.assertGreater(_epsilon(chosen, 1437, 66), chosen.max_epsilon)
         self.assertLess(66, chosen.num_steps)
 
-    def test_the_tpu_job_ends_by_itself_with_the_epsilon_it_states(self):
-        chosen = _flagfile("tpu").training
-        self.assertAlmostEqual(_epsilon(chosen, 1_281_167, chosen.num_steps), 7.49, delta=0.005)
-        self.assertLess(7.5, chosen.max_epsilon)
+    @parameterized.parameters(("tan_16384", 0, 7.47), ("tan_32768", 0, 7.49), ("de_et_al", 10_000, 7.51))
+    def test_imagenets_private_runs_have_the_epsilon_they_state(self, stem, held_out, epsilon):
+        made = _flagfile(stem, folder="imagenet")
+        self.assertEqual(made.data.held_out or 0, held_out)
+        self.assertAlmostEqual(
+            _epsilon(made.training, 1_281_167 - held_out, made.training.num_steps), epsilon, delta=0.005
+        )
+        self.assertIn(f" {epsilon} at delta 8e-7", (ROOT / f"configs/imagenet/{stem}.flags").read_text())
 
     @parameterized.parameters((128, 0.078125), (256, 0.15625), (512, 0.3125), (1024, 0.625))
     def test_imagenet_has_the_noise_of_figure_1(self, batch_size, sigma):
-        made = _flagfile("imagenet", f"--batch_size={batch_size}")
+        made = _flagfile("noisy_sgd", f"--batch_size={batch_size}", folder="imagenet")
         self.assertAlmostEqual(made.training.resolved_noise_multiplier, sigma)
         self.assertEqual(made.data.resolved_image_size, 224)
 
+    def test_only_the_clipping_differs_in_the_comparison(self):
+        free, clipped = (_flagfile(stem, folder="imagenet") for stem in ("noisy_sgd", "clipping"))
+        self.assertEqual((free.data, free.model), (clipped.data, clipped.model))
+        self.assertEqual(free.training.noise_std, clipped.training.noise_std)
+        own = {"algorithm": "noisy_sgd", "l2_norm_clip": None, "delta": None}
+        self.assertEqual(dataclasses.replace(clipped.training, **own), free.training)
 
-def _flagfile(stem, *others):
-    return flags.train(["train", f"--flagfile={ROOT}/configs/train/{stem}.flags", *others])
+    def test_the_sweep_has_the_noise_and_the_rate_of_the_private_run(self):
+        sweep, private = (_flagfile(stem, folder="imagenet").training for stem in ("tan_sweep", "tan_16384"))
+        self.assertEqual(sweep.noise_std, private.noise_std)
+        own = {"batch_size": 16384, "effective_noise": None, "noise_multiplier": 2.5}
+        self.assertEqual(dataclasses.replace(sweep, **own), private)
+
+
+def _flagfile(stem, *others, folder="train"):
+    return flags.train(["train", f"--flagfile={ROOT}/configs/{folder}/{stem}.flags", *others])
 
 
 def _epsilon(chosen, num_examples, num_steps):

@@ -3,15 +3,28 @@
 import os
 import sys
 import types
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+import noisy_sgd
 from noisy_sgd import models
 from noisy_sgd.models import normalizer_free
-from noisy_sgd.models.nf_resnet import CONVENTIONS, VARIANTS, input_scales
+from noisy_sgd.models.nf_resnet import CONVENTIONS, VARIANTS, Variant, input_scales
+from tests import oracles
+
+# The network of 50 layers with its stem and its four stages, but narrow and not deep.
+NARROW = Variant(
+    input_shape=(64, 64, 3),
+    stem="7x7",
+    stem_width=8,
+    depths=(1, 2, 1, 1),
+    widths=(16, 24, 32, 40),
+    strides=(1, 2, 2, 2),
+)
 
 
 def written_out(model, variant, convention, images, alpha=0.2):
@@ -26,10 +39,18 @@ def written_out(model, variant, convention, images, alpha=0.2):
         is_sum = chosen.epsilon_form == "add"
         bound = variance + chosen.epsilon if is_sum else np.maximum(variance, chosen.epsilon)
         kernel = gamma * np.asarray(layer.gain) * (kernel - kernel.mean(axis=(0, 1, 2))) / np.sqrt(bound)
-        return tf.nn.conv2d(x, kernel, stride, "SAME") + np.asarray(layer.bias)
+        half = kernel.shape[0] // 2
+        padding = "SAME" if chosen.padding == "same" else [[0, 0], [half, half], [half, half], [0, 0]]
+        return tf.nn.conv2d(x, kernel, stride, padding) + np.asarray(layer.bias)
 
     x = tf.constant(images / 127.5 - 1.0)
-    x = conv(x, "stem", gamma=chosen.gamma if chosen.stem_has_gamma else 1.0)
+    deep = sizes.stem == "7x7"
+    x = conv(x, "stem", 2 if deep else 1, gamma=chosen.gamma if chosen.stem_has_gamma else 1.0)
+    if deep and chosen.padding == "same":
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+    elif deep:
+        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-np.inf)
+        x = tf.nn.max_pool2d(x, 3, 2, "VALID")
     for stage, betas in enumerate(input_scales(sizes.depths, alpha)):
         for block, beta in enumerate(betas):
             name = f"stage{stage + 1}_block{block + 1}"
@@ -88,25 +109,80 @@ class NFResNetTest(parameterized.TestCase):
         self.assertAlmostEqual(model.get_layer("stage3_block1_shortcut").gamma / normalizer_free.RELU_GAMMA, 0.92848, 5)
         self.assertEqual(model.get_layer("stage3_block1_conv2").gamma, normalizer_free.RELU_GAMMA)
 
-    @parameterized.parameters("deepmind", "timm", "tan")
-    def test_forward_pass_is_the_published_one(self, convention):
-        model = models.nf_resnet("nf_resnet_tiny", 10, convention=convention, seed=1, dtype="float64")
+    @parameterized.product(convention=tuple(CONVENTIONS), variant=("nf_resnet_tiny", "narrow"))
+    def test_forward_pass_is_the_published_one(self, convention, variant):
+        self.enter_context(mock.patch.dict(VARIANTS, {"narrow": NARROW}))
+        model = models.nf_resnet(variant, 10, convention=convention, seed=1, dtype="float64")
         generator = np.random.default_rng(0)
         model.set_weights([weight + generator.normal(0.0, 0.1, weight.shape) for weight in weights_of(model)])
-        images = generator.integers(0, 256, (5, 8, 8, 1)).astype(np.float64)
-        expected = written_out(model, "nf_resnet_tiny", convention, images)
+        images = generator.integers(0, 256, (5, *VARIANTS[variant].input_shape)).astype(np.float64)
+        expected = written_out(model, variant, convention, images)
         # Keras' Rescaling rounds its constants to float32.
         np.testing.assert_allclose(model(images), expected, rtol=1e-5, atol=1e-6)
 
-    def test_signal_has_the_expected_variance_at_the_start(self):
-        # 64 images of unit normal pixels. The kernels' own randomness is what remains: 20 % covers ten seeds.
-        model = models.nf_resnet("nf_resnet_small", 10, pixel_range=None, seed=0)
-        names = [f"stage{stage}_block{block}" for stage in (1, 2, 3) for block in (1, 2)]
-        probe = keras.Model(model.input, [model.get_layer(f"{name}_add").output for name in names])
-        images = tf.random.stateless_normal((64, 32, 32, 3), seed=(0, 1))
-        for block, (name, output) in enumerate(zip(names, probe(images), strict=True)):
-            expected = 1.0 + 0.2**2 * (block % 2 + 1)
-            self.assertAlmostEqual(float(tf.math.reduce_variance(output)) / expected, 1.0, delta=0.2, msg=name)
+    @parameterized.parameters(*CONVENTIONS)
+    def test_signal_has_the_expected_variance_block_by_block(self, convention):
+        # 32 images of unit normal pixels in all 16 blocks at full width. A kernel of mean 0 and norm gamma turns the
+        # variance of what a ReLU leaves into gamma^2 times that, which for a normal input of variance v is kept * v; a
+        # block adds alpha^2 times the variance of its three convolutions to its shortcut's.
+        shape, gamma = (64, 64, 3), CONVENTIONS[convention].gamma
+        model = models.nf_resnet("nf_resnet50", 10, input_shape=shape, pixel_range=None, convention=convention, seed=0)
+        kept = gamma**2 * (1 - 1 / np.pi) / 2
+        betas = input_scales(VARIANTS["nf_resnet50"].depths)
+        places = [(stage, block) for stage, row in enumerate(betas) for block in range(len(row))]
+        names = [f"stage{stage + 1}_block{block + 1}" for stage, block in places]
+        layers = [f"{name}_{part}" for name in names for part in ("relu1", "skip_gain", "add")]
+        probe = keras.Model(model.input, [model.get_layer(name).output for name in layers])
+        images = tf.random.stateless_normal((32, *shape), seed=(0, 1))
+        found = {name: float(np.var(np.asarray(x, np.float64))) for name, x in zip(layers, probe(images), strict=True)}
+        before = first = None
+        for name, (stage, block) in zip(names, places, strict=True):
+            rectified, branch, after = (found[f"{name}_{part}"] for part in ("relu1", "skip_gain", "add"))
+            if before is not None:
+                # Behind the pooling of the stem the mean is not 0.
+                self.assertAlmostEqual(rectified / (before * (1 - 1 / np.pi) / 2), 1.0, delta=0.2, msg=name)
+            convolved = gamma**2 * rectified * betas[stage][block] ** 2
+            # On a side of few pixels, many of the 3x3 windows lie partly in the zeros of the padding.
+            side = 16 // 2**stage
+            inside = (1 - (1 if stage and block == 0 else 2) / (3 * side)) ** 2
+            self.assertAlmostEqual(branch / (0.04 * kept**2 * convolved * inside), 1.0, delta=0.35, msg=name)
+            if block == 0 and stage > 0 and CONVENTIONS[convention].shortcut == "avg_pool":
+                # The mean of four neighbors keeps between a quarter and all of their variance.
+                self.assertBetween((after - branch) / convolved, 0.2, 1.1, name)
+            else:
+                shortcut = convolved if block == 0 else before
+                self.assertAlmostEqual(after / (shortcut + branch), 1.0, delta=0.2, msg=name)
+            if convention == "deepmind":
+                first = first or after - branch
+                self.assertAlmostEqual(after / first / (1 + 0.04 * (block + 1)), 1.0, delta=0.25, msg=name)
+            before = after
+
+    @parameterized.parameters(("deepmind", 4), ("tan", 1))
+    def test_clipped_sums_of_the_fast_engine_are_those_of_a_loop(self, convention, views):
+        self.enter_context(mock.patch.dict(VARIANTS, {"narrow": NARROW}))
+        model = models.nf_resnet("narrow", 5, input_shape=(32, 32, 3), convention=convention, seed=0, dtype="float64")
+        generator = np.random.default_rng(0)
+        shape = (3, views, 32, 32, 3) if views > 1 else (3, 32, 32, 3)
+        images, labels = generator.integers(0, 256, shape).astype(np.float64), np.array([0, 3, 1])
+
+        fast, reference = (
+            noisy_sgd.clipped_gradient_sum(
+                model, oracles.cross_entropy, images, labels, l2_norm_clip=0.5, views=views, engine=engine
+            )
+            for engine in ("book_keeping", "vectorized")
+        )
+        np.testing.assert_allclose(fast.norms, reference.norms, rtol=1e-6)
+        for ours, theirs in zip(fast.values, reference.values, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-8)
+
+    def test_channels_are_normalized_by_public_numbers(self):
+        normalization = ([100.0, 120.0, 90.0], [60.0, 50.0, 40.0])
+        model = models.nf_resnet("nf_resnet_small", 10, normalization=normalization, seed=0)
+        images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+        expected = (images - normalization[0]) / normalization[1]
+        np.testing.assert_allclose(model.get_layer("rescaling")(images), expected, rtol=1e-5, atol=1e-5)
+        clone = keras.Model.from_config(model.get_config())
+        np.testing.assert_allclose(clone.get_layer("rescaling")(images), expected, rtol=1e-5, atol=1e-5)
 
     def test_gamma_and_skip_init_are_switches(self):
         model = models.nf_resnet("nf_resnet_tiny", 10, gamma=1.0, skip_init=0.0, convention="timm")

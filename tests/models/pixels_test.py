@@ -28,6 +28,16 @@ class PixelInputTest(parameterized.TestCase):
         inputs, images = pixels.pixel_input((2, 2, 1), (0.0, 1.0), dtype)
         self.assertEqual((inputs.dtype, images.dtype), (expected, expected))
 
+    def test_channels_are_normalized(self):
+        model = keras.Model(*pixels.pixel_input((1, 2, 2), None, normalization=([1.0, 10.0], [2.0, 5.0])))
+        images = np.array([[1.0, 10.0], [5.0, 0.0]]).reshape(1, 1, 2, 2)
+        np.testing.assert_allclose(np.ravel(model(images)), [0.0, 0.0, 2.0, -2.0], atol=1e-6)
+        for wrong in (([1.0], [1.0]), ([1.0, 2.0], [1.0, 0.0])):
+            with self.assertRaisesRegex(
+                ValueError, "^`normalization` must hold a mean and a positive .* the 2 channels"
+            ):
+                pixels.pixel_input((1, 2, 2), None, normalization=wrong)
+
     def test_refuses_what_is_no_image(self):
         with self.assertRaisesRegex(ValueError, r"`input_shape` must be \(height, width, channels\). Received:"):
             pixels.pixel_input((28, 28), (0.0, 255.0))

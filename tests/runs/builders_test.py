@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import pathlib
 import tempfile
 import types
@@ -6,11 +7,13 @@ import types
 import dp_accounting
 import keras
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from noisy_sgd import config, privacy
 from noisy_sgd.data import bundled
 from noisy_sgd.mechanisms import gaussian
+from noisy_sgd.models import named_weights
 from noisy_sgd.optimizers import adam, extrapolation, lars, sgd
 from noisy_sgd.runs import builders, recorded_run
 from noisy_sgd.training import private_model
@@ -215,8 +218,26 @@ class EvaluationTest(absltest.TestCase):
 
 
 class NetworkTest(absltest.TestCase):
+    def test_an_nf_resnet_has_its_convention_normalization_and_initial_weights(self):
+        images = types.SimpleNamespace(
+            image_shape=(16, 16, 3), pixel_range=(0.0, 255.0), num_classes=7, normalization=([1.0, 2.0, 3.0], [4.0] * 3)
+        )
+        chosen = config.Model(model="nf_resnet_tiny", convention="tan")
+        made = builders.network(chosen, images, seed=0)
+        self.assertTrue(made.get_layer("stage1_block1_conv1").unbiased_variance)
+        np.testing.assert_allclose(
+            made.get_layer("rescaling")(tf.constant([1.0, 4.0, 7.0])), [0.0, 0.5, 1.0], atol=1e-6
+        )
+        path = os.path.join(self.create_tempdir(), "weights.npz")
+        np.savez(path, **named_weights.arrays(made))
+        again = builders.network(dataclasses.replace(chosen, initial_weights=path), images, seed=1)
+        for ours, theirs in zip(again.get_weights(), made.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
     def test_the_tanh_network_gets_pixels_from_0_to_1(self):
-        mnist = types.SimpleNamespace(image_shape=(28, 28, 1), pixel_range=(0.0, 255.0), num_classes=10)
+        mnist = types.SimpleNamespace(
+            image_shape=(28, 28, 1), pixel_range=(0.0, 255.0), normalization=None, num_classes=10
+        )
         network = builders.network(config.Model(model="mnist_cnn_tanh"), mnist, 0)
         first = network.get_layer("convolution1")
         self.assertIs(first.activation, keras.activations.tanh)

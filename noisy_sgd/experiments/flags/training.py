@@ -20,10 +20,18 @@ _DATA = {
     "num_train_examples": "trains on this many examples, the first ones; by default on all",
     "label_noise": "fraction of the training labels that are replaced by random ones",
     "augmentation": command_line.one_of(
-        "how a training image is changed whenever it is used: not at all, by a random shift, or also by a random flip",
+        "how a training image is changed whenever it is used: not at all, by a random shift, or also by a random flip; "
+        "for imagenet2012 as Sander et al. (2023, tan: also by colors) or De et al. (2022, deepmind) do",
         config.AUGMENTATIONS,
     ),
     "image_size": "side of the images of imagenet2012, in pixels; by default 224",
+    "held_out": "evaluates on this many training images, the first ones, and does not train on them; by default on the "
+    "test images",
+    "corrupt_images": command_line.one_of(
+        "what happens at an image of imagenet2012 that cannot be decoded: the run ends, or the image contributes "
+        "nothing and its name is written to private/",
+        config.CORRUPT_IMAGES,
+    ),
 }
 _MODEL = {
     "model": command_line.one_of(
@@ -35,6 +43,12 @@ _MODEL = {
     ),
     "pixel_range": "pixels that a saved model gets: raw are the data's own (mnist: 0 to 255), LOW,HIGH scales them to "
     "that range; by default (auto) raw if the model begins with a Rescaling or Normalization layer, and otherwise 0,1",
+    "convention": command_line.one_of(
+        "the published implementation that an nf_resnet follows: De et al.'s, timm's, or that of Sander et al., which "
+        "the paper used; by default deepmind",
+        config.CONVENTIONS,
+    ),
+    "initial_weights": "path of a .npz file with the weights to begin with (stem/kernel, ...); by default random ones",
 }
 _MICROBATCH = {
     "microbatch_size": "examples on each device at a time, a divisor of B; bounds memory and changes nothing else; by "
@@ -117,6 +131,19 @@ _CHECKPOINTS = {
 def train(argv: Sequence[str]) -> config.Config:
     """One training run."""
     values = command_line.flag_set()
+    define_run(values)
+    command_line.parse(values, argv, train)
+    made = run(values)
+    if made.run.run_dir:
+        return made
+    images, network, chosen = made.data.dataset, pathlib.Path(made.model.model).stem, made.training
+    algorithm = chosen.algorithm if chosen.optimizer == "sgd" else f"{chosen.algorithm}-{chosen.optimizer}"
+    name = f"{images}-{network}-{algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
+    return dataclasses.replace(made, run=dataclasses.replace(made.run, run_dir=f"runs/{name}"))
+
+
+def define_run(values: absl_flags.FlagValues) -> None:
+    """Defines the flags of one training run."""
     define_data_and_model(values)
     define = command_line.define
     define(values, "training", config.Training, _ONE_ALGORITHM | _TRAINING)
@@ -127,14 +154,11 @@ def train(argv: Sequence[str]) -> config.Config:
     define(values, "run", config.Run, _RUN | {"run_dir": place})
     define(values, "devices", config.Run, _STRATEGY | _LOGICAL_DEVICES)
     define(values, "checkpoints", config.Run, _CHECKPOINTS)
-    command_line.parse(values, argv, train)
-    made = _config(values, config.Training(**command_line.typed(values, config.Training)))
-    if made.run.run_dir:
-        return made
-    images, network, chosen = made.data.dataset, pathlib.Path(made.model.model).stem, made.training
-    algorithm = chosen.algorithm if chosen.optimizer == "sgd" else f"{chosen.algorithm}-{chosen.optimizer}"
-    name = f"{images}-{network}-{algorithm}-batch_{chosen.batch_size}-seed_{made.run.seed}"
-    return dataclasses.replace(made, run=dataclasses.replace(made.run, run_dir=f"runs/{name}"))
+
+
+def run(values: absl_flags.FlagValues) -> config.Config:
+    """The run that parsed flags describe; its directory is None where none was typed."""
+    return _config(values, config.Training(**command_line.typed(values, config.Training)))
 
 
 def batch_size_sweep(argv: Sequence[str]) -> config.Sweep:
