@@ -16,7 +16,7 @@ from noisy_sgd.config import training as training_flags
 # These change no number of a run: where files are, how often the run is saved, what is shown.
 _NOT_COMPUTED = (
     "run_dir", "tpu", "resume", "checkpoint_dir", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints",
-    "show_private_metrics",
+    "show_private_metrics", "dry_run",
 )  # fmt: skip
 
 

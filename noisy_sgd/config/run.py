@@ -16,7 +16,8 @@ class Run:
 
     A checkpoint is written every `checkpoint_every` steps, if that is given, and whenever `checkpoint_minutes` have
     passed since the last one. The newest `keep_checkpoints` are kept, in `checkpoint_dir` (None: in `run_dir`).
-    `resume` continues from the newest. `tpu` is the name or address of a Cloud TPU.
+    `resume` continues from the newest. `tpu` is the name or address of a Cloud TPU. `dry_run` says what would be done,
+    and does nothing.
     """
 
     run_dir: str | None = None
@@ -31,6 +32,7 @@ class Run:
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
     show_private_metrics: bool = False
+    dry_run: bool = False
 
     def __post_init__(self):
         rules.require_choice("strategy", self.strategy, STRATEGIES)

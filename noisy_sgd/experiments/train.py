@@ -18,7 +18,10 @@ parse = flags.train
 
 
 def main(settings: config.Config) -> None:
-    """Starts the run, resumes it, or draws it again if it is finished."""
+    """Starts the run, resumes it, or draws it again if it is finished; a dry run only says what would be done."""
+    if settings.run.dry_run:
+        _dry_run(settings)
+        return
     directory = pathlib.Path(settings.run.run_dir)
     with flags.refusals():
         records.check(directory, settings.resolved())
@@ -42,6 +45,25 @@ def main(settings: config.Config) -> None:
     models = sorted(directory.glob("model*.keras"))
     print(f"model: {', '.join(map(str, models))}")
     print(f"record: {directory}/run.json, {directory}/metrics.jsonl; tensorboard --logdir={directory}")
+
+
+def _dry_run(settings: config.Config) -> None:
+    startup.tensorflow()
+    from noisy_sgd.runs import builders, recorded_run
+
+    with flags.refusals():
+        objects = builders.build(settings, say=_say_aside)
+        num_steps, privacy = recorded_run.planned(objects, settings)
+    for group, values in settings.resolved().items():
+        print(f"{group}: {', '.join(f'{name}={value}' for name, value in values.items())}")
+    count = objects.images.num_train_examples
+    print(f"model: {objects.model.count_params():,} weights, {objects.strategy.num_replicas_in_sync} replicas")
+    print(f"data: {count:,} training examples, {num_steps * settings.training.batch_size / count:.1f} epochs")
+    print(f"steps: {num_steps:,} of {settings.training.num_steps:,}")
+    print(privacy.text)
+    arguments = " ".join(argument for argument in sys.argv[1:] if argument != "--dry_run")
+    print(f"time and memory on other devices: python -m noisy_sgd.experiments.plan {arguments} --topology=v5e:2x2x1")
+    print(f"nothing was trained; the run would be recorded in {settings.run.run_dir}")
 
 
 def _train(settings: config.Config) -> records.Record | None:

@@ -52,6 +52,21 @@ class StartedRun:
     fingerprints: tuple[str | None, ...] = ()
 
 
+def planned(objects: builders.RunObjects, settings: config.Config) -> tuple[int, statement.PrivacyStatement]:
+    """The last step and the privacy statement of a run from its beginning; writes nothing.
+
+    Args:
+        objects: from `builders.build`.
+        settings: the configuration that they were built with.
+
+    Raises:
+        ValueError: for a budget that allows no step.
+    """
+    num_steps = _last_step(objects, settings, continuation.StartingPoint())
+    model, count = objects.model, objects.images.num_train_examples
+    return num_steps, builders.privacy_statement(settings, model.optimizer, count, num_steps)
+
+
 @contextlib.contextmanager
 def started(
     objects: builders.RunObjects,

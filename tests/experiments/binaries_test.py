@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import tempfile
@@ -238,6 +239,25 @@ class TrainTest(BinaryTest):
         self._run(flags.train, train.main, *arguments)
         _, stderr = self._run(flags.train, train.main, *arguments, "--seed=1", status=2)
         self.assertIn("run.seed is 0 there and 1 here", stderr)
+
+    def test_a_dry_run_states_what_would_be_done_and_writes_nothing(self):
+        directory = self.root / "run"
+        arguments = [*SMALL, "--batch_size=8", "--algorithm=dp_sgd", "--noise_multiplier=2", "--l2_norm_clip=1"]
+        arguments += ["--max_epsilon=5", f"--run_dir={directory}"]
+        stdout, _ = self._run(flags.train, train.main, *arguments, "--num_steps=600", "--dry_run")
+        for found in (
+            "learning_rate=0.1",
+            r"6\d\d weights",
+            "48 training examples",
+            r"steps: \d+ of 600",
+            "Guaranteed: ",
+        ):
+            self.assertRegex(stdout, found)
+        self.assertEmpty(os.listdir(self.root))
+        steps = int(re.search(r"steps: (\d+) of", stdout)[1])
+        self.assertBetween(steps, 6, 599, "the budget ends it")
+        stdout_of_run, _ = self._run(flags.train, train.main, *arguments, "--num_steps=600", "--eval_every=600")
+        self.assertIn(f"allows {steps} of the 600 steps", stdout_of_run)
 
 
 class SweepTest(BinaryTest):

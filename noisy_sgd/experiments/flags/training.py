@@ -109,6 +109,7 @@ _RUN = {
     "seed": "seed of initialization, data order and augmentation",
     "eval_every": "steps between evaluations on the test images; by default 20 evaluations per run",
 }
+_DRY_RUN = {"dry_run": "prints the resolved configuration and the privacy statement, and trains and writes nothing"}
 _LOGICAL_DEVICES = {"logical_devices": "splits the CPU into this many devices, to try --strategy=mirrored"}
 _STRATEGY = {
     "strategy": command_line.one_of(
@@ -132,6 +133,7 @@ def train(argv: Sequence[str]) -> config.Config:
     """One training run."""
     values = command_line.flag_set()
     define_run(values)
+    command_line.define(values, "run", config.Run, _DRY_RUN)
     command_line.parse(values, argv, train)
     made = run(values)
     if made.run.run_dir:
