@@ -22,7 +22,7 @@ class ReadmeTest(absltest.TestCase):
     def test_the_python_example_trains(self):
         (example,) = blocks("python")
         # On fewer images, for fewer steps.
-        for shown, tried in (("60_000", "300"), ("2048", "128"), ("epochs=20", "epochs=1, verbose=0")):
+        for shown, tried in (("60_000", "300"), ("1024", "128"), ("epochs=10", "epochs=1, verbose=0")):
             self.assertIn(shown, example)
             example = example.replace(shown, tried)
         rng, names = np.random.default_rng(0), {}
@@ -43,14 +43,17 @@ class ReadmeTest(absltest.TestCase):
             importlib.import_module(f"noisy_sgd.experiments.{binary}").parse([binary, *words])
 
     def test_the_two_commands_run_whatever_python3_is(self):
-        environment = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && .venv/bin/python -m "
+        environment = "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python -m "
         commands = [line for line in README.splitlines() if line.startswith("python3")]
         self.assertLen(commands, 2)
         for command, module in zip(commands, ("noisy_sgd.experiments.reproduce ", "pytest tests"), strict=True):
             self.assertStartsWith(command, environment + module)
 
+    def test_it_is_short(self):
+        self.assertLessEqual(README.count("\n"), 150)
+
     def test_what_it_names_exists(self):
-        for path in re.findall(r"`((?:noisy_sgd|configs|tests)/[\w/.]*)`|\]\((\.[\w/.]+)\)", README):
+        for path in re.findall(r"`((?:noisy_sgd|configs|tests)/[\w/.]*)`|\]\(((?:\.|docs/)[\w/.]+)\)", README):
             self.assertTrue((ROOT / (path[0] or path[1])).exists(), path)
 
 
