@@ -11,8 +11,8 @@ tensors alone, by TensorFlow's allocator.
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
 same step in growing logical batches (`logical_batches`). `--sweep=input` times how long a plain step waits for its data
 (`input_wait`). `--sweep=peers` times the step of DP-SGD beside Opacus' (`peers`), and `--sweep=noise` that of Noisy-SGD
-by the number of draws of its noise (`noise_draws`). `--run_dir` records the lines, and draws the ratios of all workloads
-recorded there. A finished benchmark is not timed again, only drawn.
+by the number of draws of its noise (`noise_draws`). `--run_dir` records the lines, and draws the ratios of all
+workloads recorded there. A finished benchmark is not timed again, only drawn.
 
 Tested by tests/experiments/binaries_test.py.
 """
