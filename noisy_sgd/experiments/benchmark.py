@@ -10,8 +10,9 @@ tensors alone, by TensorFlow's allocator.
 
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
 same step in growing logical batches (`logical_batches`). `--sweep=input` times how long a plain step waits for its data
-(`input_wait`). `--sweep=peers` times the step of DP-SGD beside Opacus' (`peers`). `--run_dir` records the lines, and
-draws the ratios of all workloads recorded there. A finished benchmark is not timed again, only drawn.
+(`input_wait`). `--sweep=peers` times the step of DP-SGD beside Opacus' (`peers`), and `--sweep=noise` that of Noisy-SGD
+by the number of draws of its noise (`noise_draws`). `--run_dir` records the lines, and draws the ratios of all
+workloads recorded there. A finished benchmark is not timed again, only drawn.
 
 Tested by tests/experiments/binaries_test.py.
 """
@@ -27,7 +28,7 @@ from collections.abc import Callable
 
 from noisy_sgd import config, records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.benchmarks import cases, input_wait, logical_batches, memory, peers, toy
+from noisy_sgd.experiments.benchmarks import cases, input_wait, logical_batches, memory, noise_draws, peers, toy
 from noisy_sgd.experiments.support import endings, recorded_measurement, startup
 from noisy_sgd.figures import speed
 
@@ -51,8 +52,9 @@ def main(settings: cases.Benchmark) -> None:
         for line in compared:
             print(json.dumps(line))
         return
-    if settings.sweep == "batch_size":
-        for line in logical_batches.lines(settings):
+    if settings.sweep is not None:
+        sweep = logical_batches if settings.sweep == "batch_size" else noise_draws
+        for line in sweep.lines(settings):
             print(json.dumps(line), flush=True)
         return
     place = None if settings.run_dir is None else pathlib.Path(settings.run_dir, settings.workload)

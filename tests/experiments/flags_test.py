@@ -409,6 +409,7 @@ class OtherBinariesTest(parameterized.TestCase):
         ("--sweep=input --algorithm=dp_sgd", r"`--algorithm` means nothing to `--sweep=input`.*algorithm=dp_sgd\)"),
         ("--sweep=input --algorithm=sgd,noisy_sgd,dp_sgd", "`--algorithm`.*algorithm=sgd,noisy_sgd,dp_sgd"),
         ("--sweep=input --microbatch_size=8", "`--microbatch_size` means nothing to `--sweep=input`"),
+        ("--sweep=noise --algorithm=dp_sgd", "`--algorithm` means nothing to `--sweep=noise`"),
         ("--sweep=batch_size --microbatch_size=64 --batch_size=64", "`--batch_size` means nothing to `--sweep=batch_"),
         ("--workload=diagonal_linear --algorithm=sgd", "`--algorithm` means nothing to diagonal_linear"),
         ("--workload=diagonal_linear --batch_size=64", "`--batch_size` means nothing to diagonal_linear"),
@@ -421,6 +422,7 @@ class OtherBinariesTest(parameterized.TestCase):
     @parameterized.parameters(
         "--sweep=input --workload=wrn_16_4 --batch_size=64",
         "--sweep=input --algorithm=sgd",
+        "--sweep=noise --workload=mlp --batch_size=8",
         "--sweep=batch_size --workload=mlp --algorithm=dp_sgd --microbatch_size=64",
         "--sweep=batch_size --algorithm=sgd --microbatch_size=128",
         "--workload=diagonal_linear --num_rounds=2",

@@ -19,7 +19,7 @@ SHAPES = {
     "nf_resnet50": (224, 224, 3),
 }
 WORKLOADS = (*SHAPES, "diagonal_linear")
-SWEEPS = ("batch_size", "input", "peers")
+SWEEPS = ("batch_size", "input", "noise", "peers")
 PEERS = ("mlp", "mnist_cnn", "wrn_16_4")
 SMALLEST_SWEPT = 256
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
@@ -74,6 +74,9 @@ class Benchmark:
         if self.sweep == "peers":
             reason = "means nothing to `--sweep=peers`, which times whole batches of SGD and DP-SGD"
             return {"microbatch_size": reason, "algorithm": reason}
+        if self.sweep == "noise":
+            reason = "means nothing to `--sweep=noise`, which times Noisy-SGD's step on a whole batch"
+            return _unread(self.algorithms, "noisy_sgd", reason, "microbatch_size")
         if self.sweep == "batch_size":
             return {"batch_size": "means nothing to `--sweep=batch_size`, which has batch sizes of its own"}
         if self.algorithms == ("sgd",):

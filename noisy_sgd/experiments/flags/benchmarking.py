@@ -15,7 +15,8 @@ _BENCHMARK = {
     "batch_size": "B, examples in a logical batch",
     "num_rounds": "timed steps of each algorithm, in turns",
     "sweep": "batch_size: times the same step in logical batches of 256 to 32,768, at one --microbatch_size; input: "
-    "times how long a plain step waits for streamed, augmented images; peers: times DP-SGD beside Opacus'",
+    "times how long a plain step waits for streamed, augmented images; noise: times Noisy-SGD's step by the number of "
+    "draws of its correlated noise; peers: times DP-SGD beside Opacus'",
     "run_dir": "where the lines are recorded and drawn, in one folder per workload",
 }
 
