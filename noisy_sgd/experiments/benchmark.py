@@ -8,6 +8,7 @@ measured in two ways, for one step in a process of its own. The first is the mem
 that of the process without it; it contains heap and graphs (Linux; null elsewhere). The second is the memory of the
 tensors alone, by TensorFlow's allocator.
 
+The workloads are networks of images, and networks that people fine-tune, as Keras' examples write them (`networks`).
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
 same step in growing logical batches (`logical_batches`). `--sweep=input` times how long a plain step waits for its data
 (`input_wait`). `--sweep=peers` times the step of DP-SGD beside Opacus' (`peers`), and `--sweep=noise` that of Noisy-SGD
@@ -154,19 +155,24 @@ def _step(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     import keras
     import tensorflow as tf
 
+    from noisy_sgd.experiments.benchmarks import networks
     from noisy_sgd.runs import builders
     from noisy_sgd.training import private_model
 
-    images = cases.images(settings.workload, settings.batch_size)
     chosen = cases.training(algorithm, settings.batch_size)
     private = algorithm != "sgd"
     model_class = private_model.PrivateModel if private else keras.Model
-    model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=model_class)
+    if settings.workload in cases.FINE_TUNED:
+        model, x, y = networks.made(settings.workload, settings.batch_size, model_class)
+    else:
+        images = cases.images(settings.workload, settings.batch_size)
+        model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=model_class)
+        x, y = images.train_images, images.train_labels
     sizes = {"batch_size": settings.batch_size, "microbatch_size": settings.microbatch_size} if private else {}
     optimizer = builders.optimizer(config.Config(training=chosen))
     model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), **sizes)
     model.make_train_function()
-    batches = tf.data.Dataset.from_tensors((images.train_images, images.train_labels)).repeat()
+    batches = tf.data.Dataset.from_tensors((x, y)).repeat()
     iterator = iter(batches)
 
     def step():

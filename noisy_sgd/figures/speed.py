@@ -17,6 +17,12 @@ NAMES = {
     "nf_resnet_small": "NF-ResNet, small",
     "nf_resnet50": "NF-ResNet-50",
     "wrn_16_4": "WRN-16-4, GroupNorm",
+    "text_encoder": "text encoder",
+    "decoder": "decoder",
+    "decoder_tied": "decoder, tied",
+    "vit_tiny": "ViT, tiny",
+    "lstm_text": "LSTM",
+    "lora_bert": "BERT with LoRA",
 }
 
 

@@ -18,7 +18,9 @@ SHAPES = {
     "nf_resnet_small": (32, 32, 3),
     "nf_resnet50": (224, 224, 3),
 }
-WORKLOADS = (*SHAPES, "diagonal_linear")
+# What people fine-tune, see `networks`.
+FINE_TUNED = ("text_encoder", "decoder", "decoder_tied", "vit_tiny", "lstm_text", "lora_bert")
+WORKLOADS = (*SHAPES, *FINE_TUNED, "diagonal_linear")
 SWEEPS = ("batch_size", "input", "noise", "peers")
 PEERS = ("mlp", "mnist_cnn", "wrn_16_4")
 SMALLEST_SWEPT = 256
@@ -41,7 +43,7 @@ class Benchmark:
         config.require_choice("workload", self.workload, WORKLOADS)
         if self.sweep is not None:
             config.require_choice("sweep", self.sweep, SWEEPS)
-            images = self.workload != "diagonal_linear"
+            images = self.workload in SHAPES
             constraint = "must be a network of images for a sweep"
             config.require(images, "workload", constraint, self.workload, "choose another")
         if self.sweep == "peers":

@@ -351,7 +351,7 @@ class BookKeepingTest(parameterized.TestCase):
         self.assertFalse([layer.name for layer in model.layers if "call" in vars(layer)])
 
     @parameterized.named_parameters(
-        ("no_rule", lambda: [L.ConvLSTM1D(2, 2, dtype="float64"), L.Flatten()], "no rule"),
+        ("no_rule", lambda: [L.RNN([L.LSTMCell(2, dtype="float64")], dtype="float64")], "no rule"),
         ("subclass", lambda: [type("Mine", (L.Dense,), {})(2, dtype="float64"), L.Flatten()], "'Mine|Mine"),
     )
     def test_refuses_a_layer_without_a_rule_by_name(self, make_layers, reason):

@@ -55,7 +55,7 @@ def model_of(kind, dtype="float32"):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6, 4), dtype=dtype)
     hidden = KINDS[kind](dtype)(inputs)
-    hidden = keras.layers.PReLU(dtype=dtype, alpha_initializer="ones")(hidden)  # a layer without a rule
+    hidden = keras.layers.PReLU(dtype=dtype, alpha_initializer="ones")(hidden)
     hidden = keras.layers.Flatten(dtype=dtype)(hidden)
     return keras.Model(inputs, keras.layers.Dense(3, dtype=dtype)(hidden))
 
