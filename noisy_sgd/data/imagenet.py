@@ -188,7 +188,7 @@ class RecordImageSet:
 
     def _decodable(self, serialized: bytes) -> bool:
         try:
-            decode(tf.io.parse_single_example(serialized, _FEATURES)["image"], self.image_size, self.framing)
+            decode(encoded(np.array([serialized], object))[0], self.image_size, self.framing)
         except tf.errors.InvalidArgumentError:
             return False
         return True
@@ -282,6 +282,11 @@ def load(
         enlarged=enlarged,
         skips_corrupt=skips_corrupt,
     )
+
+
+def encoded(records: np.ndarray) -> tf.Tensor:
+    """The JPEGs in serialized examples, bytes [m] to string [m]."""
+    return tf.io.parse_example(records, _FEATURES)["image"]
 
 
 def decode(encoded: tf.Tensor, side: int, framing: Framing) -> tf.Tensor:

@@ -7,17 +7,23 @@ compiled by libtpu, which needs no TPU: memory, FLOPs, bytes and the estimated c
 it is compiled by XLA for this CPU, and the time is the larger of FLOPs over the peak and bytes over the bandwidth. Both
 ignore the input, the start and the evaluations. Nothing is measured.
 
+With `--export_dir=FOLDER` the programs are only written, as microbatch.mlir and update.mlir. They carry no data, and
+run wherever jax does, for example on a GPU machine without TensorFlow:
+
+    python noisy_sgd/experiments/planning/xla_program.py time sgd=A/microbatch.mlir dp_sgd=B/microbatch.mlir
+
 jax must be installed where `--compiler_python` points to (default: this Python), for TPUs with libtpu:
 `pip install "jax[tpu]==0.10.2"` in an environment of its own. NF-ResNet-50 takes minutes for each microbatch size.
 """
 
 import dataclasses
 import math
+import pathlib
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from noisy_sgd import config
+from noisy_sgd import config, files
 from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.flags import command_line, training
 from noisy_sgd.experiments.planning import compiling, costs, devices, lowering
@@ -38,6 +44,7 @@ class Settings:
     topology: str = "v5e:2x2x1"
     compiler_python: str | None = None
     largest_microbatch: bool = False
+    export_dir: str | None = None
 
 
 def parse(argv: Sequence[str]) -> Settings:
@@ -49,9 +56,9 @@ def parse(argv: Sequence[str]) -> Settings:
         "h100, h200)",
         "compiler_python": "a Python with jax, for TPUs also libtpu; by default this one",
         "largest_microbatch": "searches the largest microbatch size that fits, by several compilations",
+        "export_dir": "writes the programs of the step into this folder, and compiles nothing",
     }
-    defaults = {"topology": Settings.topology, "compiler_python": None, "largest_microbatch": False}
-    command_line.define(values, "plan", Settings, helps, **defaults)
+    command_line.define(values, "plan", Settings, helps)
     command_line.parse(values, argv, parse)
     return Settings(run=training.run(values), **{name: values[name].value for name in helps})
 
@@ -60,10 +67,27 @@ def main(settings: Settings) -> None:
     """Prints the estimates, one for each line."""
     with flags.refusals():
         chosen = devices.topology(settings.topology)
+        if settings.export_dir is not None:
+            startup.tensorflow()
+            for path in export(settings):
+                print(f"program: {path}")
+            return
         compiling.check(chosen, settings.compiler_python)
         startup.tensorflow()
         for line in lines(settings, chosen):
             print(line, flush=True)
+
+
+def export(settings: Settings) -> list[pathlib.Path]:
+    """Writes the programs of the step; returns their paths."""
+    made, size = lowering.objects(settings.run), settings.run.training.resolved_microbatch_size
+    programs = {"microbatch": lowering.microbatch_program(made, settings.run, size)}
+    programs["update"] = lowering.update_program(made)
+    folder = pathlib.Path(settings.export_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in programs.items():
+        files.write(folder / f"{name}.mlir", text)
+    return [folder / f"{name}.mlir" for name in programs]
 
 
 def lines(settings: Settings, chosen: devices.Topology) -> list[str]:

@@ -247,12 +247,27 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
             '`tpu` must name the TPU of strategy "tpu": its name in Google Cloud, grpc://host:port, or "local" on a '
             f"machine with TPUs. Received: tpu={name!r}"
         )
-    try:
+    with _naming_tpu(name):
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
-        _check_answering(resolver.cluster_spec().as_dict())
+        jobs = resolver.cluster_spec().as_dict()
+    hosts = sum(len(addresses) for addresses in jobs.values())
+    if hosts > 1:
+        # TensorFlow would read images on each host, but the functions of Python that read them are here alone.
+        raise ValueError(
+            "`tpu` must be a TPU of one host, because this process reads all images; train one run on each host, with "
+            f'tpu="local". Received: tpu={name!r}, which has {hosts} hosts'
+        )
+    with _naming_tpu(name):
+        _check_answering(jobs)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
+
+
+@contextlib.contextmanager
+def _naming_tpu(name: str) -> Iterator[None]:
+    try:
+        yield
     # The metadata server, the network and the runtime raise errors of many types. All of them end the program.
     except Exception as error:
         raise ValueError(

@@ -9,9 +9,10 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import records
+from noisy_sgd import files, records
 from noisy_sgd.experiments import flags, train
 from noisy_sgd.runs import callbacks, checkpoints
 from tests import ilsvrc
@@ -167,6 +168,19 @@ class ImageNetTest(parameterized.TestCase):
         self.assertEqual(caught.exception.code, 2)
         self.assertRegex(stderr.getvalue(), f"^[^\n]*: {sentence}[^\n]*\n$")
         self.assertFalse((self.root / "run").exists())
+
+    def test_a_bucket_without_permission_is_one_sentence(self):
+        denied = tf.errors.PermissionDeniedError(None, None, "no access to the bucket\n\t when reading gs://bucket/run")
+        gfile = mock.Mock(**{f"{name}.side_effect": denied for name in ("exists", "listdir", "makedirs", "GFile")})
+        typed = [*MLP, "--num_steps=1", "--checkpoint_dir=gs://bucket/run", f"--run_dir={self.root}/run"]
+        stderr = io.StringIO()
+        with mock.patch.object(files, "_gfile", return_value=gfile), contextlib.redirect_stderr(stderr):
+            with self.assertRaises(SystemExit) as caught:
+                flags.run(flags.train, train.main, ["train", *typed])
+        self.assertEqual(caught.exception.code, 2)
+        self.assertRegex(
+            stderr.getvalue(), "^[^\n]*: .*gs://bucket/run cannot be written: no access to the bucket[^\n]*\n$"
+        )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import config
 from noisy_sgd.experiments import flags, plan
-from noisy_sgd.experiments.planning import compiling, costs, devices, lowering
+from noisy_sgd.experiments.planning import compiling, costs, devices, lowering, xla_program
 
 SMALL = [
     "--model=mlp", "--hidden=8", "--algorithm=dp_sgd", "--noise_multiplier=1", "--l2_norm_clip=1", "--batch_size=64",
@@ -26,7 +26,7 @@ FAKE = """
 import json, re, sys
 if len(sys.argv) > 2 and sys.argv[1] == "-c":
     sys.exit()
-text = open(sys.argv[2]).read()
+text = open(sys.argv[3]).read()
 sizes = [int(size) for size in re.findall(r"tensor<(\\d+)x8x8x1xui8>", text)]
 size = sizes[0] if sizes else 1
 line = {"memory": size * 2**29, "flops": 4e9, "bytes_accessed": 2e9, "cycles": CYCLES, "loops": 0}
@@ -130,6 +130,21 @@ class PlanTest(parameterized.TestCase):
         self.assertIn(
             "A microbatch of 32 does not fit (microbatch: RESOURCE_EXHAUSTED: too large); give a smaller", told
         )
+
+    def test_exports_the_programs(self):
+        folder = self.create_tempdir().full_path + "/new"
+        told = self._run(f"--export_dir={folder}")
+        self.assertEqual(told, f"program: {folder}/microbatch.mlir\nprogram: {folder}/update.mlir\n")
+        text = pathlib.Path(folder, "microbatch.mlir").read_text()
+        self.assertStartsWith(text.lstrip("#"), "loc")
+        self.assertIn("tensor<16x8x8x1xui8>", text)
+
+    def test_outputs_take_no_memory_of_arguments(self):
+        alias = '{alias = {kind = "may_alias", parameter_index = array<i64>}, output_index = array<i64: 1>}'
+        before = f"module @a attributes {{mhlo.a = [], mhlo.input_output_alias = [{alias}, {alias}], mhlo.b = [1]}} {{"
+        after = "module @a attributes {mhlo.a = [], mhlo.b = [1]} {"
+        self.assertEqual(xla_program._without_aliases(before), after)
+        self.assertEqual(xla_program._without_aliases(after), after)
 
     def test_a_python_without_jax_is_one_sentence(self):
         empty = pathlib.Path(self.create_tempdir().full_path)

@@ -157,6 +157,16 @@ class DistributionTest(parameterized.TestCase):
             with self.assertRaisesRegex(ValueError, "nothing answers at localhost:.*Received: tpu='grpc://localhost:"):
                 distribution.make_strategy("tpu", tpu=address)
 
+    def test_a_tpu_of_several_hosts_is_refused(self):
+        hosts = tf.train.ClusterSpec({"worker": ["10.0.0.1:8470", "10.0.0.2:8470"]})
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver
+        with mock.patch.object(resolver, "__init__", return_value=None):
+            with mock.patch.object(resolver, "cluster_spec", return_value=hosts):
+                with self.assertRaisesRegex(
+                    ValueError, "^`tpu` must be a TPU of one host, .*'slice', which has 2 hosts$"
+                ):
+                    distribution.make_strategy("tpu", tpu="slice")
+
     def test_a_tpu_for_another_strategy_is_refused(self):
         with self.assertRaisesRegex(ValueError, "Received: strategy='default', tpu='mine'"):
             distribution.make_strategy("default", tpu="mine")

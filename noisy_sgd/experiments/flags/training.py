@@ -209,9 +209,14 @@ def define_microbatch(values: absl_flags.FlagValues, title: str) -> None:
     command_line.define(values, title, config.Training, _MICROBATCH)
 
 
+def define_images(values: absl_flags.FlagValues, **defaults: str) -> None:
+    """Defines the flags of the images."""
+    command_line.define(values, "data", config.Data, _DATA, **defaults)
+
+
 def define_data_and_model(values: absl_flags.FlagValues) -> None:
     """Defines the flags of the images and of the network."""
-    command_line.define(values, "data", config.Data, _DATA)
+    define_images(values)
     command_line.define(values, "network", config.Model, _MODEL)
     command_line.define_list(values, "network", "hidden", None, "comma-separated units of an mlp; by default 512,512")
 

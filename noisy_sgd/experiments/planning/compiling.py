@@ -47,7 +47,7 @@ def compiled(program: str, chosen: devices.Topology, python: str | None) -> dict
         path = pathlib.Path(folder, "program.mlir")
         path.write_text(program, encoding="utf-8")
         target = [chosen.name, chosen.kind.tpu] if chosen.kind.tpu else ["cpu"]
-        command = [python or sys.executable, str(_PROGRAM), str(path), *target]
+        command = [python or sys.executable, str(_PROGRAM), "estimate", str(path), *target]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"it ended with status {ended.returncode}"])[-1]

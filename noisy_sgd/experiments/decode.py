@@ -1,0 +1,103 @@
+"""How fast ImageNet's images are decoded: the input of training against a bare decode-and-crop with a resize.
+
+    python -m noisy_sgd.experiments.decode --data_dir=DATA
+
+Both decode the same records of the prepared `imagenet2012` to the same size, in turns: the reader of the training runs,
+and a plain loop of `tf.io.decode_and_crop_jpeg` and `tf.image.resize` over the encoded images in memory. Times are
+processor time of all threads, so a busy machine does not change their ratio. One JSON line: images per second and core
+of either, and the median ratio of the turns.
+
+Tested by tests/experiments/decode_test.py.
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from noisy_sgd import config
+from noisy_sgd.experiments import flags
+from noisy_sgd.experiments.flags import command_line, training
+from noisy_sgd.experiments.support import startup
+
+_DATASET = "imagenet2012"
+_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which images are decoded, how many, and how often."""
+
+    data: config.Data
+    num_images: int = 512
+    num_rounds: int = 5
+
+    def __post_init__(self):
+        images = self.data.dataset == _DATASET
+        config.require(images, "dataset", f"must be {_DATASET}", self.data.dataset, "leave it out")
+        for name in ("num_images", "num_rounds"):
+            config.require_at_least(name, getattr(self, name), 1)
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """The speed of decoding ImageNet's images."""
+    values = command_line.flag_set()
+    training.define_images(values, dataset=_DATASET)
+    helps = {"num_images": "images that are decoded in a turn, from the first one on", "num_rounds": "turns of either"}
+    command_line.define(values, "decode", Settings, helps)
+    command_line.parse(values, argv, parse)
+    chosen = {name: values[name].value for name in helps}
+    return Settings(data=config.Data(**command_line.typed(values, config.Data)), **chosen)
+
+
+def main(settings: Settings) -> None:
+    """Prints one line."""
+    startup.tensorflow()
+    with flags.refusals():
+        print(json.dumps(line(settings)))
+
+
+def line(settings: Settings) -> dict[str, float]:
+    """The measurement, ready for JSON."""
+    import numpy as np
+    import tensorflow as tf
+
+    from noisy_sgd.data import imagenet
+    from noisy_sgd.runs import builders
+
+    images = builders.image_set(settings.data)
+    count = min(settings.num_images, images.num_train_examples)
+    side, framing = images.train_image_shape[0], images.framing
+    numerator, denominator = framing.part
+
+    def decode(one):
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(one))
+        part = tf.minimum(height, width) * numerator // denominator
+        window = [(height - part) // 2, (width - part) // 2, part, part]
+        square = tf.io.decode_and_crop_jpeg(one, window, channels=3)
+        return tf.image.resize(square, [side, side], method=framing.method, antialias=framing.antialias)
+
+    rows = np.arange(-(-count // _BATCH) * _BATCH).reshape(-1, _BATCH) % count
+    ours = tf.data.Dataset.from_tensor_slices(rows).map(images.train_reader())
+    encoded = imagenet.encoded(images.train.fetch(rows.ravel()))
+    bare = tf.data.Dataset.from_tensor_slices(encoded).map(decode).batch(_BATCH)
+    times = {"input": [], "bare": []}
+    for _ in range(settings.num_rounds + 1):
+        for name, dataset in (("input", ours), ("bare", bare)):
+            times[name].append(_cpu_seconds(lambda dataset=dataset: [None for _ in dataset]))
+    # The first turn traces.
+    times = {name: found[1:] for name, found in times.items()}
+    ratios = [bare / ours for ours, bare in zip(times["input"], times["bare"], strict=True)]
+    speeds = {f"{name}_images_per_core_second": round(rows.size / statistics.median(t), 1) for name, t in times.items()}
+    return {"images": rows.size, "rounds": settings.num_rounds, "ratio": round(statistics.median(ratios), 4), **speeds}
+
+
+def _cpu_seconds(run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    flags.run(parse, main)
