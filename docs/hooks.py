@@ -1,7 +1,7 @@
 """What MkDocs generates of the manual: the tables of flags, the lineage of every figure, and the API reference.
 
-A page holds a marker, such as `<!-- every flag -->`, where a table is put in. Pages below api/ are made of docstrings by
-mkdocstrings; what they list are the public names of each package.
+A page holds a marker, such as `<!-- every flag -->`, where a table is put in. Pages below api/ are made of docstrings
+by mkdocstrings; what they list are the public names of each package.
 
 Covered by tests/manual_test.py.
 """
