@@ -7,6 +7,7 @@ Covered by tests/manual_test.py.
 """
 
 import importlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -113,16 +114,29 @@ def _figures() -> str:
 
 
 def _modules(experiment: registry.Experiment) -> dict[str, str]:
-    """The modules of an experiment, by what they do; one that is no study is measured by its binary's own runs."""
+    """The modules of an experiment, by what they do.
+
+    One without a binary is made by `reproduce`, and one that is no study is measured by its binary's own runs.
+    """
     home, name = pathlib.Path(noisy_sgd.__file__).parent, experiment.name
+    binaries = (f"experiments/{name}.py", "experiments/reproduce.py")
     places = {
-        "command": [f"experiments/{name}.py"],
-        "measured by": [f"studies/{name}.py", f"experiments/{name}.py"],
-        "drawn by": [f"figures/{name}.py", "figures/images.py"],
-        "judged by": [f"experiments/report/{experiment.claimed_in}.py"],
+        "command": binaries,
+        "measured by": (f"studies/{name}.py", *binaries),
+        "judged by": (f"experiments/report/{experiment.claimed_in}.py",),
     }
-    found = {what: next((path for path in paths if (home / path).exists()), None) for what, paths in places.items()}
-    return {what: f"`noisy_sgd/{path}`" for what, path in found.items() if path}
+    found = {what: [path for path in paths if (home / path).exists()][:1] for what, paths in places.items()}
+    found["drawn by"] = _figure_modules(name)
+    return {what: ", ".join(f"`noisy_sgd/{path}`" for path in paths) for what, paths in found.items() if paths}
+
+
+def _figure_modules(name: str) -> list[str]:
+    """The modules of figures that the module which makes an experiment's runs imports."""
+    makers = (f"noisy_sgd.experiments.{name}", f"noisy_sgd.experiments.report.{name}_measurements")
+    maker = next(maker for maker in makers if importlib.util.find_spec(maker))
+    imported = {each.__name__ for each in vars(importlib.import_module(maker)).values() if hasattr(each, "__spec__")}
+    figures = sorted(each for each in imported if each.startswith("noisy_sgd.figures."))
+    return [each.removeprefix("noisy_sgd.").replace(".", "/") + ".py" for each in figures]
 
 
 def figures_in(sentence: str) -> list[int]:

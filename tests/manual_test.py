@@ -78,7 +78,9 @@ class ManualTest(parameterized.TestCase):
                 if urllib.parse.urlsplit(link).scheme in ("http", "https"):
                     continue
                 checked += 1
-                target = os.path.normpath(os.path.join(os.path.dirname(name), place)) if place else name
+                # The page for a lost reader is shown at any address, so its links begin at the root.
+                folder = "" if place.startswith("/") else os.path.dirname(name)
+                target = os.path.normpath(os.path.join(folder, place.lstrip("/"))) if place else name
                 target = "index.html" if target == "." else target
                 self.assertTrue((self.site / target).exists(), f"{name}: {link}")
                 if anchor and target in self.pages:
