@@ -94,23 +94,39 @@ def _cell(text: str) -> str:
 
 
 def _figures() -> str:
-    """The paper's figures, then a section per experiment: its modules, and its flagfiles with what they say."""
-    table, text = [], []
+    """The paper's figures, then a section per experiment, and one per other folder of flagfiles."""
+    table, text = list(_FIGURES_OF_THE_PAPER), []
     for experiment in registry.EXPERIMENTS:
-        found = _modules(experiment)
-        heading = experiment.heading
+        modules, heading = _modules(experiment), experiment.heading
         text += [f"## {experiment.name}", heading if heading.endswith("?") else f"{heading}."]
-        text.append("\n".join(f"- {what} {path}" for what, path in found.items()))
-        for path in sorted((flagfiles.CONFIGS / experiment.name).glob("*.flags")):
-            name = f"configs/{experiment.name}/{path.name}"
-            anchor = f"{experiment.name}-{path.stem}"
-            command, *said = _comments(path)
-            report = ["In the full report."] if path in experiment.flagfiles else []
-            text += [f"### {name} {{#{anchor}}}", f"```\n{command}\n```", *said, *report]
-            for figure in figures_in(said[0]):
-                modules = " | ".join(found.get(what, "-") for what in ("measured by", "judged by"))
-                table.append(f"| {figure} | [{name}](#{anchor}) | {modules} |")
-    return "\n\n".join(["\n".join([*_FIGURES_OF_THE_PAPER, *sorted(table)]), *text])
+        text.append("\n".join(f"- {what} {paths}" for what, paths in modules.items()))
+        text += _flagfiles(experiment.name, modules, table, experiment.flagfiles)
+    others = {path.parent.name for path in flagfiles.CONFIGS.glob("*/*.flags")}
+    for folder in sorted(others - {experiment.name for experiment in registry.EXPERIMENTS}):
+        text += [f"## {folder}", *_flagfiles(folder, _ON_IMAGENET, table if folder == "imagenet" else [])]
+    return "\n\n".join(["\n".join([*table[:2], *sorted(table[2:])]), *text])
+
+
+_FIGURES_OF_THE_PAPER = ("| figure of the paper | flagfile | measured by | judged by |", "|---|---|---|---|")
+# The report does not make these runs; `reproduce --finished_runs` judges them.
+_ON_IMAGENET = {
+    "measured by": "`noisy_sgd/experiments/train.py`",
+    "judged by": "`noisy_sgd/experiments/report/imagenet_claims.py`",
+}
+
+
+def _flagfiles(folder: str, modules: dict[str, str], table: list[str], reported=()) -> list[str]:
+    """What the flagfiles of a folder say; adds a row to the table for each figure of the paper that one is for."""
+    text = []
+    for path in sorted((flagfiles.CONFIGS / folder).glob("*.flags")):
+        name, anchor = f"configs/{folder}/{path.name}", f"{folder}-{path.stem}"
+        command, *said = _comments(path)
+        report = ["In the full report."] if path in reported else []
+        text += [f"### {name} {{#{anchor}}}", f"```\n{command}\n```", *said, *report]
+        for figure in figures_in(said[0]):
+            columns = " | ".join(modules.get(what, "-") for what in ("measured by", "judged by"))
+            table.append(f"| {figure} | [{name}](#{anchor}) | {columns} |")
+    return text
 
 
 def _modules(experiment: registry.Experiment) -> dict[str, str]:
@@ -145,9 +161,6 @@ def figures_in(sentence: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d", named[1])] if named else []
 
 
-_FIGURES_OF_THE_PAPER = ("| figure of the paper | flagfile | measured by | judged by |", "|---|---|---|---|")
-
-
 def _comments(path: pathlib.Path) -> list[str]:
     """The command that a flagfile begins with, and its other comments as paragraphs of Markdown."""
     lines = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
@@ -157,7 +170,7 @@ def _comments(path: pathlib.Path) -> list[str]:
             paragraphs.append("")
         paragraphs[-1] = f"{paragraphs[-1]} {line}".strip()
     escaped = (re.sub(r"([*_`<|])", r"\\\1", paragraph) for paragraph in paragraphs if paragraph)
-    return [lines[0], *(re.sub(r"^(Expected|Time):", r"**\1:**", paragraph) for paragraph in escaped)]
+    return [lines[0], *(re.sub(r"^(Expected[^:]*|Time):", r"**\1:**", paragraph) for paragraph in escaped)]
 
 
 def _api(package: types.ModuleType) -> str:

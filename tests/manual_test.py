@@ -182,8 +182,8 @@ class NotebooksTest(parameterized.TestCase):
             self.assertRegex(printed, r"Noisy-SGD +\|beta - beta\*\|\^2 = [\d.e-]+, 0 of 2 runs diverged")
             self.assertRegex(printed, r"Noisy-SGD +B = 256 +test accuracy [\d.]+ %")
         else:
-            self.assertRegex(printed, r"epsilon = [12]\.\d+ at delta = 1e-05 .*poisson")
-            self.assertIn("mixes examples", printed)
+            self.assertRegex(printed, r"epsilon = (2\.\d+|3) at delta = 1e-05 .* Poisson, each of 1437 examples")
+            self.assertIn("`model` must not mix examples", printed)
 
 
 def _read(name):
