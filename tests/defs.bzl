@@ -24,6 +24,7 @@ def test_folder(name, size = "large", exclude = []):
             main = "//tests:run_pytest.py",
             deps = [
                 "//:noisy_sgd",
+                "//tests:browser",
                 "//tests:conftest",
                 "//tests:ilsvrc",
                 "//tests:oracles",

@@ -15,15 +15,17 @@ class DocsTest(parameterized.TestCase):
     @parameterized.parameters(*PAGES)
     def test_the_python_runs(self, page):
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
-        names = {}
+        names = {"__name__": "page"}
         for block in blocks:
             exec(compile(block, page, "exec"), names)
 
     @parameterized.parameters(*PAGES)
     def test_the_commands_parse(self, page):
         text = (ROOT / "docs" / page).read_text()
-        for binary, arguments in re.findall(r"-m noisy_sgd\.experiments\.(\w+) (.*)$", text, flags=re.MULTILINE):
-            words = [word.replace("=configs/", f"={ROOT}/configs/") for word in shlex.split(arguments)]
+        commands = re.findall(r"^ *python -m noisy_sgd\.experiments\.(\w+)((?: .*\\\n)*.*)$", text, flags=re.MULTILINE)
+        for binary, arguments in commands:
+            words = shlex.split(arguments.replace("\\\n", " "))
+            words = [word.replace("=configs/", f"={ROOT}/configs/") for word in words]
             importlib.import_module(f"noisy_sgd.experiments.{binary}").parse([binary, *words])
 
 

@@ -235,7 +235,7 @@ def sampled_covariance(features, targets, step_size, noise_scale=0.0, batch_size
 
     Raises:
         ValueError: for an empty or rank-deficient design, a number out of range, a step size at which second moments
-        grow.
+            grow.
     """
     features, targets = validation.design(features, targets)
     _spectrum(features)

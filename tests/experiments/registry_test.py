@@ -3,8 +3,8 @@
 import contextlib
 import io
 import pathlib
+import re
 import sys
-import textwrap
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -16,71 +16,9 @@ from noisy_sgd.experiments.report import theory_measurements
 
 HOME = pathlib.Path(experiments.__file__).parent
 
-# The files of an experiment that somebody adds.
-FILES = {
-    "studies/random_walk.py": """
-        import numpy as np
-
-        def measure(num_steps):
-            '''Mean squared distances of 1000 walks from their start.'''
-            walks = np.cumsum(np.random.default_rng(0).standard_normal((1000, num_steps)), axis=1)
-            means = np.mean(walks**2, axis=0)
-            return [{"step": step, "squared_distance": value} for step, value in enumerate(means, start=1)]
-    """,
-    "figures/random_walk.py": """
-        from noisy_sgd.figures import canvas
-
-        @canvas.styled
-        def draw(run, directory, name="random_walk"):
-            figure, (axes,) = canvas.panels()
-            axes.plot([line["squared_distance"] for line in run.metrics])
-            return canvas.save(figure, run.metrics, directory, name)
-    """,
-    "experiments/random_walk.py": """
-        import dataclasses
-
-        from noisy_sgd.experiments import flags
-        from noisy_sgd.experiments.flags import command_line
-        from noisy_sgd.experiments.support import recorded_measurement, toy_experiment
-        from noisy_sgd.figures import random_walk as figures
-        from noisy_sgd.studies import random_walk
-
-        @dataclasses.dataclass(frozen=True, kw_only=True)
-        class Settings(toy_experiment.Settings):
-            num_steps: int = 100
-            run_dir: str = "runs/random_walk"
-
-        def parse(argv):
-            '''How far a random walk comes.'''
-            return command_line.read(argv, parse, "walk", Settings, {"num_steps": "steps", "run_dir": "place"})
-
-        def main(settings):
-            toy_experiment.draw(run(settings), draw)
-
-        def run(settings):
-            def measured(append, advance):
-                for line in random_walk.measure(settings.num_steps):
-                    append(line)
-                advance(1)
-                return {}
-
-            return recorded_measurement.run(settings.run_dir, settings.resolved(), measured, total=1, unit="walks")
-
-        def draw(record, directory):
-            return figures.draw(record, directory)
-    """,
-    "experiments/report/random_walk_claims.py": """
-        from noisy_sgd.experiments.report import claims
-
-        def linear(run):
-            last = run.metrics[-1]
-            ratio = last["squared_distance"] / last["step"]
-            return claims.Outcome(here=f"{ratio:.2f} per step", reached=abs(ratio - 1) < 0.2)
-
-        CLAIMS = (claims.of_run("A walk's squared distance grows by 1 per step", "1", "random_walk", "walk", linear),)
-    """,
-    "configs/random_walk/walk.flags": "--num_steps=50",
-}
+# The files of an experiment that somebody adds, as the manual shows them.
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "adding.md").read_text()
+FILES = dict(re.findall(r'```\w+ title="(?:noisy_sgd/)?([^"]+)"\n(.*?)```', PAGE, flags=re.DOTALL))
 
 
 class RegistryTest(parameterized.TestCase):
@@ -107,11 +45,12 @@ class RegistryTest(parameterized.TestCase):
         self.assertLen(set(texts), len(texts))
 
     def test_an_experiment_is_added_by_its_files_and_one_entry(self):
+        self.assertLen(FILES, 5)
         folder = pathlib.Path(self.create_tempdir())
         for name, text in FILES.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text))
+            path.write_text(text)
         results, flagfile = folder / "results", folder / "configs/random_walk/walk.flags"
         self.addCleanup(lambda: [sys.modules.pop(name) for name in list(sys.modules) if "random_walk" in name])
         entry = registry.Experiment("random_walk", "random_walk_claims", ("walk",))

@@ -1,13 +1,7 @@
-import functools
 import html.parser
-import http.server
-import json
 import pathlib
 import re
-import shutil
-import subprocess
 import tempfile
-import threading
 
 from absl.testing import absltest, parameterized
 from matplotlib import figure
@@ -16,19 +10,7 @@ from noisy_sgd import records
 from noisy_sgd.experiments import registry
 from noisy_sgd.experiments.report import claims, mistakes, pages, sections, typesetting
 from noisy_sgd.figures import canvas
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Opens the report at a width of 390 pixels, as a phone does, and writes what a reader would stumble over.
-PROBE = """<iframe id="report" src="report.html" width="390" height="800" style="border: 0"></iframe><pre></pre><script>
-document.querySelector("iframe").onload = event => {
-  const page = event.target.contentDocument, root = page.documentElement;
-  const links = [...page.querySelectorAll("a[href^='#']")].map(a => a.getAttribute("href").slice(1));
-  document.querySelector("pre").textContent = "PROBE" + JSON.stringify({
-    overflow: root.scrollWidth - root.clientWidth, width: root.clientWidth,
-    images: [...page.images].map(image => image.naturalWidth),
-    links: links.length, broken: links.filter(id => !page.getElementById(id)),
-  }) + "END";
-}</script>"""
+from tests import browser
 
 
 @canvas.styled
@@ -96,38 +78,16 @@ class PagesTest(absltest.TestCase):
         Parser().feed(self.page.read_text())
         self.assertEmpty(still_open)
 
-    @absltest.skipIf(BROWSER is None, "there is no Chromium on this machine")
+    @absltest.skipIf(browser.PATH is None, "there is no Chromium on this machine")
     def test_in_a_browser_at_the_width_of_a_phone(self):
-        (self.results / "probe.html").write_text(PROBE)
-        handler = functools.partial(_Quiet, directory=str(self.results))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-        options += " --disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
-        options += " --virtual-time-budget=5000"
-        profile = self.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        address = f"http://127.0.0.1:{server.server_port}/probe.html"
-        found = subprocess.run(
-            [BROWSER, *options.split(), f"--user-data-dir={profile}", "--dump-dom", address],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        probe = json.loads(re.search("PROBE(.*)END", found.stdout)[1])
-        self.assertEqual(probe["width"], 390)
-        self.assertEqual(probe["overflow"], 0, "nothing needs scrolling sideways")
-        self.assertLen(probe["images"], 1)
-        self.assertGreater(min(probe["images"]), 0)
-        self.assertGreater(probe["links"], 2)
-        self.assertEmpty(probe["broken"])
-        self.assertEmpty([line for line in found.stderr.splitlines() if ":CONSOLE" in line and "favicon" not in line])
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+        found = browser.opened(self.results, self.page.name)
+        self.assertEqual(found.width, browser.WIDTH)
+        self.assertEqual(found.overflow, 0, "nothing needs scrolling sideways")
+        self.assertLen(found.images, 1)
+        self.assertGreater(min(found.images), 0)
+        self.assertGreater(found.links, 2)
+        self.assertEmpty(found.broken)
+        self.assertEmpty(found.messages)
 
 
 class TypesettingTest(parameterized.TestCase):
