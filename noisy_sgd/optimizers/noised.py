@@ -75,6 +75,11 @@ class Noised:
         return {**config, "seed": self.seed}
 
 
+def first_step_of_fit(optimizer: keras.optimizers.Optimizer) -> int:
+    """The first step of the next `fit`'s noise: a `fit` is an attempt of its own, unless a seed repeats its noise."""
+    return 0 if getattr(optimizer, "seed", None) is not None else int(optimizer.iterations.numpy())
+
+
 def is_noised(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether the optimizer adds noise of ours."""
     return isinstance(optimizer, Noised)

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from noisy_sgd import keras_internals
 from noisy_sgd.gradients import arguments, clipped_sum, clipping, trials
-from noisy_sgd.optimizers import foreign_arguments, privatized
+from noisy_sgd.optimizers import foreign_arguments, noised, privatized
 from noisy_sgd.training import (
     batch_shapes,
     budget,
@@ -159,9 +159,9 @@ class PrivateModel(keras.Model):
         Raises:
             ValueError: if the model has got trainable weights that its optimizer was not built with.
         """
-        training_arguments.check_optimizer_knows(self.optimizer, self.trainable_variables)
         # The choice of the engine depends on the trainable weights, which may have changed since `compile`.
         clipped_sum.check_model(self, self._engine, clipped=privatized.needs_clipped_sum(self.optimizer))
+        training_arguments.check_optimizer_knows(self.optimizer, self.trainable_variables)
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
             if privatized.needs_clipped_sum(self.optimizer):
@@ -328,20 +328,16 @@ class PrivateModel(keras.Model):
         overrides.check(self, PrivateModel, self.optimizer)
         training_arguments.check_one_host(self.distribute_strategy)
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
-        # A `fit` is an attempt of its own, unless an explicit seed repeats its noise.
-        repeats = getattr(self.optimizer, "seed", None) is not None
-        self.prepare(self._secret, 0 if repeats else int(self.optimizer.iterations.numpy()))
+        self.prepare(self._secret, noised.first_step_of_fit(self.optimizer))
         before = self.train_function
         super().make_train_function(force=force or not fits)
-        if self.train_function is not before:
-            self.train_function = replica_parts.split_batches(self, self.train_function)
+        self.train_function = replica_parts.split_new(self, before, self.train_function)
 
     def make_test_function(self, force=False):
         """Keras' test function; it splits a batch between the replicas if Keras does not."""
         before = self.test_function
         super().make_test_function(force=force)
-        if self.test_function is not before:
-            self.test_function = replica_parts.split_batches(self, self.test_function)
+        self.test_function = replica_parts.split_new(self, before, self.test_function)
 
     def train_step(self, data):
         """One logical batch on this replica: its microbatches, then `finish`."""
@@ -349,14 +345,11 @@ class PrivateModel(keras.Model):
         x, y = arguments.dense("x", x), arguments.dense("y", y)
         batch_shapes.check(x, y, sample_weight)
         if self._batch_size is not None and not self._any_size:
-            within = training_arguments.batch_within(tf.nest.flatten(x)[0], self._batch_size)
-            with tf.control_dependencies([within]):
-                x = tf.nest.map_structure(tf.identity, x)
+            x = training_arguments.batch_within(x, self._batch_size)
         size = tf.shape(tf.nest.flatten(x)[0])[0]
         losses, predictions = self._accumulate_all(x, y, sample_weight, size)
-        mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
-        penalties = [tf.cast(penalty, losses.dtype) for penalty in weight_penalties.penalties(self.trainable_weights)]
-        keras_internals.loss_tracker(self).update_state(tf.add_n([mean_loss, *penalties]), sample_weight=size)
+        shown = weight_penalties.add_to_mean(losses, size, self.trainable_weights)
+        keras_internals.loss_tracker(self).update_state(shown, sample_weight=size)
         if self._matched_loss.saw_masks:
             first_view = batch_shapes.first_view(x, self.inputs, self._augmentation_multiplicity)
             predictions = prediction_masks.attach(self, first_view, predictions)

@@ -3,7 +3,7 @@
 Keras' `train_on_batch` and `test_on_batch` run every replica on the whole batch. With two replicas a clipped sum would
 then have twice its sensitivity, but the noise of one batch.
 
-    model.train_function = replica_parts.split_batches(model, model.train_function)
+    model.train_function = replica_parts.split_new(model, None, model.train_function)
 """
 
 import keras
@@ -12,15 +12,16 @@ import tensorflow as tf
 from noisy_sgd.training import batch_shapes
 
 
-def split_batches(model: keras.Model, function):
+def split_new(model: keras.Model, before, function):
     """Keras' train or test function with split batches, unless they are distributed already.
 
     Args:
         model: the model of the function.
-        function: a function from an iterator over batches to logs.
+        before: the function that the model had; it splits its batches.
+        function: the model's function now, from an iterator over batches to logs.
     """
     strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1:
+    if function is before or strategy.num_replicas_in_sync == 1:
         return function
 
     def split(iterator):

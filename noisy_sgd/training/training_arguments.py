@@ -108,17 +108,20 @@ def check_batch_size(batch_size: int | None, configured: int | None) -> None:
     checks.require(holds, "batch_size", constraint, batch_size)
 
 
-def batch_within(x: tf.Tensor, configured: int) -> tf.Operation | None:
-    """Refuses a replica's part of a batch that is larger than its share; in the step if the size is unknown.
+def batch_within(x, configured: int):
+    """The inputs of a replica's part of a batch, unless it is larger than its share; in the step if that is unknown.
 
     Raises:
         ValueError: for a larger part.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    size, replicas = tf.nest.flatten(x)[0].shape[0], tf.distribute.get_strategy().num_replicas_in_sync
     limit = -(-configured // replicas)
-    if x.shape[0] is not None and x.shape[0] > limit:
-        raise ValueError(f"{_TOO_LARGE}: {configured}. Received: {x.shape[0]} examples on each of {replicas} replicas")
-    return tf.debugging.assert_less_equal(tf.shape(x)[0], limit, _TOO_LARGE)
+    if size is not None and size > limit:
+        raise ValueError(f"{_TOO_LARGE}: {configured}. Received: {size} examples on each of {replicas} replicas")
+    within = tf.debugging.assert_less_equal(tf.shape(tf.nest.flatten(x)[0])[0], limit, _TOO_LARGE)
+    # Eagerly there is no operation to wait for.
+    with tf.control_dependencies([] if within is None else [within]):
+        return tf.nest.map_structure(tf.identity, x)
 
 
 @contextlib.contextmanager

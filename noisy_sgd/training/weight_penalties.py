@@ -14,6 +14,12 @@ def penalties(weights) -> list[tf.Tensor]:
     return [weight.regularizer(weight.value) for weight in weights if weight.regularizer is not None]
 
 
+def add_to_mean(losses: tf.Tensor, size: tf.Tensor, weights) -> tf.Tensor:
+    """The mean of the losses [size], 0 for none, plus all penalties: what Keras shows as the loss."""
+    mean = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(size, losses.dtype))
+    return tf.add_n([mean, *(tf.cast(penalty, losses.dtype) for penalty in penalties(weights))])
+
+
 def add_gradients(values: list[tf.Tensor], weights: list[keras.Variable], scale: tf.Tensor) -> list[tf.Tensor]:
     """The sums plus `scale` times the gradients of the penalties.
 
