@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import figure as figures
+from matplotlib import ticker
 
 from noisy_sgd import records
 from noisy_sgd.figures import canvas
@@ -108,6 +109,8 @@ def draw_pairs(
                 )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        # Labels between the powers of ten would overlap.
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_xlabel(r"$\alpha_\infty$, geometric mean")
         axes.set_title(rf"$\gamma\lambda_{{\max}}$ = {step:.3g}", fontsize=9)
     panels[0].set_ylabel(r"$\|r_\infty\|$")
