@@ -11,6 +11,7 @@ Covered by tests/gradients/layer_rules/reversible_embedding_test.py.
 
 import dataclasses
 
+import keras
 import tensorflow as tf
 from keras import ops
 
@@ -150,6 +151,6 @@ def _positions(tensors, channels, microbatch):
 
 
 rule = registry.Rule(forward=forward, gradients=gradients)
-# Keras 3.12 has no such layer. KerasHub's is a subclass that changes nothing.
-registry.register_name("keras", ["ReversibleEmbedding"], rule)
+registry.register(keras.layers.ReversibleEmbedding, rule)
+# KerasHub's is a subclass that changes nothing.
 registry.register_name("keras_hub", ["ReversibleEmbedding"], rule)

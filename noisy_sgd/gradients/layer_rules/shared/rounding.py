@@ -209,13 +209,18 @@ def _with_pending(pending):
 
     def body(step, totals):
         index = tf.squeeze(tf.cast(tf.gather(indices, step), tf.int32), 0)
-        of_example = tf.gather(own, index, axis=1)
-        zero = tf.zeros([], own.dtype)
-        parts = []
-        for one, factor, used in zip(pending, tf.unstack(of_example), tf.unstack(of_example != 0), strict=True):
-            # An example formed one by one only for another layer may have a gradient here that overflows.
-            parts += [tf.where(used, factor * part, zero) for part in one.form(index)]
-        return step + 1, [total + part for total, part in zip(totals, parts, strict=True)]
+        factors_here, totals = tf.unstack(tf.gather(own, index, axis=1)), iter(totals)
+        after = []
+        for one, factor in zip(pending, factors_here, strict=True):
+            here = [next(totals) for _ in one.totals]
+
+            # A branch: most layers have no such example, and the keys of attention that is nearly uniform have only
+            # such ones. An example formed one by one only for another layer may have a gradient here that overflows.
+            def added(one=one, factor=factor, here=here):
+                return [total + factor * part for total, part in zip(here, one.form(index), strict=True)]
+
+            after += tf.cond(factor != 0, added, lambda here=here: [tf.identity(total) for total in here])
+        return step + 1, after
 
     _, after = tf.while_loop(
         lambda step, _: step < count, body, (tf.constant(0), before), parallel_iterations=FORMED_AT_ONCE
