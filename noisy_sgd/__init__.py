@@ -53,7 +53,6 @@ _SAVED = {
     },
     **{name: _NAMES[name] for name in ("AdaptiveClipping", "CorrelatedNoise", "PrivateModel")},
     "DiagonalLinearNetwork": "noisy_sgd.models.diagonal_linear",
-    "EdgePadding2D": "noisy_sgd.models.normalizer_free",
     "GroupNormalization": "noisy_sgd.models.group_normalization",
     "LinearLeastSquares": "noisy_sgd.models.least_squares",
     "SkipGain": "noisy_sgd.models.normalizer_free",

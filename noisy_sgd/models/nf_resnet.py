@@ -234,8 +234,8 @@ def nf_resnet(
     if sizes.stem == "7x7":
         x = convolution(x, "stem", sizes.stem_width, 7, stride=2, factor=stem_factor)
         if symmetric:
-            # A pixel at the edge that is repeated changes no maximum, as minus infinity would not.
-            x = normalizer_free.EdgePadding2D(1, dtype=dtype, name="stem_pool_padding")(x)
+            # Zeros change only maxima below 0, of which the ReLU that comes next leaves nothing.
+            x = keras.layers.ZeroPadding2D(1, dtype=dtype, name="stem_pool_padding")(x)
         padding = "valid" if symmetric else "same"
         x = keras.layers.MaxPooling2D(3, 2, padding=padding, dtype=dtype, name="stem_pool")(x)
     else:

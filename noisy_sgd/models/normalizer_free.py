@@ -191,28 +191,3 @@ class SkipGain(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "initial_gain": self.initial_gain, "alpha": self.alpha}
-
-
-@keras.saving.register_keras_serializable(package="noisy_sgd")
-class EdgePadding2D(keras.layers.Layer):
-    """Pads the two spatial axes of [batch, height, width, channels] at both ends by the pixels at the edge.
-
-    Args:
-        padding: how many pixels, at most the height and the width.
-        **kwargs: as `keras.layers.Layer`.
-    """
-
-    def __init__(self, padding, **kwargs):
-        super().__init__(**kwargs)
-        self.padding = checks.count("padding", padding)
-
-    def call(self, inputs):
-        width = [self.padding, self.padding]
-        return ops.pad(inputs, [[0, 0], width, width, [0, 0]], mode="symmetric")
-
-    def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        return (batch, *(side and side + 2 * self.padding for side in (height, width)), channels)
-
-    def get_config(self):
-        return {**super().get_config(), "padding": self.padding}

@@ -8,6 +8,7 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
@@ -113,7 +114,13 @@ class TFRecordTest(parameterized.TestCase):
         there, here = (imagenet.load(folder("whole", kind), image_size=16) for kind in ("array_record", "tfrecord"))
         self.assertEqual((here.num_train_examples, len(here.test)), (TRAIN, VALIDATION))
         self.assertLen(here.train.files, 3)
-        # The order within a file may be another.
+        # The numbers are those of TensorFlow Datasets' own order.
+        builder = tfds.builder_from_directory(os.path.join(folder("whole", "tfrecord"), "imagenet2012", "5.1.0"))
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        in_order = builder.as_dataset(
+            "train", decoders=decoders, read_config=tfds.ReadConfig(interleave_cycle_length=1)
+        )
+        self.assertEqual(names(here), [example["file_name"].numpy().decode() for example in in_order])
         by_name = dict(zip(names(there), read(there, np.arange(TRAIN))[0], strict=True))
         order = np.random.default_rng(0).permutation(TRAIN)
         images, labels = read(here, order)

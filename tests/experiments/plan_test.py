@@ -86,7 +86,8 @@ class LoweringTest(parameterized.TestCase):
         microbatch, update = lowering.microbatch_program(made, settings, 16), lowering.update_program(made)
         self.assertIn("tensor<16x8x8x1xui8>", microbatch)
         self.assertNotIn("stablehlo.while", microbatch)
-        # Weights, their sums and their averages, of which the update writes all.
+        # The noise needs random bits; the update writes weights, their sums and their averages.
+        self.assertRegex(update, "rng_bit_generator|shift_right_logical")
         for shape in ("64x8", "8x10"):
             self.assertGreaterEqual(update.count(f": tensor<{shape}xf32>"), 3)
 

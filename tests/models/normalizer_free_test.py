@@ -158,18 +158,5 @@ class SkipGainTest(parameterized.TestCase):
         self.assertEqual(clone.get_config(), layer.get_config())
 
 
-class EdgePadding2DTest(absltest.TestCase):
-    def test_repeats_the_edge(self):
-        layer = normalizer_free.EdgePadding2D(2)
-        x = np.random.default_rng(0).normal(size=(2, 3, 4, 2)).astype(np.float32)
-        padded = layer(x)
-        np.testing.assert_array_equal(padded, np.pad(x, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="symmetric"))
-        self.assertEqual(layer.compute_output_shape((None, 3, None, 2)), (None, 7, None, 2))
-        clone = keras.layers.deserialize(keras.layers.serialize(layer))
-        self.assertEqual(clone.get_config(), layer.get_config())
-        with self.assertRaisesRegex(ValueError, "`padding` must be a whole number of at least 1. Received: padding=0"):
-            normalizer_free.EdgePadding2D(0)
-
-
 if __name__ == "__main__":
     absltest.main()
