@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import types
 import urllib.parse
 
 import nbclient
@@ -114,11 +115,17 @@ class ManualTest(parameterized.TestCase):
         self.assertRegex(page, r'<td>3</td>\s*<td><a href="#diagonal_linear-figure_3">')
 
     def test_every_public_name_is_in_the_reference(self):
-        page = (self.site / "api" / "noisy_sgd.html").read_text()
-        for name in noisy_sgd.__all__:
-            if isinstance(getattr(noisy_sgd, name), type):
-                self.assertIn(f"noisy_sgd.{name}", page)
-        self.assertIn("standard deviation in units of C", page)
+        for page in (ROOT / "mkdocs.yml").read_text().split("api/")[1:]:
+            package = page.split(".md")[0]
+            names = self.pages[f"api/{package}.html"].names
+            module = noisy_sgd if package == "noisy_sgd" else getattr(noisy_sgd, package)
+            values = [getattr(module, name) for name in module.__all__]
+            for value in values:
+                if callable(value):
+                    self.assertIn(f"{value.__module__}.{value.__qualname__}", names)
+                elif isinstance(value, types.ModuleType) and module is not noisy_sgd:
+                    self.assertIn(value.__name__, names)
+        self.assertIn("standard deviation in units of C", (self.site / "api" / "noisy_sgd.html").read_text())
 
     def test_other_libraries_arguments_are_listed(self):
         page = (DOCS / "from_other_libraries.md").read_text()
