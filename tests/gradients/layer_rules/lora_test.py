@@ -106,12 +106,17 @@ class LoraTest(parameterized.TestCase):
         self.assert_equal_to_loop(model, x, y)
 
     def test_the_frozen_kernel_has_no_gradient_of_its_own(self):
-        model, _ = network("conv2d")
         x, y = data("conv2d", 3)
-        graph = compiled(model).get_concrete_function(x, y).graph
-        filters = [op.outputs[0] for op in graph.get_operations() if op.type == "Conv2DBackpropFilter"]
-        # TensorFlow makes the operation for the frozen kernel too, and drops it where nothing takes what it returns.
-        self.assertEqual({tuple(one.shape) for one in filters if one.consumers()}, {(3, 3, 3, 2)})
+        for trained in (False, True):
+            model, layer = network("conv2d")
+            layer.weights[0].trainable = trained
+            graph = compiled(model).get_concrete_function(x, y).graph
+            # Per-example gradients are formed in one product for each offset along the kernel's first axis.
+            shapes = {tuple(op.outputs[0].shape) for op in graph.get_operations() if op.type == "BatchMatMulV2"}
+            self.assertEqual((3, 3 * 3, 4) in shapes, trained)
+            # TensorFlow makes the operation for a frozen kernel too, and drops it where nothing takes its result.
+            filters = [op.outputs[0] for op in graph.get_operations() if op.type == "Conv2DBackpropFilter"]
+            self.assertNotIn((3, 3, 3, 4), {tuple(one.shape) for one in filters if one.consumers()})
 
     @parameterized.parameters(
         (lambda: L.Conv2D(4, 3, groups=2), (5, 5, 2), "several groups"),
