@@ -284,9 +284,9 @@ def load(
     )
 
 
-def encoded(records: np.ndarray) -> tf.Tensor:
+def encoded(records: np.ndarray | tf.Tensor) -> tf.Tensor:
     """The JPEGs in serialized examples, bytes [m] to string [m]."""
-    return tf.io.parse_example(records, _FEATURES)["image"]
+    return tf.io.parse_example(tf.ensure_shape(records, [None]), _FEATURES)["image"]
 
 
 def decode(encoded: tf.Tensor, side: int, framing: Framing) -> tf.Tensor:
@@ -297,8 +297,11 @@ def decode(encoded: tf.Tensor, side: int, framing: Framing) -> tf.Tensor:
     window = [(height - part) // 2, (width - part) // 2, part, part]
     # The accurate method: the fast one may differ between builds of the library.
     square = tf.io.decode_and_crop_jpeg(encoded, window, channels=3, dct_method="INTEGER_ACCURATE")
-    resized = tf.image.resize(square, [side, side], method=framing.method, antialias=framing.antialias)
-    return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
+    resized = tf.image.resize(square, [side, side], method=framing.method, antialias=framing.antialias) + 0.5
+    if framing.method != "bilinear":
+        # Means of pixels stay between them, but a cubic overshoots.
+        resized = tf.clip_by_value(resized, 0.0, 255.0)
+    return tf.cast(resized, tf.uint8)
 
 
 def _decoded(encoded: tf.Tensor, side: int, framing: Framing) -> tf.Tensor:

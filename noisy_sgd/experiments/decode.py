@@ -2,10 +2,10 @@
 
     python -m noisy_sgd.experiments.decode --data_dir=DATA
 
-Both decode the same records of the prepared `imagenet2012` to the same size, in turns: the reader of the training runs,
-and a plain loop of `tf.io.decode_and_crop_jpeg` and `tf.image.resize` over the encoded images in memory. Times are
-processor time of all threads, so a busy machine does not change their ratio. One JSON line: images per second and core
-of either, and the median ratio of the turns.
+Both read the same records of the prepared `imagenet2012` and decode them to the same size, in turns: the reader of the
+training runs, and a plain `map` of `tf.io.decode_and_crop_jpeg` and `tf.image.resize`, whose images stay floats. Times
+are processor time of all threads, so that a busy machine changes their ratio little. One JSON line: images per second
+and core of either, and the median ratio of the turns.
 
 Tested by tests/experiments/decode_test.py.
 """
@@ -80,8 +80,11 @@ def line(settings: Settings) -> dict[str, float]:
 
     rows = np.arange(-(-count // _BATCH) * _BATCH).reshape(-1, _BATCH) % count
     ours = tf.data.Dataset.from_tensor_slices(rows).map(images.train_reader())
-    encoded = imagenet.encoded(images.train.fetch(rows.ravel()))
-    bare = tf.data.Dataset.from_tensor_slices(encoded).map(decode).batch(_BATCH)
+
+    def encoded(rows):
+        return imagenet.encoded(tf.numpy_function(images.train.fetch, [rows], tf.string, stateful=False))
+
+    bare = tf.data.Dataset.from_tensor_slices(rows).map(encoded).unbatch().map(decode).batch(_BATCH)
     times = {"input": [], "bare": []}
     for _ in range(settings.num_rounds + 1):
         for name, dataset in (("input", ours), ("bare", bare)):
