@@ -19,7 +19,7 @@ import sys
 from noisy_sgd import lazy
 
 # pyproject.toml reads it too.
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES = {
     "AdaptiveClipping": "noisy_sgd.mechanisms.adaptive_clipping",

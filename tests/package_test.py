@@ -5,6 +5,7 @@ import importlib.util
 import json
 import pathlib
 import pkgutil
+import re
 import subprocess
 import sys
 from unittest import mock
@@ -82,6 +83,12 @@ class PackageTest(parameterized.TestCase):
         pyproject = (pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text()
         self.assertIn('dynamic = ["version"]', pyproject)
         self.assertIn('version = { attr = "noisy_sgd.__version__" }', pyproject)
+
+    def test_changelog_and_citation_name_the_version(self):
+        root = pathlib.Path(__file__).parents[1]
+        newest = re.search(r"^## (\S+),", (root / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+        cited = re.search(r"^version: (\S+)$", (root / "CITATION.cff").read_text(), re.MULTILINE)[1]
+        self.assertEqual({newest, cited}, {noisy_sgd.__version__})
 
     def test_an_unknown_name_is_an_attribute_error(self):
         with self.assertRaisesRegex(AttributeError, "has no attribute 'PrivateModle'"):
