@@ -146,7 +146,9 @@ def main(settings: Settings) -> None:
                 failures.setdefault(part.experiment.name, []).append(ended.sentence)
     _write(list(_sections(settings, parts, failures)), results, settings)
     if failures:
-        flags.end(f"{', '.join(failures)} failed; when that is fixed, the same command makes what is missing", 1)
+        flags.end(
+            f"{', '.join(failures)} failed; when that is fixed, the same command makes what is missing", flags.FAILED
+        )
 
 
 def _parts(settings: Settings, theory_directory: pathlib.Path) -> Iterator[_Part]:

@@ -56,9 +56,9 @@ MISTAKES = (
     ),
     Mistake(
         place="Figure 1, DP-SGD's curve beside Noisy-SGD's",
-        printed="compares both at one sigma / B",
-        correct="another paper's runs, at a quarter of the noise, another learning rate and other augmentation: no "
-        "controlled comparison of clipping",
+        printed="both in one figure, beside the words that the noise of Noisy-SGD is four times greater",
+        correct="DP-SGD's runs are another paper's, with another learning rate and other augmentation too: no controlled "
+        "comparison of clipping",
         shown_by="MNIST, clean labels, perceptron: DP-SGD has the slope of noise alone",
     ),
     Mistake(

@@ -12,6 +12,8 @@ from noisy_sgd.experiments.report import claims, mistakes, pages, sections, type
 from noisy_sgd.figures import canvas
 from tests import browser
 
+SHOWN = next(one for one in mistakes.MISTAKES if one.shown_by)
+
 
 @canvas.styled
 def draw(directory):
@@ -28,6 +30,7 @@ class PagesTest(absltest.TestCase):
         rows = [
             claims.Row(claim="a < b | c at gamma lambda_max = 1e-5", paper="-1", here="0.1", verdict="not reached"),
             claims.Row(claim="other", paper="1", here="", verdict="not run"),
+            claims.Row(claim=f"{SHOWN.shown_by} ...", paper="2", here="measured to be 7", verdict="reached"),
         ]
         (png,) = (path for path in draw(self.results / "figures") if path.suffix == ".png")
         wide = "python -m noisy_sgd.experiments.audit --run_dir=" + "a" * 200
@@ -46,7 +49,7 @@ class PagesTest(absltest.TestCase):
 
     def test_markdown(self):
         text = self.markdown.read_text()
-        self.assertIn("0 reached, 1 not reached, 1 not run.", text)
+        self.assertIn("1 reached, 1 not reached, 1 not run.", text)
         self.assertIn("| a < b \\| c at gamma lambda_max = 1e-5 | -1 | 0.1 | not reached |", text)
         self.assertIn("| other | 1 | - | not run |", text)
         self.assertIn("![Some figure](figures/some_figure.png)\n\nAccuracy against sigma^2: mean over seeds.\n", text)
@@ -54,6 +57,8 @@ class PagesTest(absltest.TestCase):
         self.assertIn("(3 seconds, 2026-11-29, a machine, 2 cores)", text)
         for mistake in mistakes.MISTAKES:
             self.assertIn(f"| {mistake.place} |", text)
+        self.assertIn(f"| {SHOWN.correct} | measured to be 7 |", text)
+        self.assertEqual(text.count("| not run: "), sum(bool(one.shown_by) for one in mistakes.MISTAKES) - 1)
 
     def test_page(self):
         text = self.page.read_text()
