@@ -5,10 +5,12 @@ import subprocess
 import sys
 import tempfile
 
+import matplotlib
 from absl.testing import absltest
+from matplotlib import figure
 
 from noisy_sgd import records
-from noisy_sgd.figures import images
+from noisy_sgd.figures import canvas, images
 
 SIZES = (8, 16, 32)
 
@@ -90,6 +92,24 @@ class ImagesTest(absltest.TestCase):
     def test_redrawing_gives_the_same_bytes(self):
         first = [path.read_bytes() for path in images.draw_curves(_runs(), self.directory)]
         self.assertEqual(first, [path.read_bytes() for path in images.draw_curves(_runs(), self.directory)])
+
+    def test_a_styled_function_leaves_style_and_caption_as_they_were(self):
+        before, drawn = matplotlib.rcParams["font.size"], {}
+
+        @canvas.styled
+        def draw(name):
+            """What it shows.
+
+            And more.
+            """
+            drawn["size"] = matplotlib.rcParams["font.size"]
+            return canvas.save(figure.Figure(), [], self.directory, name)[0]
+
+        self.assertEqual(canvas.caption(draw("styled")), "What it shows.")
+        self.assertEqual(drawn["size"], canvas.STYLE["font.size"])
+        self.assertNotEqual(before, canvas.STYLE["font.size"])
+        self.assertEqual(matplotlib.rcParams["font.size"], before)
+        self.assertEqual(canvas.caption(canvas.save(figure.Figure(), [], self.directory, "plain")[0]), "")
 
     def test_needs_no_tensorflow(self):
         code = "import sys; from noisy_sgd.figures import images; sys.exit('tensorflow' in sys.modules)"

@@ -57,8 +57,8 @@ MISTAKES = (
     Mistake(
         place="Figure 1, DP-SGD's curve beside Noisy-SGD's",
         printed="both in one figure, beside the words that the noise of Noisy-SGD is four times greater",
-        correct="DP-SGD's runs are another paper's, with another learning rate and other augmentation too: no controlled "
-        "comparison of clipping",
+        correct="DP-SGD's runs are another paper's, with another learning rate and other augmentation too: no "
+        "controlled comparison of clipping",
         shown_by="MNIST, clean labels, perceptron: DP-SGD has the slope of noise alone",
     ),
     Mistake(
