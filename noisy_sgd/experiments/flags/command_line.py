@@ -14,7 +14,6 @@ import os
 import pathlib
 import re
 import sys
-import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,13 +23,9 @@ from absl import app
 from absl import flags as absl_flags
 
 from noisy_sgd import config
-from noisy_sgd.experiments.flags import flagfiles
+from noisy_sgd.experiments.flags import flagfiles, help_page
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-# `--help` fits so many lines of so many characters.
-_SCREEN, _WIDTH = 40, 80
-_HELP = "help"
 
 # The names of all flags that were defined: an error of the library names an argument, and the user knows the flag.
 _FLAGS: set[str] = set()
@@ -187,65 +182,16 @@ def read(
 def parse(values: absl_flags.FlagValues, argv: Sequence[str], parser: Callable) -> None:
     """Reads a command line into a flag set; `--help` and `--helpfull` end the process with what the flags are."""
     for name, explained in (("help", "lists the flags on one screen"), ("helpfull", "explains every flag")):
-        absl_flags.DEFINE_boolean(name, False, explained, flag_values=values, module_name=_HELP)
+        absl_flags.DEFINE_boolean(name, False, explained, flag_values=values, module_name=help_page.TITLE)
     positional = values(flagfiles.expanded(argv))[1:]
     if values["help"].value or values["helpfull"].value:
-        print(help_text(values, argv[0], parser, full=values["helpfull"].value))
+        print(help_page.text(values, argv[0], parser, full=values["helpfull"].value))
         sys.exit(0)
     if positional:
         raise config.ConfigError(f"Flags start with two dashes (Received: {positional[0]}); write --name=value")
     for name in values:
         empty = values[name].present and values[name].value == ""
         config.require(not empty, name, "must not be empty", "", "leave it out")
-
-
-def help_text(values: absl_flags.FlagValues, program: str, parser: Callable, *, full: bool) -> str:
-    """What a binary does, with an example, and its flags: explained where that fits a screen, otherwise listed.
-
-    Args:
-        values: the binary's flags.
-        program: its path or its name.
-        parser: its `parse`, whose docstring says what it does.
-        full: whether the flags are explained in any case.
-    """
-    name = pathlib.Path(program).stem
-    groups = {title: group for title, group in values.flags_by_module_dict().items() if title != _HELP}
-    summary = textwrap.fill(f"{name}: {parser.__doc__}", _WIDTH)
-    lines = [*summary.splitlines(), "", "Example:", f"  {_example(name)}"]
-    explained = [line for title, group in groups.items() for line in ("", f"{title}:", *_explained(group))]
-    if full or len(lines) + len(explained) <= _SCREEN:
-        return "\n".join([*lines, *explained])
-    lines.append("")
-    for title, group in groups.items():
-        listed = f"{title}: {'  '.join(map(_as_typed, group))}"
-        # A flag is not broken at the hyphens that it begins with.
-        lines += textwrap.wrap(listed, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-    return "\n".join([*lines, "", "--helpfull explains the flags, and --flagfile=FILE reads them from a file."])
-
-
-def _example(name: str) -> str:
-    """A command of a binary: the one in its description, or its first flagfile's."""
-    command = f"python -m noisy_sgd.experiments.{name}"
-    found = re.search(rf"^ *({command} .*)$", sys.modules["__main__"].__doc__ or "", re.MULTILINE)
-    if found:
-        return found[1]
-    flagfile = next(iter(sorted((flagfiles.CONFIGS / name).glob("*.flags"))), None)
-    return command if flagfile is None else f"{command} --flagfile=configs/{name}/{flagfile.name}"
-
-
-def _explained(group: Sequence[absl_flags.Flag]) -> list[str]:
-    indents = {"initial_indent": "  ", "subsequent_indent": "      "}
-    whole = {"break_on_hyphens": False, "break_long_words": False}
-    texts = (f"{_as_typed(flag)}: {flag.help}" for flag in group)
-    return [line for text in texts for line in textwrap.wrap(text, _WIDTH, **indents, **whole)]
-
-
-def _as_typed(flag: absl_flags.Flag) -> str:
-    """A flag with its default, as it can be typed."""
-    if flag.boolean:
-        return f"--[no]{flag.name}"
-    # absl puts a default in quotes.
-    return f"--{flag.name}" + ("" if flag.default in (None, []) else f"={flag.default_as_str[1:-1]}")
 
 
 def refuse_typed(values: absl_flags.FlagValues, unread: Mapping[str, str]) -> None:
