@@ -20,7 +20,7 @@ from typing import Any
 
 from noisy_sgd import config, machine, records
 from noisy_sgd.experiments import batch_size_sweep, flags, registry
-from noisy_sgd.experiments.flags import command_line, training
+from noisy_sgd.experiments.flags import command_line, flagfiles, training
 from noisy_sgd.experiments.report import claims, imagenet_claims, pages, sections, theory_measurements
 from noisy_sgd.experiments.support import endings
 from noisy_sgd.figures import images
@@ -89,10 +89,10 @@ def parse(argv: Sequence[str]) -> Settings:
         command_line.refuse_typed(values, dict.fromkeys(others, "is not read together with --finished_runs"))
         return Settings(run_dir=values["run_dir"].value, finished_runs=folder)
     sweep = training.sweep(values, folder="batch_size_sweep")
-    run_dir, data_dir, flagfiles = (values[name].value for name in ("run_dir", "data_dir", "study"))
-    if flagfiles == [_ALL]:
-        flagfiles = [flagfile for study in registry.studies().values() for flagfile in study.flagfiles]
-    listed = tuple(_study(pathlib.Path(flagfile), run_dir, data_dir) for flagfile in flagfiles)
+    run_dir, data_dir, chosen = (values[name].value for name in ("run_dir", "data_dir", "study"))
+    if chosen == [_ALL]:
+        chosen = [flagfile for study in registry.studies().values() for flagfile in study.flagfiles]
+    listed = tuple(_study(pathlib.Path(flagfile), run_dir, data_dir) for flagfile in chosen)
     only = tuple(values["section"].value)
     known = sorted({"batch_size_sweep", "theory", *(study.name for study in listed)})
     unknown = [name for name in only if name not in known]
@@ -181,7 +181,7 @@ def _of_study(experiment: registry.Experiment, study: Study) -> _Part:
     directory = study.settings.run_dir
     return _Part(
         experiment=experiment,
-        command=f"{_COMMAND}.{study.name} --flagfile={study.flagfile} --run_dir={directory}",
+        command=f"{_COMMAND}.{study.name} --flagfile={flagfiles.as_typed(study.flagfile)} --run_dir={directory}",
         make=lambda: experiment.binary.run(study.settings),
         records=lambda: _finished_records([directory], [study.settings.resolved()]),
         # Two records of one experiment have figures of the same names.

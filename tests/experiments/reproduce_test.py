@@ -6,7 +6,8 @@ from unittest import mock
 from absl.testing import absltest
 
 from noisy_sgd import records
-from noisy_sgd.experiments import batch_size_sweep, escaping_time, reproduce
+from noisy_sgd.experiments import batch_size_sweep, escaping_time, registry, reproduce
+from noisy_sgd.experiments.flags import flagfiles
 from noisy_sgd.experiments.report import claims, imagenet_claims, paper_values, theory_measurements
 from tests.experiments import toy_binary
 
@@ -93,6 +94,28 @@ class ReproduceTest(toy_binary.Runs, absltest.TestCase):
         self.assertIn(str(folder), text)
         _, stderr = self.run_binary(f"--finished_runs={self.root}", f"--run_dir={self.results}", status=2)
         self.assertRegex(stderr, "`--finished_runs` must hold run directories of finished training runs")
+
+
+class RowsTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.every = [(name, path.stem) for name, study in registry.studies().items() for path in study.flagfiles]
+
+    def test_a_report_with_all_runs_lists_what_it_does_not_run(self):
+        listed = reproduce._claims(self.every)
+        self.assertEqual(listed, [claim for experiment in registry.EXPERIMENTS for claim in experiment.claims])
+        self.assertNotEmpty([claim for claim in listed if claim.run == "cnn"], "an overnight run")
+
+    def test_a_report_without_one_run_lists_its_own_rows_alone(self):
+        own = [run for run in self.every if run != ("batch_size_effect", "mnist")]
+        names = {claim.run for claim in reproduce._claims(own) if claim.experiment == "batch_size_effect"}
+        self.assertContainsSubset({"quick", "digits"}, names)
+        self.assertNoCommonElements({"mnist", "cnn"}, names)
+
+    def test_a_flagfile_of_the_package_is_named_as_it_can_be_typed(self):
+        folder = flagfiles.CONFIGS / "audit"
+        self.assertEqual(flagfiles.as_typed(folder / "digits.flags"), "configs/audit/digits.flags")
+        self.assertEqual(flagfiles.as_typed(pathlib.Path("mine/audit/a.flags")), "mine/audit/a.flags")
 
 
 class ImageNetClaimsTest(absltest.TestCase):

@@ -29,6 +29,12 @@ def expanded(argv: Sequence[str]) -> list[str]:
     return list(_lines(argv, ()))
 
 
+def as_typed(path: pathlib.Path) -> str:
+    """The path of a flagfile as it can be typed anywhere: configs/... for the package's own."""
+    own = path.is_relative_to(CONFIGS)
+    return pathlib.Path("configs", path.relative_to(CONFIGS)).as_posix() if own else str(path)
+
+
 def _lines(arguments: Sequence[str], inside: tuple[pathlib.Path, ...]) -> Iterator[str]:
     rest = iter(arguments)
     for argument in rest:
