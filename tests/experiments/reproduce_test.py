@@ -94,6 +94,9 @@ class ReproduceTest(toy_binary.Runs, absltest.TestCase):
         self.assertIn(str(folder), text)
         _, stderr = self.run_binary(f"--finished_runs={self.root}", f"--run_dir={self.results}", status=2)
         self.assertRegex(stderr, "`--finished_runs` must hold run directories of finished training runs")
+        arguments = [f"--finished_runs={folder}", f"--run_dir={self.results}", "--num_steps=6"]
+        _, stderr = self.run_binary(*arguments, status=2)
+        self.assertRegex(stderr, "`--num_steps` is not read together with --finished_runs")
 
 
 class RowsTest(absltest.TestCase):
@@ -134,6 +137,13 @@ class ImageNetClaimsTest(absltest.TestCase):
         self.assertEqual(self._verdict(1.4), claims.REACHED)
         self.assertEqual(self._verdict(-1.6), claims.NOT_REACHED)
         self.assertEqual(self._verdict(0.0, dataset="digits"), claims.NOT_RUN)
+
+    def test_at_every_batch_size(self):
+        expected = paper_values.FIGURE_1["noisy_sgd"]
+        runs = [run_of("noisy_sgd", size, expected[size] / 100, self.root / f"{size}") for size in (128, 256)]
+        runs.append(run_of("noisy_sgd", 512, (expected[512] - 2) / 100, self.root / "512"))
+        (row,) = claims.judge_runs([self.claim], runs)
+        self.assertEqual(row.verdict, claims.NOT_REACHED)
 
 
 if __name__ == "__main__":
