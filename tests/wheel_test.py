@@ -50,6 +50,8 @@ class WheelTest(absltest.TestCase):
         elsewhere.mkdir()
         listed = self._run(command, cwd=elsewhere, PYTHONPATH=str(site))
         self.assertIn("\nreproduce ", listed)
+        helped = self._run(command, "reproduce", "--help", cwd=elsewhere, PYTHONPATH=str(site))
+        self.assertIn("--flagfile=configs/reproduce/quick.flags", helped, "the example in its own description")
         run = (command, "fixed_epsilon_noise", "epsilon_3", "--run_dir=run")
         self._run(*run, cwd=elsewhere, PYTHONPATH=str(site))
         self.assertTrue((elsewhere / "run" / "run.json").exists())
