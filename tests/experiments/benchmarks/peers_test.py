@@ -1,5 +1,6 @@
 import importlib.util
 import sys
+import warnings
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -31,10 +32,15 @@ class PeersTest(parameterized.TestCase):
     @absltest.skipUnless(INSTALLED, "PyTorch and Opacus are not installed")
     @parameterized.parameters(*cases.PEERS)
     def test_both_sides_have_the_same_network(self, workload):
-        lines = peers.lines(cases.Benchmark(sweep="peers", workload=workload, batch_size=4, num_rounds=1))
+        with warnings.catch_warnings():
+            # Opacus' hooks make PyTorch warn.
+            warnings.simplefilter("ignore")
+            lines = peers.lines(cases.Benchmark(sweep="peers", workload=workload, batch_size=4, num_rounds=1))
         self.assertLen(lines, 5)
         self.assertLen({line["weights"] for line in lines}, 1)
-        self.assertEqual([line["ratio_to_own_sgd"] for line in lines if line["algorithm"] == "sgd"], [1.0, 1.0])
+        for line in lines:
+            (own,) = (one for one in lines if one["library"] == line["library"] and one["algorithm"] == "sgd")
+            self.assertAlmostEqual(line["ratio_to_own_sgd"], line["median_ms"] / own["median_ms"], delta=0.01)
         self.assertGreater(min(line["median_ms"] for line in lines), 0)
 
 
