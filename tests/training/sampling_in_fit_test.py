@@ -242,6 +242,24 @@ class CorrelatedNoiseTest(absltest.TestCase):
         self.assertAlmostEqual(float(np.std(found)), 1.0, delta=0.16)
 
 
+class ReuseTest(absltest.TestCase):
+    def test_a_step_that_a_callback_repeats_has_other_noise(self):
+        class Again(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                if batch == 0:
+                    weights = self.model.get_weights()[0]
+                    self.model.optimizer.iterations.assign(0)
+                    self.model.train_on_batch(X[:B], Y[:B])
+                    found.extend([weights, self.model.get_weights()[0] - weights])
+
+        for noise in (None, noisy_sgd.CorrelatedNoise([1, -0.9])):
+            found = []
+            model = compiled(noisy_sgd.DPSGD(1.0, 1.0, 400.0, B, noise=noise))
+            model.fit(X, Y, verbose=0, sampling="cyclic", callbacks=[Again()])
+            # The gradients are at most 1 / B. Noise of standard deviation 50 that is the same in both cancels.
+            self.assertGreater(np.std(found[1] - found[0]), 10.0)
+
+
 class OtherSchemesTest(absltest.TestCase):
     def test_any_scheme_but_keras_shuffling_draws_the_batches_itself(self):
         class Halves(sampling.Scheme):
