@@ -81,7 +81,14 @@ class SensitivityTest(parameterized.TestCase):
         self.assertAlmostEqual(toeplitz.sensitivity(coefficients, *shape), worst, delta=1e-7 * worst)
 
     @parameterized.product(
-        coefficients=((1, 0.5), (1, -1.2, 0.5), (1, 0.0, -0.8), (1, -1.4)),
+        # The columns of the last one fall from 1 to -1.2.
+        coefficients=(
+            (1, 0.5),
+            (1, -1.2, 0.5),
+            (1, 0.0, -0.8),
+            (1, -1.4),
+            tuple(toeplitz.strategy(1 - 0.2 * np.arange(12), 12)),
+        ),
         shape=((12, 4, 3), (11, 3, 4), (10, 1, 10), (9, 2, 3)),
     )
     def test_other_columns_against_all_patterns(self, coefficients, shape):
@@ -196,6 +203,11 @@ class EventTest(parameterized.TestCase):
     def test_schemes_without_a_fixed_separation_are_refused(self, kind):
         with self.assertRaisesRegex(ValueError, "`sampling` must be 'cyclic' for noise that is correlated"):
             toeplitz.CorrelatedGaussian((1, -0.9), 4.0).event_of_run(kind(1000, 4).participation(1000))
+
+    def test_secret_batches_are_refused_even_if_their_separation_is_fixed(self):
+        secret = sampling.Participation(times=4, separation=250, length=1000, probability=0.5)
+        with self.assertRaisesRegex(ValueError, "`sampling` must be 'cyclic'.*probability=0.5"):
+            toeplitz.CorrelatedGaussian((1, -0.9), 4.0).event_of_run(secret)
 
     def test_one_shuffled_epoch_is_a_single_participation(self):
         priced = toeplitz.CorrelatedGaussian((1, -0.9), 4.0)
