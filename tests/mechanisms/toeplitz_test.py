@@ -175,7 +175,9 @@ class CoefficientsTest(parameterized.TestCase):
         self.assertEqual(toeplitz.checked([1, -0.5, 0, 0.0]), (1.0, -0.5))
         self.assertEqual(toeplitz.lambda_cgd(0), (1.0,))
 
-    @parameterized.parameters(([],), ([0, 1],), ([-1],), ([1, math.nan],), ("ab",), ([[1, 2]],), (None,))
+    @parameterized.parameters(
+        ([],), ([0, 1],), ([-1],), ([1, math.nan],), ([1, 1e39],), ([1e-50],), ("ab",), ([[1, 2]],), (None,)
+    )
     def test_refused(self, coefficients):
         with self.assertRaisesRegex(ValueError, "`coefficients` must be finite numbers, the first one positive"):
             toeplitz.checked(coefficients)
@@ -192,6 +194,15 @@ class EventTest(parameterized.TestCase):
         self.assertIsInstance(event, dp_accounting.GaussianDpEvent)
         self.assertAlmostEqual(event.noise_multiplier, 4.0 / SENSITIVITIES["lambda 0.9"][1], places=6)
         self.assertEqual(priced.event_of_run(sampling.Cyclic(1000, 4).participation(0)), dp_accounting.NoOpDpEvent())
+
+    @parameterized.parameters(0.9, 0.99, 0.999)
+    def test_the_rounding_of_the_noise_is_paid_for(self, value):
+        # float32 rounds 0.9 down, and the others up.
+        cyclic = sampling.Cyclic(1000, 4).participation(1000)
+        event = toeplitz.CorrelatedGaussian((1.0, -value), 4.0).event_of_run(cyclic)
+        for drawn in (value, float(np.float32(value))):
+            sens = toeplitz.sensitivity((1.0, -drawn), 1000, 250, 4)
+            self.assertLessEqual(event.noise_multiplier, 4.0 / sens)
 
     def test_no_noise_and_columns_that_grow_are_not_private(self):
         cyclic = sampling.Cyclic(4000, 2).participation(2000)
