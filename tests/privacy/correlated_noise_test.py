@@ -162,6 +162,7 @@ class StatementTest(absltest.TestCase):
         said = statement.statement("dp_sgd", made(), attempts=attempts)
         self.assertEqual(said.epsilon, ledger.spent(ledger.Ledger(attempts), made()))
         self.assertIn("steps 0 to 59, and again with other noise steps 50 to 99", said.text)
+        self.assertIn("at most 5 times, exactly 25 steps apart within one attempt", said.text)
 
     def test_no_noise_guarantees_nothing(self):
         said = statement.statement("dp_sgd", made(noise_multiplier=0.0))
