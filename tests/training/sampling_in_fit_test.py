@@ -10,7 +10,7 @@ from scipy import stats
 
 import noisy_sgd
 from noisy_sgd import privacy, sampling
-from noisy_sgd.training import distribution
+from noisy_sgd.training import distribution, loop
 
 N, B = 40, 8
 # Example i has gradient e_i alone under a loss that is the dot product with its input.
@@ -195,6 +195,7 @@ class CorrelatedNoiseTest(absltest.TestCase):
         self.assertEqual(budget.spent, self.spent(2, 1))
         model.fit(X, Y, epochs=1, verbose=0, callbacks=[budget], sampling="cyclic")
         self.assertEqual(int(model.optimizer.iterations), 15)
+        self.assertEqual(budget.spent, self.spent(2, 1))
 
     def test_other_batches_are_refused_with_the_reason(self):
         for name in ("shuffled", "poisson", "random_allocation"):
@@ -223,6 +224,15 @@ class CorrelatedNoiseTest(absltest.TestCase):
             self.private().fit(
                 X, Y, verbose=0, sampling="cyclic",
                 callbacks=[noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N), Back()],
+            )  # fmt: skip
+
+    def test_a_budget_in_the_loop_is_refused(self):
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N, sampling="cyclic")
+        batches = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(N, bool))).repeat().batch(B)
+        with self.assertRaisesRegex(ValueError, "`callbacks` must hold no PrivacyBudget in `loop.train`"):
+            loop.train(
+                self.private(), batches, lambda step: 1, strategy=distribution.make_strategy("default"),
+                num_steps=5, metrics={}, callbacks=[budget], evaluate=lambda: {},
             )  # fmt: skip
 
     def test_a_second_fit_uses_no_draw_of_the_first(self):
