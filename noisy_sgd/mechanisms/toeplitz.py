@@ -71,7 +71,10 @@ class CorrelatedGaussian:
                 "example takes part a fixed number of steps apart, and not where batches are shuffled anew in every "
                 f"epoch or drawn at random. Received: participation={participation!r}"
             )
-        sens = _remembered(self._coefficients, participation.length, participation.separation, participation.times)
+        # The noise of float32 weights has float32 coefficients; near lambda = 1 that shows in the fifth digit.
+        drawn = tuple(np.float32(self._coefficients).tolist())
+        run = participation.length, participation.separation, participation.times
+        sens = max(_remembered(each, *run) for each in (self._coefficients, drawn))
         if not math.isfinite(sens):
             return dp_accounting.NonPrivateDpEvent()
         return dp_accounting.GaussianDpEvent(self._noise_multiplier / sens)
@@ -81,13 +84,15 @@ def checked(coefficients: Sequence[float]) -> tuple[float, ...]:
     """The coefficients as floats, without zeros at the end.
 
     Raises:
-        ValueError: unless they are finite and the first one is positive.
+        ValueError: unless they are finite and the first one is positive, also as float32.
     """
     try:
         values = np.asarray(coefficients, np.float64)
     except (TypeError, ValueError):
         values = np.array([np.nan])
-    holds = values.ndim == 1 and values.size > 0 and bool(np.isfinite(values).all()) and values[0] > 0
+    with np.errstate(over="ignore"):
+        drawn = values.astype(np.float32)
+    holds = values.ndim == 1 and values.size > 0 and bool(np.isfinite(drawn).all()) and drawn[0] > 0
     checks.require(holds, "coefficients", "must be finite numbers, the first one positive", coefficients)
     return tuple(np.trim_zeros(values, "b").tolist())
 

@@ -72,6 +72,8 @@ class Plan:
         checks.real("delta", self.delta, above=0, below=1)
         checks.choice("neighbors", self.neighbors, accounting.NEIGHBORS)
         checks.choice("accountant", self.accountant, accounting.ACCOUNTANTS)
+        constraint = "must be empty where the noise of every step is independent: all steps belong to `num_steps`"
+        checks.require(not self.earlier or not self.independent_steps, "earlier", constraint, self.earlier)
 
     @property
     def participation(self) -> sampling.Participation:
@@ -111,9 +113,11 @@ class Plan:
     @property
     def text(self) -> str:
         """The plan in one line."""
+        num_steps = sum((*self.earlier, self.num_steps))
+        drawn = self.sampling.in_words(num_steps, batches_known=self.batches_known)
         return (
             f"epsilon = {self.epsilon:.4g} at delta = {self.delta:g} ({self.neighbors}, {self.accountant}) after "
-            f"{self.num_steps} steps: {self.sampling.in_words(self.num_steps, batches_known=self.batches_known)}"
+            f"{num_steps} steps: {drawn}"
         )
 
     def with_steps(self, num_steps: int) -> "Plan":

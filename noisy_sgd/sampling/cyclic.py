@@ -38,7 +38,8 @@ class Cyclic(shuffled.FixedBatches):
 
     def in_words(self, num_steps: int, *, batches_known: bool = False) -> str:
         """The scheme as a clause of a privacy statement."""
+        # Another attempt at a run has another partition.
         return (
             "cyclic batches of fixed size, without amplification: an example takes part at most "
-            f"{self.epochs_started(num_steps)} times, exactly {self.steps_per_epoch} steps apart"
+            f"{self.epochs_started(num_steps)} times, exactly {self.steps_per_epoch} steps apart within one attempt"
         )

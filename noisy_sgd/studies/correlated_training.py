@@ -82,17 +82,7 @@ def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, A
 
 def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The runs that are judged, each group with its learning rate of the highest mean accuracy in the tuning runs."""
-    means = tuning.means(lines, _group)
-    return [
-        {
-            "stage": tuning.FINAL,
-            **group,
-            "learning_rate": max(setting.learning_rates, key=means[_group(group)].get),
-            "seed": seed,
-        }
-        for group in setting.groups
-        for seed in range(FIRST_SEED, FIRST_SEED + setting.num_seeds)
-    ]
+    return tuning.final_cases(setting, setting.groups, lines, _group, first_seed=FIRST_SEED)
 
 
 def noise(setting: Setting, arm: str):
@@ -162,13 +152,7 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _by_seed(lines: Sequence[Line], epsilon: float, arm: str) -> np.ndarray:
-    """The accuracies of the final runs of a group, in the order of the seeds."""
-    found = {
-        line["seed"]: line["accuracy"]
-        for line in lines
-        if line["stage"] == tuning.FINAL and _group(line) == (epsilon, arm)
-    }
-    return np.array([found[seed] for seed in sorted(found)])
+    return tuning.by_seed(lines, _group, (epsilon, arm))
 
 
 def _group(case: Mapping[str, Any]) -> tuple[float, str]:

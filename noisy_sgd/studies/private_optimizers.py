@@ -98,17 +98,7 @@ def stages(setting: Setting) -> list[Callable[[Sequence[Line]], list[dict[str, A
 
 def final_cases(setting: Setting, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The runs that are judged, each group with its learning rate of the highest mean accuracy in the tuning runs."""
-    means = tuning.means(lines, _group)
-    return [
-        {
-            "stage": tuning.FINAL,
-            **group,
-            "learning_rate": max(setting.learning_rates, key=means[_group(group)].get),
-            "seed": seed,
-        }
-        for group in setting.groups
-        for seed in range(setting.num_seeds)
-    ]
+    return tuning.final_cases(setting, setting.groups, lines, _group)
 
 
 def noise_multiplier(setting: Setting, batch_size: int) -> float:
@@ -187,13 +177,7 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _by_seed(lines: Sequence[Line], name: str, bound: float, batch_size: int, value: str) -> np.ndarray:
-    """A value of the final runs of a group, in the order of the seeds."""
-    found = {
-        line["seed"]: line[value]
-        for line in lines
-        if line["stage"] == tuning.FINAL and _group(line) == (name, bound, batch_size)
-    }
-    return np.array([found[seed] for seed in sorted(found)])
+    return tuning.by_seed(lines, _group, (name, bound, batch_size), value)
 
 
 def _group(case: Mapping[str, Any]) -> tuple[str, float, int]:

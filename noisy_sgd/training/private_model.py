@@ -305,8 +305,6 @@ class PrivateModel(keras.Model):
                 return super().fit(**fit.arguments)
         except budget.BudgetSpent:
             return self.history
-        finally:
-            self._secret = None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if iterator is not None and self.distribute_strategy.num_replicas_in_sync > 1:
@@ -328,7 +326,9 @@ class PrivateModel(keras.Model):
         overrides.check(self, PrivateModel, self.optimizer)
         training_arguments.check_one_host(self.distribute_strategy)
         fits = self._running_sum is not None and self._running_sum.fits(self.trainable_weights)
-        self.prepare(self._secret, noised.first_step_of_fit(self.optimizer))
+        # Once: a callback that calls this again during a `fit` must not start the count of released steps again.
+        secret, self._secret = self._secret, None
+        self.prepare(secret, noised.first_step_of_fit(self.optimizer))
         before = self.train_function
         super().make_train_function(force=force or not fits)
         self.train_function = replica_parts.split_new(self, before, self.train_function)

@@ -81,7 +81,14 @@ class SensitivityTest(parameterized.TestCase):
         self.assertAlmostEqual(toeplitz.sensitivity(coefficients, *shape), worst, delta=1e-7 * worst)
 
     @parameterized.product(
-        coefficients=((1, 0.5), (1, -1.2, 0.5), (1, 0.0, -0.8), (1, -1.4)),
+        # The columns of the last one fall from 1 to -1.2.
+        coefficients=(
+            (1, 0.5),
+            (1, -1.2, 0.5),
+            (1, 0.0, -0.8),
+            (1, -1.4),
+            tuple(toeplitz.strategy(1 - 0.2 * np.arange(12), 12)),
+        ),
         shape=((12, 4, 3), (11, 3, 4), (10, 1, 10), (9, 2, 3)),
     )
     def test_other_columns_against_all_patterns(self, coefficients, shape):
@@ -168,7 +175,9 @@ class CoefficientsTest(parameterized.TestCase):
         self.assertEqual(toeplitz.checked([1, -0.5, 0, 0.0]), (1.0, -0.5))
         self.assertEqual(toeplitz.lambda_cgd(0), (1.0,))
 
-    @parameterized.parameters(([],), ([0, 1],), ([-1],), ([1, math.nan],), ("ab",), ([[1, 2]],), (None,))
+    @parameterized.parameters(
+        ([],), ([0, 1],), ([-1],), ([1, math.nan],), ([1, 1e39],), ([1e-50],), ("ab",), ([[1, 2]],), (None,)
+    )
     def test_refused(self, coefficients):
         with self.assertRaisesRegex(ValueError, "`coefficients` must be finite numbers, the first one positive"):
             toeplitz.checked(coefficients)
@@ -186,6 +195,15 @@ class EventTest(parameterized.TestCase):
         self.assertAlmostEqual(event.noise_multiplier, 4.0 / SENSITIVITIES["lambda 0.9"][1], places=6)
         self.assertEqual(priced.event_of_run(sampling.Cyclic(1000, 4).participation(0)), dp_accounting.NoOpDpEvent())
 
+    @parameterized.parameters(0.9, 0.99, 0.999)
+    def test_the_rounding_of_the_noise_is_paid_for(self, value):
+        # float32 rounds 0.9 down, and the others up.
+        cyclic = sampling.Cyclic(1000, 4).participation(1000)
+        event = toeplitz.CorrelatedGaussian((1.0, -value), 4.0).event_of_run(cyclic)
+        for drawn in (value, float(np.float32(value))):
+            sens = toeplitz.sensitivity((1.0, -drawn), 1000, 250, 4)
+            self.assertLessEqual(event.noise_multiplier, 4.0 / sens)
+
     def test_no_noise_and_columns_that_grow_are_not_private(self):
         cyclic = sampling.Cyclic(4000, 2).participation(2000)
         for coefficients, noise in (((1, -0.9), 0.0), ((1, -3.0), 4.0)):
@@ -196,6 +214,11 @@ class EventTest(parameterized.TestCase):
     def test_schemes_without_a_fixed_separation_are_refused(self, kind):
         with self.assertRaisesRegex(ValueError, "`sampling` must be 'cyclic' for noise that is correlated"):
             toeplitz.CorrelatedGaussian((1, -0.9), 4.0).event_of_run(kind(1000, 4).participation(1000))
+
+    def test_secret_batches_are_refused_even_if_their_separation_is_fixed(self):
+        secret = sampling.Participation(times=4, separation=250, length=1000, probability=0.5)
+        with self.assertRaisesRegex(ValueError, "`sampling` must be 'cyclic'.*probability=0.5"):
+            toeplitz.CorrelatedGaussian((1, -0.9), 4.0).event_of_run(secret)
 
     def test_one_shuffled_epoch_is_a_single_participation(self):
         priced = toeplitz.CorrelatedGaussian((1, -0.9), 4.0)

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import privacy, sampling
 from noisy_sgd.gradients import clipped_sum
-from noisy_sgd.mechanisms import sparsified
+from noisy_sgd.mechanisms import correlated, sparsified
 from noisy_sgd.optimizers import sgd, sparsification
 from noisy_sgd.training import distribution
 from tests import oracles
@@ -122,6 +122,15 @@ class IdentityTest(parameterized.TestCase):
         said = privacy.statement.statement("dp_sgd", plans[0])
         self.assertTrue(said.guaranteed)
         self.assertIn("gradients set to zero at random coordinates, each with probability at most 0.6", said.text)
+
+    def test_correlated_noise_is_priced_as_dp_sgds_attempt_by_attempt(self):
+        noise = correlated.CorrelatedNoise.lambda_cgd(0.9)
+        found = []
+        for each in (sparse(seed=None, noise=noise), sgd.DPSGD(0.5, 0.3, 1.0, 24, noise=noise)):
+            plan = privacy.Plan(event=each.mechanism, sampling=sampling.Cyclic(240, 24), num_steps=0, delta=1e-5)
+            found.append((plan.with_attempts([20, 10]).epsilon, each.mechanism.variance_shares))
+            self.assertFalse(plan.independent_steps)
+        self.assertEqual(*found)
 
 
 class ShellTest(shells.Shell, parameterized.TestCase):

@@ -1,5 +1,6 @@
 """What noise that is correlated over steps costs: plans, restarts, calibration, budgets in steps, and statements."""
 
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd import privacy, sampling
 from noisy_sgd.mechanisms import correlated, toeplitz
+from noisy_sgd.mechanisms import gaussian as gaussian_noise
 from noisy_sgd.privacy import accounting, calibration, ledger, plan, statement
 
 # 25 steps per epoch.
@@ -62,6 +64,17 @@ class PlanTest(parameterized.TestCase):
     def test_known_batches_change_nothing(self):
         self.assertEqual(made(batches_known=True).epsilon, made().epsilon)
         self.assertFalse(made().amplified)
+
+    def test_its_text_counts_the_steps_of_all_attempts(self):
+        text = made().with_attempts([50, 25, 100]).text
+        self.assertIn("after 175 steps", text)
+        self.assertIn("at most 7 times", text)
+
+    def test_earlier_attempts_of_independent_noise_are_refused(self):
+        # All of its steps are priced together; what `earlier` holds would be left out.
+        for event in (dp_accounting.GaussianDpEvent(8.0), gaussian_noise.IndependentNoise().make(1.0, 8.0, 64, None)):
+            with self.assertRaisesRegex(ValueError, "`earlier` must be empty.*Received: earlier=\\(50,\\)"):
+                dataclasses.replace(made(), event=event, earlier=(50,))
 
     def test_two_runs_compose(self):
         together = privacy.composed([made(), made(noise_multiplier=6.0)], delta=1e-5)
@@ -149,6 +162,7 @@ class StatementTest(absltest.TestCase):
         said = statement.statement("dp_sgd", made(), attempts=attempts)
         self.assertEqual(said.epsilon, ledger.spent(ledger.Ledger(attempts), made()))
         self.assertIn("steps 0 to 59, and again with other noise steps 50 to 99", said.text)
+        self.assertIn("at most 5 times, exactly 25 steps apart within one attempt", said.text)
 
     def test_no_noise_guarantees_nothing(self):
         said = statement.statement("dp_sgd", made(noise_multiplier=0.0))

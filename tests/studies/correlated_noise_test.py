@@ -77,7 +77,8 @@ class MeasureTest(absltest.TestCase):
             (tuning,) = [case for case in study.tuning_cases(1, RUNS, 300) if case["alpha"] == 0.1]
             line = records.plain({**tuning, **study.measure(tuning)})
             self.assertLen(line["squared_distance"], 2 * (len(study.SIGMAS) + len(study.SCALES)))
-            scales = {"best_sigmas": [0.5, 0.5], "tuned_scales": [1.0, 1.0]}
+            # Without noise "tuned" is SGD.
+            scales = {"best_sigmas": [0.5, 0.5], "tuned_scales": [1.5, 0.0]}
             case = {"stage": "final", "data_seed": 5, "alpha": 0.1, "num_runs": RUNS, "num_steps": 300, **scales}
             line = records.plain({**case, **study.measure(case)})
             table = study.table([line])
@@ -85,6 +86,9 @@ class MeasureTest(absltest.TestCase):
         by_arm = {(one["relative_step"], one["arm"], one["value"], one["scale"]): one for one in table}
         plain, noisy = (by_arm[0.385, "independent", 0.0, sigma] for sigma in (0.0, 0.5))
         equal = next(one for one in table if (one["relative_step"], one["arm"], one["value"]) == (0.385, "equal", 0.9))
+        tuned = [one for one in table if one["arm"] == "tuned"]
+        self.assertEqual([one["scale"] for one in tuned], [1.5, 0.0])
+        self.assertEqual(tuned[1]["squared_distance"], plain["squared_distance"])
         self.assertEqual(plain["tilt_norm"], 0.0)
         self.assertLess(equal["tilt_norm"], 0.3 * noisy["tilt_norm"])
         self.assertLess(noisy["geometric_alpha"], plain["geometric_alpha"])
@@ -158,6 +162,19 @@ class ClaimsTest(parameterized.TestCase):
             {
                 "squared_distance_of_sigmas": {study.SIGMAS.index(0.5): 0.15},
                 "squared_distance": {("nominal", 0.9): 0.2},
+            },
+        ),
+        (
+            3,
+            {"squared_distance_of_sigmas": {study.SIGMAS.index(0.5): 0.15}, "squared_distance": {("tuned", 0.9): 0.2}},
+        ),
+        # Equal pairs are lost, also where both are infinitely far.
+        (0, {}),
+        (
+            2,
+            {
+                "squared_distance": {("nominal", 0.9): np.inf},
+                "squared_distance_of_sigmas": {study.SIGMAS.index(0.5): np.inf},
             },
         ),
         (4, {"tilt_norm": {("equal", 0.9): 1.1}}),

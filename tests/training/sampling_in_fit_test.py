@@ -10,7 +10,7 @@ from scipy import stats
 
 import noisy_sgd
 from noisy_sgd import privacy, sampling
-from noisy_sgd.training import distribution
+from noisy_sgd.training import distribution, loop
 
 N, B = 40, 8
 # Example i has gradient e_i alone under a loss that is the dot product with its input.
@@ -195,6 +195,7 @@ class CorrelatedNoiseTest(absltest.TestCase):
         self.assertEqual(budget.spent, self.spent(2, 1))
         model.fit(X, Y, epochs=1, verbose=0, callbacks=[budget], sampling="cyclic")
         self.assertEqual(int(model.optimizer.iterations), 15)
+        self.assertEqual(budget.spent, self.spent(2, 1))
 
     def test_other_batches_are_refused_with_the_reason(self):
         for name in ("shuffled", "poisson", "random_allocation"):
@@ -225,6 +226,15 @@ class CorrelatedNoiseTest(absltest.TestCase):
                 callbacks=[noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N), Back()],
             )  # fmt: skip
 
+    def test_a_budget_in_the_loop_is_refused(self):
+        budget = noisy_sgd.PrivacyBudget(50.0, delta=1e-3, num_examples=N, sampling="cyclic")
+        batches = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(N, bool))).repeat().batch(B)
+        with self.assertRaisesRegex(ValueError, "`callbacks` must hold no PrivacyBudget in `loop.train`"):
+            loop.train(
+                self.private(), batches, lambda step: 1, strategy=distribution.make_strategy("default"),
+                num_steps=5, metrics={}, callbacks=[budget], evaluate=lambda: {},
+            )  # fmt: skip
+
     def test_a_second_fit_uses_no_draw_of_the_first(self):
         # The noise of the first step of an attempt is one draw: 1 and not 1.35 times the scale.
         class First(keras.callbacks.Callback):
@@ -240,6 +250,24 @@ class CorrelatedNoiseTest(absltest.TestCase):
             model.fit(X, Y, verbose=0, sampling="cyclic", callbacks=[First()])
         # 480 draws: a standard error of 3.2 %.
         self.assertAlmostEqual(float(np.std(found)), 1.0, delta=0.16)
+
+
+class ReuseTest(absltest.TestCase):
+    def test_a_step_that_a_callback_repeats_has_other_noise(self):
+        class Again(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                if batch == 0:
+                    weights = self.model.get_weights()[0]
+                    self.model.optimizer.iterations.assign(0)
+                    self.model.train_on_batch(X[:B], Y[:B])
+                    found.extend([weights, self.model.get_weights()[0] - weights])
+
+        for noise in (None, noisy_sgd.CorrelatedNoise([1, -0.9])):
+            found = []
+            model = compiled(noisy_sgd.DPSGD(1.0, 1.0, 400.0, B, noise=noise))
+            model.fit(X, Y, verbose=0, sampling="cyclic", callbacks=[Again()])
+            # The gradients are at most 1 / B. Noise of standard deviation 50 that is the same in both cancels.
+            self.assertGreater(np.std(found[1] - found[0]), 10.0)
 
 
 class OtherSchemesTest(absltest.TestCase):
