@@ -35,7 +35,8 @@ _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
     """Refuses a model in which a row of some tap is not the example of that index.
 
-    Every model is tried once per choice of layers and kind of inputs.
+    Every model is tried once per choice of layers and kind of inputs, sizes included: by the length of a sequence a
+    model may call a layer more often, once of these on inputs without an axis of examples.
 
     Args:
         model: a built Keras model.
@@ -54,7 +55,7 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
     tried = _TRIED.setdefault(model, {})
     if views > 1:
         x = tf.nest.map_structure(_one_view, x)
-    case = (tuple((id(layer), id(rule)) for layer, rule in layers), synthetic.kind(model, x))
+    case = (tuple((id(layer), id(rule)) for layer, rule in layers), synthetic.kind(model, x, sizes=True))
     if case not in tried:
         tried[case] = synthetic.first_success_of_model(model, x, lambda examples: _tried(model, layers, examples))
     problem, calls = tried[case]

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from keras import ops
 
 from noisy_sgd.gradients import clipped_sum, clipping, layer_calls, layer_rules
-from noisy_sgd.gradients.engines import book_keeping
+from noisy_sgd.gradients.engines import book_keeping, vectorized
 from noisy_sgd.gradients.trials import example_axis, synthetic
 from noisy_sgd.models import normalizer_free
 from tests import oracles
@@ -98,6 +98,18 @@ class TurnedByKind(keras.Model):
         usual = not isinstance(inputs, dict) and inputs.dtype == "float32" and len(inputs.shape) == 2
         x = ops.cast(inputs["x"] if isinstance(inputs, dict) else inputs, "float32")
         return self.dense(x) if usual else ops.flip(self.dense(ops.flip(x, 0)), 0)
+
+
+class InParts(keras.Model):
+    """Adds one table of 4 positions to every 4 positions of its inputs, so that long inputs take more calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions, self.dense = L.Embedding(4, 3, name="positions"), L.Dense(1)
+
+    def call(self, inputs):
+        parts = [inputs[:, i : i + 4] for i in range(0, inputs.shape[1], 4)]
+        return self.dense(sum(ops.tanh(part + part * self.positions(ops.arange(4))) for part in parts))
 
 
 class Scaled(L.Layer):
@@ -264,6 +276,19 @@ class PlacementTest(parameterized.TestCase):
         pairs = zip(summed(other, y, views), summed(without_first, y[1:], views), strict=True)
         self.assertLess(tf.linalg.global_norm([a - b for a, b in pairs]), 0.1 * (1 + 1e-5))
         tried(model, x)
+
+    def test_a_model_is_tried_again_on_longer_inputs_for_which_it_calls_a_layer_more_often(self):
+        keras.utils.set_random_seed(0)
+        model = InParts()
+        for length in (4, 8):
+            # As many examples as positions in one call.
+            x, y = tf.constant(RNG.normal(size=(4, length, 3)), tf.float32), tf.ones([4])
+            model(x)
+            found, expected = (
+                engine.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
+                for engine in (book_keeping, vectorized)
+            )
+            np.testing.assert_allclose(found.norms, expected.norms, rtol=1e-5)
 
     def test_a_functional_model_is_tried_once_for_all_types_and_nests_that_it_converts(self):
         model, x = model_of(L.Dense(2)), RNG.normal(size=(5, 4, 3))
