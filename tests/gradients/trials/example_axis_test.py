@@ -68,6 +68,12 @@ MISPLACED = (
         lambda x: TokensAndPositions(lambda x, p: x + ops.transpose(ops.transpose(p, (1, 0)), (1, 0)))(x),
         "'positions'.*without an axis of examples, .*model's outputs change",
     ),
+    # Repeated, the first of the equal rows is all examples'.
+    (
+        "positions_of_one_row",
+        lambda x: TokensAndPositions(lambda x, p: x + p[:1], lambda length: ops.arange(length)[None])(x),
+        "'positions'.*gradient of one example's outputs changes",
+    ),
     ("timemajor", timemajor, "'late'.* 4 rows for 2"),
     ("flat", lambda x: ops.reshape(L.Dense(2, name="flat")(ops.reshape(x, (-1, 3))), (-1, 4, 2)), "'flat'.* 8 rows"),
     ("turned", lambda x: ops.flip(L.Dense(2, name="turned")(ops.flip(x, 0)), 0), "'turned'.*not the examples"),
@@ -110,6 +116,18 @@ class InParts(keras.Model):
     def call(self, inputs):
         parts = [inputs[:, i : i + 4] for i in range(0, inputs.shape[1], 4)]
         return self.dense(sum(ops.tanh(part + part * self.positions(ops.arange(4))) for part in parts))
+
+
+class InAnyOrder(keras.Model):
+    """Looks words and positions up in one table, in an order that can be changed."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.reverse = L.Embedding(4, 3, name="table"), False
+
+    def call(self, inputs):
+        ids = [inputs, ops.arange(4)]
+        return sum(self.table(one) for one in (ids[::-1] if self.reverse else ids))
 
 
 class Scaled(L.Layer):
@@ -289,6 +307,14 @@ class PlacementTest(parameterized.TestCase):
                 for engine in (book_keeping, vectorized)
             )
             np.testing.assert_allclose(found.norms, expected.norms, rtol=1e-5)
+
+    def test_a_model_that_calls_in_another_order_than_in_the_trial_is_refused(self):
+        model, x, y = InAnyOrder(), tf.zeros([4, 4], tf.int32), tf.ones([4])
+        model(x)
+        book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
+        model.reverse = True
+        with self.assertRaisesRegex(layer_rules.NoRuleError, "'table'.*another order"):
+            book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
 
     def test_a_functional_model_is_tried_once_for_all_types_and_nests_that_it_converts(self):
         model, x = model_of(L.Dense(2)), RNG.normal(size=(5, 4, 3))
