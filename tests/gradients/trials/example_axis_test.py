@@ -121,12 +121,12 @@ class InParts(keras.Model):
 class InAnyOrder(keras.Model):
     """Looks words and positions up in one table, in an order that can be changed."""
 
-    def __init__(self):
+    def __init__(self, positions):
         super().__init__()
-        self.table, self.reverse = L.Embedding(4, 3, name="table"), False
+        self.table, self.reverse, self.positions = L.Embedding(4, 3, name="table"), False, positions
 
     def call(self, inputs):
-        ids = [inputs, ops.arange(4)]
+        ids = [inputs, ops.convert_to_tensor(self.positions, "int32")]
         return sum(self.table(one) for one in (ids[::-1] if self.reverse else ids))
 
 
@@ -186,12 +186,12 @@ class PlacementTest(parameterized.TestCase):
         difference = tf.linalg.global_norm([a - b for a, b in zip(values, auto(x[1:], y[1:])[1], strict=True)])
         self.assertLess(difference, 0.1 * (1 + 1e-5))
 
-    @parameterized.parameters((lambda length: ops.arange(length), 1), (lambda length: ops.arange(length)[None], 2))
-    def test_calls_on_inputs_without_an_axis_of_examples_are_found(self, ids, axes):
+    @parameterized.parameters((ops.arange, [4]), (lambda length: ops.arange(length)[None], [1, 4]))
+    def test_calls_on_inputs_without_an_axis_of_examples_are_found(self, ids, shape):
         model = model_of(lambda x: L.Dense(2)(TokensAndPositions(lambda x, p: x + p, ids)(x)))
         layers = layer_calls.layers_with_weights(model)
         index = [layer.name for layer, _ in layers].index("positions")
-        self.assertEqual(example_axis.check(model, layers, model.input), {(index, 0): axes})
+        self.assertEqual(example_axis.check(model, layers, model.input), {(index, 0): shape})
         other = model_of(L.Dense(2))
         self.assertEqual(example_axis.check(other, layer_calls.layers_with_weights(other), other.input), {})
 
@@ -308,13 +308,22 @@ class PlacementTest(parameterized.TestCase):
             )
             np.testing.assert_allclose(found.norms, expected.norms, rtol=1e-5)
 
-    def test_a_model_that_calls_in_another_order_than_in_the_trial_is_refused(self):
-        model, x, y = InAnyOrder(), tf.zeros([4, 4], tf.int32), tf.ones([4])
-        model(x)
-        book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
+    @parameterized.product(positions=[np.arange(4), np.arange(4)[None]], examples=[4, None])
+    def test_a_model_that_calls_in_another_order_than_in_the_trial_is_refused(self, positions, examples):
+        model = InAnyOrder(positions)
+        model(tf.zeros([4, 4], tf.int32))
+        specs = tf.TensorSpec([examples, 4], tf.int32), tf.TensorSpec([examples], tf.float32)
+
+        def traced():
+            def step(x, y):
+                return book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1)).norms
+
+            tf.function(step, autograph=False).get_concrete_function(*specs)
+
+        traced()
         model.reverse = True
         with self.assertRaisesRegex(layer_rules.NoRuleError, "'table'.*another order"):
-            book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
+            traced()
 
     def test_a_functional_model_is_tried_once_for_all_types_and_nests_that_it_converts(self):
         model, x = model_of(L.Dense(2)), RNG.normal(size=(5, 4, 3))
