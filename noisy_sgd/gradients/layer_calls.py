@@ -15,6 +15,7 @@ from noisy_sgd import keras_internals
 from noisy_sgd.gradients import layer_rules
 
 IN_A_GRAPH_OF_ITS_OWN = "it is called inside a loop, a branch or a tf.function of the model"
+IN_ANOTHER_ORDER = "it is called in another order than on synthetic examples"
 
 
 def layers_with_weights(model) -> list:
@@ -53,7 +54,7 @@ class Repeated:
 
     Args:
         layers: (layer, rule) of each.
-        calls: {(index of the layer, number of its call): the number of axes of its inputs}.
+        calls: {(index of the layer, number of its call): the shape of its inputs}.
         rows: the number of examples, a number or a tensor.
     """
 
@@ -69,11 +70,14 @@ class Repeated:
 
     def inputs(self, key, args, kwargs):
         """(args, kwargs) of a call, with rows where it has none; None where it is another call than in the trial."""
-        rank = self._calls.get(key)
-        if rank is None:
+        shape = self._calls.get(key)
+        if shape is None:
             return args, kwargs
         tensors = [one for one in tf.nest.flatten((args, kwargs)) if tf.is_tensor(one)]
-        if len(tensors) != 1 or tensors[0].shape.rank != rank:
+        if len(tensors) != 1 or not tensors[0].shape.is_compatible_with(shape):
+            return None
+        if shape.rank > 1 and shape[0] == 1 and tensors[0].shape[0] != 1:
+            # An unknown number of rows, which may be the examples.
             return None
         return tf.nest.map_structure(lambda one: self.rows_of(one) if tf.is_tensor(one) else one, (args, kwargs))
 

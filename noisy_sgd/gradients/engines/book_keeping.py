@@ -118,7 +118,7 @@ def _intercepting(layers, repeated, tape, contributions):
             return usual(*args, **kwargs)
         inputs = repeated.inputs(repeated.next_call(layer), args, kwargs)
         if inputs is None:
-            problems.append(layer_rules.NoRuleError(layer, "it is called in another order than on synthetic examples"))
+            problems.append(layer_rules.NoRuleError(layer, layer_calls.IN_ANOTHER_ORDER))
             return usual(*args, **kwargs)
         args, kwargs = inputs
         taps = layer_rules.Tape(tape, lambda slope: arrived(layer, slope))

@@ -59,6 +59,9 @@ def _tied(table, looked_up, z, h, microbatch):
     """The routes to the contribution of a table from the rows that were looked up, and the projections onto it."""
     size, width = table.shape
     ids, rows = looked_up
+    # Ids outside the table raise no error under XLA and on a GPU. They are in no sum, so they may be in no norm.
+    inside = (ids >= 0) & (ids < size)
+    ids, rows = tf.where(inside, ids, -1), tf.where(inside[..., None], rows, tf.zeros([], rows.dtype))
 
     def form(rows, z, h, ids):
         """The gradients of some examples, [n, size, width]; the rows of an id of -1 are zero."""

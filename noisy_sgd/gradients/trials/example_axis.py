@@ -32,10 +32,11 @@ _OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which dep
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
 
-def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
+def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], tf.TensorShape]:
     """Refuses a model in which a row of some tap is not the example of that index.
 
-    Every model is tried once per choice of layers and kind of inputs.
+    Every model is tried once per choice of layers and kind of inputs, sizes included: by the length of a sequence a
+    model may call a layer more often, once of these on inputs without an axis of examples.
 
     Args:
         model: a built Keras model.
@@ -45,7 +46,7 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
 
     Returns:
         The calls whose inputs have no axis of examples, for `layer_calls.Repeated`: {(index of the layer, number of its
-        call): number of axes of the inputs}.
+        call): shape of the inputs}.
 
     Raises:
         layer_rules.NoRuleError: naming the layer.
@@ -54,7 +55,7 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], int]:
     tried = _TRIED.setdefault(model, {})
     if views > 1:
         x = tf.nest.map_structure(_one_view, x)
-    case = (tuple((id(layer), id(rule)) for layer, rule in layers), synthetic.kind(model, x))
+    case = (tuple((id(layer), id(rule)) for layer, rule in layers), synthetic.kind(model, x, sizes=True))
     if case not in tried:
         tried[case] = synthetic.first_success_of_model(model, x, lambda examples: _tried(model, layers, examples))
     problem, calls = tried[case]
@@ -88,7 +89,7 @@ def _tried(model, layers, examples):
 
 
 def _next_without_examples(model, layers, weights, examples, calls):
-    """{key: number of axes} of the first call, but the known ones, on inputs of one shape for 2 and for 3 examples."""
+    """{key: shape} of the first call, but the known ones, on inputs of one shape for 2 and for 3 examples."""
     shapes = []
     for count in (2, synthetic.COUNT):
         repeated, seen = layer_calls.Repeated(layers, calls, count), {}
@@ -105,7 +106,7 @@ def _next_without_examples(model, layers, weights, examples, calls):
             synthetic.stateless_call(model, weights, examples.batch(count), training=True)
         shapes.append(seen)
     first, second = shapes
-    return next(({key: shape.rank} for key, shape in first.items() if shape == second.get(key)), None)
+    return next(({key: shape} for key, shape in first.items() if shape == second.get(key)), None)
 
 
 def _changes_outputs(model, layers, weights, examples, calls):
@@ -205,7 +206,11 @@ class _Rows:
             if layer_calls.graph() is not None:
                 self._note(layer, layer_calls.IN_A_GRAPH_OF_ITS_OWN)
                 return usual(*args, **kwargs)
-            args, kwargs = repeated.inputs(repeated.next_call(layer), args, kwargs)
+            inputs = repeated.inputs(repeated.next_call(layer), args, kwargs)
+            if inputs is None:
+                self._note(layer, layer_calls.IN_ANOTHER_ORDER)
+                return usual(*args, **kwargs)
+            args, kwargs = inputs
             tape = _NoTape()
             try:
                 traced = rule.forward(tape, layer, *args, **kwargs)

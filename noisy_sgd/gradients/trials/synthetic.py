@@ -211,7 +211,7 @@ def signature(tensors, of_shape: collections.abc.Callable[[tf.TensorShape], Any]
     return repr(keras.tree.map_structure(described, tensors))
 
 
-def kind(model: keras.Model, inputs) -> str:
+def kind(model: keras.Model, inputs, *, sizes: bool = False) -> str:
     """What tells one kind of a model's inputs from another: types, structure and numbers of axes.
 
     A model whose own `call` goes by any of them may be another model for each kind.
@@ -219,11 +219,12 @@ def kind(model: keras.Model, inputs) -> str:
     Args:
         model: a Keras model.
         inputs: its inputs, as in `first_success`.
+        sizes: whether inputs are of another kind if an example has other sizes, too. Defaults to False.
     """
     flat, declared = keras.tree.flatten(inputs), model.inputs if keras_internals.converts_inputs(model) else ()
     if len(flat) == len(declared):
         inputs = [tf.TensorSpec(tensor.shape, like.dtype) for tensor, like in zip(flat, declared, strict=True)]
-    return signature(inputs, lambda shape: shape.rank)
+    return signature(inputs, lambda shape: shape[1:] if sizes else shape.rank)
 
 
 def check_finite(tensors) -> None:

@@ -44,7 +44,7 @@ CASES = {
 
 
 class CopiedTest(parameterized.TestCase):
-    @parameterized.product(case=list(CASES), jit_compile=[False])
+    @parameterized.parameters(*((case, False) for case in CASES), ("prelu", True), ("attention_concat", True))
     def test_equals_the_loop(self, case, jit_compile):
         model = network(CASES[case])
         x, y = np.random.default_rng(1).normal(size=(4, 5, 3)), np.random.default_rng(2).normal(size=(4, 2))

@@ -88,6 +88,27 @@ class ReversibleEmbeddingTest(parameterized.TestCase):
             max(oracles.relative_errors(summed(model, x, y), oracles.clipped_sum(model, loss, x, y, BOUND))), 1e-9
         )
 
+    @parameterized.parameters(*ROUTES)
+    def test_ids_outside_the_table_reach_no_other_example_and_no_sum(self, route):
+        layer = L.ReversibleEmbedding(WORDS, WIDTH)
+        layer.build()
+        rng = np.random.default_rng(0)
+        rows, h, dz = (tf.constant(rng.normal(size=(2, 3, width)), tf.float32) for width in (WIDTH, WIDTH, WORDS))
+        calls = [
+            layer_rules.Call(saved={"ids": tf.constant([[0, WORDS, -1], [0, 1, 2]])}, tap_gradients=[rows]),
+            layer_rules.Call(saved={"inputs": h}, tap_gradients=[dz]),
+        ]
+        microbatch = layer_rules.Microbatch(units=2, views=1, device="accelerator", dtype=tf.float32)
+        (routes,) = layer_rules.rule_for(layer).gradients(layer, calls, microbatch)
+        group = next(one for one in routes if one.name == route).build()
+        expected = np.einsum("utv,utw->uvw", dz, h)
+        expected[0, 0] += rows[0, 0]
+        expected[1, :3] += rows[1]
+        np.testing.assert_allclose(group.squared_norms, np.square(expected).sum((1, 2)), rtol=1e-5)
+        for example, factors in enumerate(np.eye(2, dtype=np.float32)):
+            (total,) = group.sums(tf.constant(factors), group.tensors)
+            np.testing.assert_allclose(total, expected[example], rtol=1e-5, atol=1e-5)
+
     @parameterized.product(route=ROUTES, device=["cpu", "accelerator"])
     def test_no_clipped_gradient_is_longer_than_its_bound_where_both_uses_cancel(self, route, device):
         # At every position the gradient at the projected row is opposite to that at the row that was looked up.

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from keras import ops
 
 from noisy_sgd.gradients import clipped_sum, clipping, layer_calls, layer_rules
-from noisy_sgd.gradients.engines import book_keeping
+from noisy_sgd.gradients.engines import book_keeping, vectorized
 from noisy_sgd.gradients.trials import example_axis, synthetic
 from noisy_sgd.models import normalizer_free
 from tests import oracles
@@ -68,6 +68,12 @@ MISPLACED = (
         lambda x: TokensAndPositions(lambda x, p: x + ops.transpose(ops.transpose(p, (1, 0)), (1, 0)))(x),
         "'positions'.*without an axis of examples, .*model's outputs change",
     ),
+    # Repeated, the first of the equal rows is all examples'.
+    (
+        "positions_of_one_row",
+        lambda x: TokensAndPositions(lambda x, p: x + p[:1], lambda length: ops.arange(length)[None])(x),
+        "'positions'.*gradient of one example's outputs changes",
+    ),
     ("timemajor", timemajor, "'late'.* 4 rows for 2"),
     ("flat", lambda x: ops.reshape(L.Dense(2, name="flat")(ops.reshape(x, (-1, 3))), (-1, 4, 2)), "'flat'.* 8 rows"),
     ("turned", lambda x: ops.flip(L.Dense(2, name="turned")(ops.flip(x, 0)), 0), "'turned'.*not the examples"),
@@ -98,6 +104,30 @@ class TurnedByKind(keras.Model):
         usual = not isinstance(inputs, dict) and inputs.dtype == "float32" and len(inputs.shape) == 2
         x = ops.cast(inputs["x"] if isinstance(inputs, dict) else inputs, "float32")
         return self.dense(x) if usual else ops.flip(self.dense(ops.flip(x, 0)), 0)
+
+
+class InParts(keras.Model):
+    """Adds one table of 4 positions to every 4 positions of its inputs, so that long inputs take more calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions, self.dense = L.Embedding(4, 3, name="positions"), L.Dense(1)
+
+    def call(self, inputs):
+        parts = [inputs[:, i : i + 4] for i in range(0, inputs.shape[1], 4)]
+        return self.dense(sum(ops.tanh(part + part * self.positions(ops.arange(4))) for part in parts))
+
+
+class InAnyOrder(keras.Model):
+    """Looks words and positions up in one table, in an order that can be changed."""
+
+    def __init__(self, positions):
+        super().__init__()
+        self.table, self.reverse, self.positions = L.Embedding(4, 3, name="table"), False, positions
+
+    def call(self, inputs):
+        ids = [inputs, ops.convert_to_tensor(self.positions, "int32")]
+        return sum(self.table(one) for one in (ids[::-1] if self.reverse else ids))
 
 
 class Scaled(L.Layer):
@@ -156,12 +186,12 @@ class PlacementTest(parameterized.TestCase):
         difference = tf.linalg.global_norm([a - b for a, b in zip(values, auto(x[1:], y[1:])[1], strict=True)])
         self.assertLess(difference, 0.1 * (1 + 1e-5))
 
-    @parameterized.parameters((lambda length: ops.arange(length), 1), (lambda length: ops.arange(length)[None], 2))
-    def test_calls_on_inputs_without_an_axis_of_examples_are_found(self, ids, axes):
+    @parameterized.parameters((ops.arange, [4]), (lambda length: ops.arange(length)[None], [1, 4]))
+    def test_calls_on_inputs_without_an_axis_of_examples_are_found(self, ids, shape):
         model = model_of(lambda x: L.Dense(2)(TokensAndPositions(lambda x, p: x + p, ids)(x)))
         layers = layer_calls.layers_with_weights(model)
         index = [layer.name for layer, _ in layers].index("positions")
-        self.assertEqual(example_axis.check(model, layers, model.input), {(index, 0): axes})
+        self.assertEqual(example_axis.check(model, layers, model.input), {(index, 0): shape})
         other = model_of(L.Dense(2))
         self.assertEqual(example_axis.check(other, layer_calls.layers_with_weights(other), other.input), {})
 
@@ -264,6 +294,36 @@ class PlacementTest(parameterized.TestCase):
         pairs = zip(summed(other, y, views), summed(without_first, y[1:], views), strict=True)
         self.assertLess(tf.linalg.global_norm([a - b for a, b in pairs]), 0.1 * (1 + 1e-5))
         tried(model, x)
+
+    def test_a_model_is_tried_again_on_longer_inputs_for_which_it_calls_a_layer_more_often(self):
+        keras.utils.set_random_seed(0)
+        model = InParts()
+        for length in (4, 8):
+            # As many examples as positions in one call.
+            x, y = tf.constant(RNG.normal(size=(4, length, 3)), tf.float32), tf.ones([4])
+            model(x)
+            found, expected = (
+                engine.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1))
+                for engine in (book_keeping, vectorized)
+            )
+            np.testing.assert_allclose(found.norms, expected.norms, rtol=1e-5)
+
+    @parameterized.product(positions=[np.arange(4), np.arange(4)[None]], examples=[4, None])
+    def test_a_model_that_calls_in_another_order_than_in_the_trial_is_refused(self, positions, examples):
+        model = InAnyOrder(positions)
+        model(tf.zeros([4, 4], tf.int32))
+        specs = tf.TensorSpec([examples, 4], tf.int32), tf.TensorSpec([examples], tf.float32)
+
+        def traced():
+            def step(x, y):
+                return book_keeping.clipped_sum(model, squared, x, y, clip=clipping.flat(0.1)).norms
+
+            tf.function(step, autograph=False).get_concrete_function(*specs)
+
+        traced()
+        model.reverse = True
+        with self.assertRaisesRegex(layer_rules.NoRuleError, "'table'.*another order"):
+            traced()
 
     def test_a_functional_model_is_tried_once_for_all_types_and_nests_that_it_converts(self):
         model, x = model_of(L.Dense(2)), RNG.normal(size=(5, 4, 3))
