@@ -1,10 +1,14 @@
 """What of `imagenet2012` is read, and how: held-out images, framings, TFRecord files, images that cannot be decoded."""
 
+import concurrent.futures
 import io
 import os
 import pathlib
 import shutil
 import tempfile
+import threading
+import time
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -149,12 +153,32 @@ class TFRecordTest(parameterized.TestCase):
             with self.assertRaisesRegex(ValueError, f"^`data_dir` must hold complete TFRecord files, but {path} does"):
                 imagenet.load(copy)
 
-    def test_a_record_cut_short_is_not_read(self):
+    def _written(self):
         path = pathlib.Path(self.create_tempdir(), "records")
         with tf.io.TFRecordWriter(str(path)) as writer:
             for record in (b"first", b"second"):
                 writer.write(record)
-        source = tf_records.Source([(path, 2)])
+        return path, tf_records.Source([(path, 2)])
+
+    def test_threads_open_a_file_once(self):
+        _, source = self._written()
+        together, opened, really = threading.Barrier(8), [], os.open
+
+        def slowly(*arguments):
+            opened.append(arguments)
+            time.sleep(0.2)
+            return really(*arguments)
+
+        def read(number):
+            together.wait()
+            return source[number % 2]
+
+        with mock.patch.object(os, "open", slowly), concurrent.futures.ThreadPoolExecutor(8) as readers:
+            self.assertEqual(list(readers.map(read, range(8))), [b"first", b"second"] * 4)
+        self.assertLen(opened, 1)
+
+    def test_a_record_cut_short_is_not_read(self):
+        path, source = self._written()
         self.assertEqual([source[0], source[1]], [b"first", b"second"])
         os.truncate(path, path.stat().st_size - 6)
         self.assertEqual(source[0], b"first")
