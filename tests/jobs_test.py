@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import yaml
 from absl.testing import absltest, parameterized
 
 from noisy_sgd.experiments import flags
@@ -41,6 +42,15 @@ class StartTest(parameterized.TestCase):
         python.write_text(f"#!{sys.executable}\n{RUN}")
         python.chmod(0o755)
 
+    @parameterized.parameters(([0], 0), ([2], 2), ([1] * 9, 1), (["wait"], 75))
+    def test_runs_a_command_after_the_run_whatever_its_end(self, statuses, status):
+        process = self.start(statuses, RETRIES="1", AFTER=f"cp {self.folder}/started {self.folder}/kept; false")
+        if statuses == ["wait"]:
+            self.wait_and_stop(process)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, status)
+        self.assertEqual((self.folder / "kept").read_text(), (self.folder / "started").read_text())
+
     def start(self, statuses, **environment):
         (self.folder / "statuses").write_text(json.dumps(statuses))
         environment = os.environ | {"PYTHON": str(self.folder / "python"), "PAUSE": "0"} | environment
@@ -60,12 +70,15 @@ class StartTest(parameterized.TestCase):
         arguments = ["-m", "noisy_sgd.experiments.train", "--seed=3", "--run_dir=a b"]
         self.assertEqual(self.started(), [[arguments, None]] * times)
 
-    def test_hands_a_signal_on_and_ends_with_the_run(self):
-        process = self.start(["wait", 0])
+    def wait_and_stop(self, process):
         end = time.monotonic() + 60
         while not (self.folder / "waiting").exists() and time.monotonic() < end:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
+
+    def test_hands_a_signal_on_and_ends_with_the_run(self):
+        process = self.start(["wait", 0])
+        self.wait_and_stop(process)
         process.communicate(timeout=60)
         self.assertEqual(process.returncode, 75)
         self.assertLen(self.started(), 1)
@@ -105,13 +118,25 @@ class JobsTest(parameterized.TestCase):
         made = flags.train(["train", *shlex.split(command), "--strategy=tpu", "--tpu=local"])
         self.assertEqual(made.run.checkpoint_dir, "gs://bucket/mine")
         self.assertEqual(made.training.algorithm, "sgd")
+        (after,) = re.findall('^export AFTER="(.*)"$', (folder / "script").read_text(), re.MULTILINE)
+        copied = [made.run.run_dir, "gs://bucket/records/mine"]
+        self.assertEqual(after.split(), ["gcloud", "storage", "rsync", "--recursive", *copied])
 
     def test_the_arguments_of_the_job_set_are_flags(self):
         text = (JOBS / "jobset.yaml").read_text()
         arguments = re.findall(r"^ +- (--.*)$", text, re.MULTILINE)
         made = flags.train(["train", *arguments])
         self.assertEqual((made.run.strategy, made.training.batch_size), ("tpu", 128))
-        self.assertEqual(made.data.data_dir, re.search("mountPath: (.*)", text)[1])
+        (job,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
+        pod = job["template"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        self.assertEqual(container["args"], arguments)
+        claims = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["volumes"]}
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        self.assertTrue(claims[mounts[made.data.data_dir]["name"]]["claimName"])
+        # The record outlives the pod.
+        records = mounts[os.path.dirname(made.run.run_dir)]
+        self.assertEqual((records.get("readOnly"), claims[records["name"]]), (None, {"claimName": records["name"]}))
 
     def test_the_container_copies_what_exists(self):
         text = (JOBS / "Containerfile").read_text()

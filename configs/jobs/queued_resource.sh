@@ -4,8 +4,9 @@
 #     ZONE=us-west4-a BUCKET=gs://BUCKET configs/jobs/queued_resource.sh NAME --flagfile=configs/imagenet/noisy_sgd.flags
 #
 # BUCKET must hold this repository as noisy_sgd.tar.gz (git archive -o noisy_sgd.tar.gz HEAD) and gets the checkpoints, in
-# BUCKET/NAME. DISK is a disk with the prepared images, which the machine mounts read-only on /mnt/imagenet. After a
-# preemption delete the queued resource and run the same command again: the run continues.
+# BUCKET/NAME, and the run directory when the run ends, in BUCKET/records/NAME. DISK is a disk with the prepared images,
+# which the machine mounts read-only on /mnt/imagenet. After a preemption delete the queued resource and run the same
+# command again: the run continues. Delete it too when the run has ended; until then its TPUs are paid for.
 set -euo pipefail
 
 name="${1:?usage: queued_resource.sh NAME FLAGS...}"
@@ -19,6 +20,7 @@ mkdir -p /mnt/imagenet /opt/noisy_sgd
 mountpoint -q /mnt/imagenet || mount -o ro,noload /dev/disk/by-id/google-persistent-disk-1 /mnt/imagenet
 gcloud storage cat "$BUCKET/noisy_sgd.tar.gz" | tar -xz -C /opt/noisy_sgd
 cd /opt/noisy_sgd
+export AFTER="gcloud storage rsync --recursive runs/$name $BUCKET/records/$name"
 exec configs/jobs/tpu_vm.sh$(printf ' %q' "$@") --data_dir=/mnt/imagenet --checkpoint_dir="$BUCKET/$name" --run_dir=runs/$name
 SCRIPT
 

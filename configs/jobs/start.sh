@@ -5,6 +5,9 @@
 # checkpoint. A run that failed (status 1: a lost worker, a full disk) is started again up to RETRIES times. Bad flags
 # (status 2) end it at once. SIGTERM is handed on: the run saves a checkpoint and ends with status 75, and so does this.
 #
+# AFTER is a command for bash that is run when this ends in any of these ways, such as one that copies the run directory
+# from a disk that will be lost.
+#
 # Several hosts: HOSTS=10.0.0.1:2222,10.0.0.2:2222 INDEX=0 makes this host the first of two workers of one run
 # (--strategy=multi_worker), by the variable TF_CONFIG.
 set -uo pipefail
@@ -15,6 +18,7 @@ if [ -n "${HOSTS:-}" ]; then
     export TF_CONFIG
 fi
 
+trap '[ -z "${AFTER:-}" ] || bash -c "$AFTER"' EXIT
 child="" stopped=""
 stop() {
     stopped=1

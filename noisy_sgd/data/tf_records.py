@@ -14,6 +14,7 @@ import concurrent.futures
 import os
 import pathlib
 import struct
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,8 +40,8 @@ class Source:
         with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
             self._starts = list(readers.map(_starts, paths, [count for _, count in files]))
         self._ends = np.cumsum([count for _, count in files])
-        # Opened when they are read for the first time, as the files of ArrayRecord are.
-        self._paths, self._handles = paths, {}
+        # Opened when they are read for the first time, as the files of ArrayRecord are, and once for all threads.
+        self._paths, self._handles, self._opening = paths, {}, threading.Lock()
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -50,8 +51,9 @@ class Source:
         starts = self._starts[index]
         place = number - int(self._ends[index]) + len(starts) - 1
         first, last = int(starts[place]) + _HEADER, int(starts[place + 1]) - _FOOTER
-        if index not in self._handles:
-            self._handles[index] = os.open(self._paths[index], os.O_RDONLY)
+        with self._opening:
+            if index not in self._handles:
+                self._handles[index] = os.open(self._paths[index], os.O_RDONLY)
         data = os.pread(self._handles[index], last - first, first)
         if len(data) < last - first:
             raise OSError(f"{self._paths[index]} has become shorter")

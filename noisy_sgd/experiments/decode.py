@@ -2,10 +2,11 @@
 
     python -m noisy_sgd.experiments.decode --data_dir=DATA
 
-Both read the same records of the prepared `imagenet2012` and decode them to the same size, in turns: the reader of the
-training runs, and a plain `map` of `tf.io.decode_and_crop_jpeg` and `tf.image.resize`, whose images stay floats. Times
-are processor time of all threads, so that a busy machine changes their ratio little. One JSON line: images per second
-and core of either, and the median ratio of the turns.
+Three decode the same images of the prepared `imagenet2012` to the same size, in turns: the reader of the training runs,
+and a plain `map` of `tf.io.decode_and_crop_jpeg` and `tf.image.resize`, whose images stay floats, over the same records
+("bare") and over JPEGs in memory ("memory"). Times are processor time of all threads, so that a busy machine changes
+their ratios little. One JSON line: images per second and core of each, and the median over the turns of how many images
+the input reads for each one of the other two.
 
 Tested by tests/experiments/decode_test.py.
 """
@@ -44,7 +45,7 @@ def parse(argv: Sequence[str]) -> Settings:
     """The speed of decoding ImageNet's images."""
     values = command_line.flag_set()
     training.define_images(values, dataset=_DATASET)
-    helps = {"num_images": "images that are decoded in a turn, from the first one on", "num_rounds": "turns of either"}
+    helps = {"num_images": "images that are decoded in a turn, from the first one on", "num_rounds": "turns of each"}
     command_line.define(values, "decode", Settings, helps)
     command_line.parse(values, argv, parse)
     chosen = {name: values[name].value for name in helps}
@@ -85,15 +86,27 @@ def line(settings: Settings) -> dict[str, float]:
         return imagenet.encoded(tf.numpy_function(images.train.fetch, [rows], tf.string, stateful=False))
 
     bare = tf.data.Dataset.from_tensor_slices(rows).map(encoded).unbatch().map(decode).batch(_BATCH)
-    times = {"input": [], "bare": []}
+    jpegs = imagenet.encoded(images.train.fetch(rows.ravel()))
+    memory = tf.data.Dataset.from_tensor_slices(jpegs).map(decode).batch(_BATCH)
+    datasets = {"input": ours, "bare": bare, "memory": memory}
+    times = {name: [] for name in datasets}
     for _ in range(settings.num_rounds + 1):
-        for name, dataset in (("input", ours), ("bare", bare)):
+        for name, dataset in datasets.items():
             times[name].append(_cpu_seconds(lambda dataset=dataset: [None for _ in dataset]))
     # The first turn traces.
     times = {name: found[1:] for name, found in times.items()}
-    ratios = [bare / ours for ours, bare in zip(times["input"], times["bare"], strict=True)]
-    speeds = {f"{name}_images_per_core_second": round(rows.size / statistics.median(t), 1) for name, t in times.items()}
-    return {"images": rows.size, "rounds": settings.num_rounds, "ratio": round(statistics.median(ratios), 4), **speeds}
+    return {"images": rows.size, "rounds": settings.num_rounds, **summary(rows.size, times)}
+
+
+def summary(count: int, times: dict[str, list[float]]) -> dict[str, float]:
+    """Ratios and speeds of the seconds that each turn took for so many images."""
+    ratios = {
+        f"ratio_to_{name}": statistics.median(theirs / ours for ours, theirs in zip(times["input"], found, strict=True))
+        for name, found in times.items()
+        if name != "input"
+    }
+    speeds = {f"{name}_images_per_core_second": count / statistics.median(found) for name, found in times.items()}
+    return {name: round(value, 4) for name, value in (ratios | speeds).items()}
 
 
 def _cpu_seconds(run: Callable[[], object]) -> float:

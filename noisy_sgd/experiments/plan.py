@@ -33,7 +33,7 @@ from noisy_sgd.experiments.support import startup
 _STEPS_COUNTED = 100
 _GIB, _GB = 2**30, 1e9
 # One core decodes an image of ordinary size in about this time (`experiments.decode`).
-_DECODE_SECONDS = 2.4e-3
+_DECODE_SECONDS = 2.1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,10 @@ class ApplyTest(parameterized.TestCase):
             np.abs(changed(images, factors, (0, 1, 2, 3)) - changed(images, factors, (1, 0, 2, 3))).mean(), 3
         )
 
+    def test_is_rounded_to_the_nearest_level(self):
+        images = photographs()
+        self.assertLess(np.abs(changed(images, (0.25, 1.0, 1.0, 0.0), ORDERS[0]) - images / 4).max(), 0.51)
+
     def test_no_change_changes_nothing(self):
         images = photographs()
         np.testing.assert_array_equal(changed(images, (0.3, 2.0, 0.1, 0.4), ORDERS[5], flag=False), images)

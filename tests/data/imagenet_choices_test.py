@@ -1,10 +1,14 @@
 """What of `imagenet2012` is read, and how: held-out images, framings, TFRecord files, images that cannot be decoded."""
 
+import concurrent.futures
 import io
 import os
 import pathlib
 import shutil
 import tempfile
+import threading
+import time
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +17,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from noisy_sgd import sampling
-from noisy_sgd.data import array_records, augmentation, bundled, imagenet, streaming
+from noisy_sgd.data import array_records, augmentation, bundled, imagenet, streaming, tf_records
 from tests import ilsvrc
 
 TRAIN, VALIDATION = 30, 7
@@ -92,6 +96,15 @@ class FramingTest(parameterized.TestCase):
         (test, *_), *_ = images.test_batches(3)
         self.assertEqual(test.shape, (3, 40, 40, 3))
 
+    def test_the_cubics_overshoot_stays_in_the_range(self):
+        edge, buffer = np.zeros((16, 16, 3), np.uint8), io.BytesIO()
+        edge[:, 15:] = 255
+        Image.fromarray(edge).save(buffer, "JPEG", quality=100)
+        image = imagenet.decode(tf.constant(buffer.getvalue()), 61, imagenet.FRAMINGS["deepmind"]).numpy()
+        self.assertLess(image[:, :40].max(), 64)
+        # A number above 255 would begin again at 0, at least the last ones, which are converted one by one.
+        self.assertGreater(image[:, -2:].min(), 191)
+
     def test_a_stream_crops_them(self):
         images = imagenet.load(folder(), image_size=40, framing="deepmind", enlarged=True)
         augment = augmentation.RECIPES["deepmind"].make(3, 2, images.image_shape[:2])
@@ -139,6 +152,38 @@ class TFRecordTest(parameterized.TestCase):
             path.write_bytes(damaged)
             with self.assertRaisesRegex(ValueError, f"^`data_dir` must hold complete TFRecord files, but {path} does"):
                 imagenet.load(copy)
+
+    def _written(self):
+        path = pathlib.Path(self.create_tempdir(), "records")
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in (b"first", b"second"):
+                writer.write(record)
+        return path, tf_records.Source([(path, 2)])
+
+    def test_threads_open_a_file_once(self):
+        _, source = self._written()
+        together, opened, really = threading.Barrier(8), [], os.open
+
+        def slowly(*arguments):
+            opened.append(arguments)
+            time.sleep(0.2)
+            return really(*arguments)
+
+        def read(number):
+            together.wait()
+            return source[number % 2]
+
+        with mock.patch.object(os, "open", slowly), concurrent.futures.ThreadPoolExecutor(8) as readers:
+            self.assertEqual(list(readers.map(read, range(8))), [b"first", b"second"] * 4)
+        self.assertLen(opened, 1)
+
+    def test_a_record_cut_short_is_not_read(self):
+        path, source = self._written()
+        self.assertEqual([source[0], source[1]], [b"first", b"second"])
+        os.truncate(path, path.stat().st_size - 6)
+        self.assertEqual(source[0], b"first")
+        with self.assertRaisesRegex(OSError, f"^{path} has become shorter$"):
+            source[1]
 
     def test_a_file_cut_short_while_it_is_open(self):
         copy = shutil.copytree(folder("whole", "tfrecord"), os.path.join(self.create_tempdir(), "copy"))

@@ -19,7 +19,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from noisy_sgd import sampling
-from noisy_sgd.data import array_records, augmentation, bundled, imagenet, label_noise, streaming
+from noisy_sgd.data import array_records, augmentation, bundled, imagenet, label_noise, prepared_files, streaming
 from tests import ilsvrc
 
 TRAIN, VALIDATION = 30, 7
@@ -72,6 +72,9 @@ class ReadTest(parameterized.TestCase):
         self.assertEqual((images.image_shape, images.pixel_range), ((48, 48, 3), (0.0, 255.0)))
         self.assertEqual((images.num_train_examples, len(images.test)), (TRAIN, VALIDATION))
         self.assertEqual(imagenet.load(prepared()).image_shape, (224, 224, 3))
+        # The numbers of torchvision and others, in levels of 0 to 255.
+        published = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+        np.testing.assert_allclose(images.normalization, published, rtol=1e-12)
 
     @parameterized.parameters(32, 80)
     def test_every_number_is_one_image_of_the_archive_and_its_label(self, size):
@@ -81,11 +84,15 @@ class ReadTest(parameterized.TestCase):
         self.assertEqual((images.dtype, labels.dtype), (tf.uint8, tf.int32))
         classes = dict(zip(ilsvrc.SYNSETS, ilsvrc.LABELS, strict=True))
         np.testing.assert_array_equal(labels, [classes[name.split("_")[0]] for name in names])
-        for name, image in zip(names, images.numpy(), strict=True):
-            difference = np.abs(image.astype(int) - expected(name, size))
+        differences = [
+            image.astype(int) - expected(name, size) for name, image in zip(names, images.numpy(), strict=True)
+        ]
+        for name, difference in zip(names, differences, strict=True):
             # Pillow rounds to whole levels between the two directions, and libjpeg may smooth its colors otherwise.
-            self.assertLess(difference.mean(), 1.0, name)
-            self.assertLessEqual(np.quantile(difference, 0.99), 6, name)
+            self.assertLess(np.abs(difference).mean(), 1.0, name)
+            self.assertLessEqual(np.quantile(np.abs(difference), 0.99), 6, name)
+        # Levels that were cut off and not rounded would lie half a level below.
+        self.assertLess(np.abs(np.mean(differences)), 0.1)
 
     def test_a_dataset_knows_the_shapes_and_reads_in_any_order(self):
         images = imagenet.load(prepared(), image_size=16)
@@ -205,6 +212,13 @@ class LoadTest(parameterized.TestCase):
 
     def test_nothing_named(self):
         self.assert_refused(None, "^`data_dir` must name the folder that holds imagenet2012; .*prepare it by: python")
+
+    def test_the_newest_version_is_taken(self):
+        for version in ("5.9.0", "5.10.0", "5.1.0"):
+            folder = pathlib.Path(self.folder, "imagenet2012", version)
+            folder.mkdir(parents=True)
+            (folder / "dataset_info.json").write_text(json.dumps({"version": version}))
+        self.assertEqual(prepared_files.newest(self.folder), os.path.join(self.folder, "imagenet2012", "5.10.0"))
 
     def test_an_interrupted_preparation_is_none(self):
         source = os.path.join(prepared(), "imagenet2012", "5.1.0")

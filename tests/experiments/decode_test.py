@@ -30,7 +30,13 @@ class DecodeTest(absltest.TestCase):
         line = json.loads(self._run(*typed))
         # Nine images, in whole batches.
         self.assertEqual((line["images"], line["rounds"]), (32, 2))
-        self.assertGreater(min(line["ratio"], line["input_images_per_core_second"]), 0)
+        self.assertGreater(min(line["ratio_to_bare"], line["ratio_to_memory"], line["input_images_per_core_second"]), 0)
+
+    def test_a_ratio_is_images_of_the_input_for_one_of_the_other(self):
+        times = {"input": [2.0, 4.0, 5.0], "bare": [1.0, 4.0, 5.0], "memory": [1.0, 3.0, 2.0]}
+        found = decode.summary(8, times)
+        self.assertEqual((found["ratio_to_bare"], found["ratio_to_memory"]), (1.0, 0.5))
+        self.assertEqual([found[f"{name}_images_per_core_second"] for name in times], [2.0, 2.0, 4.0])
 
     def test_refuses(self):
         self.assertRegex(self._run("--dataset=mnist", status=2), "`--dataset` must be imagenet2012 .*dataset=mnist")

@@ -7,8 +7,10 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import stat
 import sys
+import types
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -90,6 +92,16 @@ class LoweringTest(parameterized.TestCase):
         self.assertRegex(update, "rng_bit_generator|shift_right_logical")
         for shape in ("64x8", "8x10"):
             self.assertGreaterEqual(update.count(f": tensor<{shape}xf32>"), 3)
+        without = lowering.update_program(lowering.objects(plan.parse(["plan", *SMALL]).run))
+        arguments = [re.search(r"func\.func public @main\((.*?)\) ->", text)[1] for text in (update, without)]
+        averages, weights = (text.count("tensor<64x8xf32>") for text in arguments)
+        self.assertEqual(averages, weights + 1)
+
+    def test_a_microbatch_holds_all_views(self):
+        typed = [*SMALL, "--augmentation=crop", "--augmentation_multiplicity=2"]
+        settings = plan.parse(["plan", *typed]).run
+        program = lowering.microbatch_program(lowering.objects(settings), settings, 16)
+        self.assertIn("tensor<16x2x8x8x1xui8>", program)
 
     def test_imagenet_needs_no_files(self):
         made = lowering.facts(config.Data(dataset="imagenet2012", image_size=32, held_out=10_000))
@@ -116,17 +128,23 @@ class PlanTest(parameterized.TestCase):
         return stdout.getvalue() if status == 0 else stderr.getvalue()
 
     def test_states_the_costs_of_a_step_and_of_the_run(self):
-        told = self._run("--topology=v5e:2x2x1", f"--compiler_python={self._python(cycles=1_500_000)}")
+        told = self._run("--topology=v5e:2x2x1", f"--compiler_python={self._python(cycles=27_000_000_000)}")
         self.assertIn("Estimates of the TPU compiler for v5e:2x2x1, 4 replicas; nothing was measured.", told)
         self.assertIn("microbatch: 8.00 of 16 GiB memory, 4.0 GFLOP, 2.00 GB accessed, 0 loops, compiled in 2 s", told)
-        self.assertIn("a step: 2.0 ms = 1.00 microbatches of 16 per replica at 1.00 ms + update 1.00 ms + sum", told)
-        self.assertRegex(told, "the run: 100 steps, 0.0 hours, 0 device hours, 4.5 epochs")
+        self.assertIn(
+            "a step: 36000.0 ms = 1.00 microbatches of 16 per replica at 18000.00 ms + update 18000.00 ms + sum", told
+        )
+        self.assertRegex(told, "the run: 100 steps, 1.0 hours, 4 device hours, 4.5 epochs")
         self.assertRegex(told, r"Guaranteed: \([0-9.]+, 0.0001\)-differential privacy")
 
     def test_searches_the_largest_microbatch(self):
         python = self._python(cycles=1, most=16)
         told = self._run("--topology=v5e:1x1", f"--compiler_python={python}", "--largest_microbatch")
         self.assertIn("The largest microbatch that fits is 16 (tried: 8, 16, 32).", told)
+        # A compiler that refuses nothing: 64 examples take 32 GiB, and the device has 16.
+        generous = f"--compiler_python={self._python(cycles=1)}"
+        told = self._run("--topology=v5e:1x1", generous, "--largest_microbatch")
+        self.assertIn("The largest microbatch that fits is 32 (tried: 8, 16, 32, 64).", told)
         told = self._run("--topology=h100:1", f"--compiler_python={python}", "--microbatch_size=32")
         self.assertIn(
             "A microbatch of 32 does not fit (microbatch: RESOURCE_EXHAUSTED: too large); give a smaller", told
@@ -139,6 +157,18 @@ class PlanTest(parameterized.TestCase):
         text = pathlib.Path(folder, "microbatch.mlir").read_text()
         self.assertStartsWith(text.lstrip("#"), "loc")
         self.assertIn("tensor<16x8x8x1xui8>", text)
+
+    @parameterized.parameters(({"flops": 5.0, "bytes accessed": 7.0},), ([{"flops": 5.0, "bytes accessed": 7.0}],))
+    def test_what_a_compiled_program_says(self, costs):
+        sizes = {"argument": 100, "output": 20, "temp": 3000, "generated_code": 50000, "alias": 15}
+        sizes = types.SimpleNamespace(**{f"{name}_size_in_bytes": size for name, size in sizes.items()})
+        text = '%a = fusion(), {"estimated_cycles":"40"}\n%b = while(%a)\n%c = add(), {"estimated_cycles":"2"}'
+        program = mock.Mock()
+        program.get_compiled_memory_stats.return_value = sizes
+        program.cost_analysis.return_value = costs
+        program.hlo_modules.return_value = [mock.Mock(**{"to_string.return_value": text})]
+        expected = {"memory": 53105, "flops": 5.0, "bytes_accessed": 7.0, "cycles": 42, "loops": 1}
+        self.assertEqual(xla_program._said(program), expected)
 
     def test_outputs_take_no_memory_of_arguments(self):
         alias = '{alias = {kind = "may_alias", parameter_index = array<i64>}, output_index = array<i64: 1>}'

@@ -109,6 +109,37 @@ class NFResNetTest(parameterized.TestCase):
         self.assertAlmostEqual(model.get_layer("stage3_block1_shortcut").gamma / normalizer_free.RELU_GAMMA, 0.92848, 5)
         self.assertEqual(model.get_layer("stage3_block1_conv2").gamma, normalizer_free.RELU_GAMMA)
 
+    @parameterized.parameters(
+        ("deepmind", 1.0, 1.7139588594436646, 1.0, 1e-2, ["head_gamma"]),
+        (
+            "timm",
+            1.7139588594436646,
+            1.7139588594436646,
+            1.0,
+            0.5,
+            ["stage2_block1_pool", "stage2_block1_conv2_padding"],
+        ),
+        # Its convolution divides by the variance of n - 1, and does not apply its constant.
+        ("tan", 1.0, 1.0, 8 / 9, 0.5, ["stage2_block1_pool", "stage2_block1_conv2_padding"]),
+    )
+    def test_conventions_are_the_published_ones(self, convention, of_stem, of_others, unbiased, damped, own):
+        model = models.nf_resnet("nf_resnet_tiny", 10, convention=convention, seed=0, dtype="float64")
+
+        def squared_norms(name, scale=None):
+            layer = model.get_layer(name)
+            if scale is not None:
+                kernel = np.asarray(layer.kernel) - np.mean(layer.kernel, (0, 1, 2))
+                divisor = np.var(kernel, (0, 1, 2), ddof=int(convention == "tan")) * layer.fan_in
+                layer.kernel.assign(kernel * np.sqrt(scale / divisor))
+            return np.sum(np.square(layer.standardized_kernel()), (0, 1, 2))
+
+        np.testing.assert_allclose(squared_norms("stem"), of_stem**2 * unbiased, rtol=1e-5)
+        self.assertAlmostEqual(model.get_layer("stage1_block1_conv2").gamma, of_others)
+        # A fan-in times a variance of 1e-6: beside 1e-4 as a least value, or with 1e-6 added.
+        np.testing.assert_allclose(squared_norms("stem", 1e-6), of_stem**2 * unbiased * damped, rtol=1e-5)
+        optional = ("head_gamma", "stage2_block1_pool", "stage2_block1_conv2_padding")
+        self.assertEqual([layer for layer in optional if layer in {each.name for each in model.layers}], own)
+
     @parameterized.product(convention=tuple(CONVENTIONS), variant=("nf_resnet_tiny", "narrow"))
     def test_forward_pass_is_the_published_one(self, convention, variant):
         self.enter_context(mock.patch.dict(VARIANTS, {"narrow": NARROW}))

@@ -47,21 +47,23 @@ def estimate(path: str, topology: str, machine: str = "") -> None:
             raise
         print(json.dumps({"error": " ".join(str(error).split())[:300]}))
         return
+    print(json.dumps(_said(program) | {"compile_seconds": time.process_time() - start}))
+
+
+def _said(program) -> dict:
+    """What a compiled program says about itself."""
     sizes, costs = program.get_compiled_memory_stats(), program.cost_analysis()
     costs = costs[0] if isinstance(costs, list) else costs
     names = ("argument", "output", "temp", "generated_code")
-    memory = sum(getattr(sizes, f"{name}_size_in_bytes") for name in names) - sizes.alias_size_in_bytes
     text = program.hlo_modules()[0].to_string()
     cycles = [int(found) for found in re.findall(r'"estimated_cycles":"(\d+)"', text)]
-    line = {
-        "memory": memory,
+    return {
+        "memory": sum(getattr(sizes, f"{name}_size_in_bytes") for name in names) - sizes.alias_size_in_bytes,
         "flops": costs["flops"],
         "bytes_accessed": costs["bytes accessed"],
         "cycles": sum(cycles) if cycles else None,
         "loops": len(re.findall(r" while\(", text)),
-        "compile_seconds": time.process_time() - start,
     }
-    print(json.dumps(line))
 
 
 def measure(named_paths: list[str]) -> None:
