@@ -26,29 +26,29 @@ class RecordedBitsTest(parameterized.TestCase):
 
     def test_noise(self):
         first, second = gaussian.flat_normal([(3,), (2, 1)], tf.float32, tf.constant(KEY, tf.int64), 5, 1)
-        bits = [float(value).hex() for value in [*first.numpy(), *second.numpy().ravel()]]
-        expected = [
+        recorded = [
             "-0x1.92e4680000000p+0",
             "-0x1.b591c00000000p+0",
             "-0x1.6f691e0000000p-1",
             "-0x1.7342860000000p-1",
             "-0x1.759e040000000p-2",
         ]
-        self.assertEqual(bits, expected)
+        # Another kernel may round another way.
+        np.testing.assert_allclose(
+            [*first.numpy(), *second.numpy().ravel()], [float.fromhex(value) for value in recorded], rtol=2e-6
+        )
 
     def test_noise_in_double_precision(self):
         (drawn,) = gaussian.flat_normal([(3,)], tf.float64, tf.constant(KEY, tf.int64), 5, 1)
         recorded = ("-0x1.1ce76edee0ddfp+0", "0x1.f81b113d167fep-6", "-0x1.17987260236b1p-2")
-        # The C library's logarithm of a double may differ in its last bit between processors.
+        # The logarithm of a double may differ in its last bit between processors.
         np.testing.assert_allclose(drawn, [float.fromhex(value) for value in recorded], rtol=5e-16)
 
     def test_a_step_of_dp_sgd(self):
         query = gaussian.GaussianSumQuery(1.0, 2.5, tf.constant(KEY, tf.int64))
         noised, _, _ = query.get_noised_result([tf.zeros([3])], mechanism.Draw(3))
-        self.assertEqual(
-            [float(value).hex() for value in noised[0].numpy()],
-            ["-0x1.fefcfa0000000p+1", "-0x1.197ce00000000p+1", "-0x1.3052640000000p+2"],
-        )
+        recorded = ("-0x1.fefcfa0000000p+1", "-0x1.197ce00000000p+1", "-0x1.3052640000000p+2")
+        np.testing.assert_allclose(noised[0], [float.fromhex(value) for value in recorded], rtol=2e-6)
 
     def test_data_order(self):
         sampler = sampling.Shuffled(10, 4, 7)

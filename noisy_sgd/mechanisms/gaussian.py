@@ -39,9 +39,43 @@ def flat_normal(shapes, dtype, key, step, generation=0) -> list[tf.Tensor]:
     """
     sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
     seed = tf.stack([key[0] + tf.cast(generation, tf.int64), key[1] + tf.cast(step, tf.int64)])
-    flat = tf.random.stateless_normal([sum(sizes)], seed, dtype=dtype, alg="philox")
+    flat = _normal(sum(sizes), dtype, seed)
     parts = zip(tf.split(flat, sizes), shapes, strict=True)
     return [part if len(shape) == 1 else tf.reshape(part, shape) for part, shape in parts]
+
+
+def _normal(size: int, dtype, seed) -> tf.Tensor:
+    """`tf.random.stateless_normal` of [size] numbers: its own kernel, or on a CPU one of half the time.
+
+    TensorFlow's kernel for CPUs makes the same pairs from the same random bits, one at a time.
+    """
+
+    def native():
+        return tf.random.stateless_normal([size], seed, dtype=dtype, alg="philox")
+
+    def vectorized():
+        uniform = tf.random.stateless_uniform([(size + 1) // 2, 2], seed, dtype=dtype, alg="philox")
+        return box_muller(uniform)[:size]
+
+    # The index of the device in the list, and 1 for others and in programs of XLA, which keep only that branch.
+    return tf.switch_case(tf.raw_ops.DeviceIndex(device_names=["CPU"]), [vectorized], default=native)
+
+
+def box_muller(uniform: tf.Tensor) -> tf.Tensor:
+    """Two independent standard normal numbers from each two uniform ones u, v: sqrt(-2 log u) (sin, cos)(2 pi v).
+
+    Args:
+        uniform: [n, 2], in [0, 1); u below 1e-7 counts as 1e-7, as in TensorFlow's kernel.
+
+    Returns:
+        [2 n].
+    """
+    # Complex numbers take pairs apart and together faster than slices and `tf.stack`.
+    pairs = tf.bitcast(uniform, {tf.float32: tf.complex64, tf.float64: tf.complex128}[uniform.dtype])
+    radius = tf.sqrt(-2 * tf.math.log(tf.maximum(tf.math.real(pairs), 1e-7)))
+    angle = 2 * math.pi * tf.math.imag(pairs)
+    normals = tf.complex(radius * tf.sin(angle), radius * tf.cos(angle))
+    return tf.reshape(tf.bitcast(normals, uniform.dtype), [-1])
 
 
 def flat_sum(shapes, dtype, key, coefficients, drawn: mechanism.Draw) -> list[tf.Tensor]:
