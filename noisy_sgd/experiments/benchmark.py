@@ -87,15 +87,21 @@ def _draw(directory: str) -> None:
 
 def _time(settings: cases.Benchmark, steps: dict[str, Callable[[], None]], run: records.Run | None) -> None:
     """Times the steps in turns, prints the lines, and records them."""
-    times = {algorithm: [] for algorithm in steps}
+    wall, processor = ({algorithm: [] for algorithm in steps} for _ in range(2))
     for _ in range(settings.num_rounds):
         for algorithm, step in steps.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             step()
-            times[algorithm].append(1e3 * (time.perf_counter() - start))
-    medians = {algorithm: statistics.median(values) for algorithm, values in times.items()}
+            wall[algorithm].append(1e3 * (time.perf_counter() - start))
+            processor[algorithm].append(1e3 * (time.process_time() - used))
+    medians, used = (
+        {algorithm: statistics.median(values) for algorithm, values in times.items()} for times in (wall, processor)
+    )
     for algorithm, median in medians.items():
-        line = _line(settings, algorithm, medians) | {"median_ms": round(median, 3)}
+        times = {"median_ms": round(median, 3), "processor_ms": round(used[algorithm], 3)}
+        if "sgd" in used:
+            times["processor_ratio_to_sgd"] = round(used[algorithm] / used["sgd"], 4)
+        line = _line(settings, algorithm, medians) | times
         print(json.dumps(line))
         if run is not None:
             run.append(line)

@@ -404,6 +404,9 @@ class BenchmarkTest(BinaryTest):
         for line in lines:
             self.assertAlmostEqual(line["examples_per_s"] * line["median_ms"] / 4000, 1.0, places=2)
             self.assertAlmostEqual(line["ratio_to_sgd"], line["median_ms"] / lines[0]["median_ms"], places=2)
+            used = line["processor_ms"] / lines[0]["processor_ms"]
+            self.assertAlmostEqual(line["processor_ratio_to_sgd"], used, places=2)
+            self.assertGreater(line["processor_ms"], 0)
             self.assertEqual((line["workload"], line["batch_size"], line["rounds"]), ("mnist_cnn", 4, 3))
             # The weights, 104 KB in float32, at the least.
             self.assertGreater(line["peak_tensors_mib"], 0.1)
