@@ -168,7 +168,7 @@ def _step(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     chosen = cases.training(algorithm, settings.batch_size)
     private = algorithm != "sgd"
     model_class = private_model.PrivateModel if private else keras.Model
-    if settings.workload in cases.FINE_TUNED:
+    if settings.workload in (*cases.FINE_TUNED, *cases.KERAS_HUB):
         model, x, y = networks.made(settings.workload, settings.batch_size, model_class)
     else:
         images = cases.images(settings.workload, settings.batch_size)

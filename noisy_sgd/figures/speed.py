@@ -23,6 +23,10 @@ NAMES = {
     "vit_tiny": "ViT, tiny",
     "lstm_text": "LSTM",
     "lora_bert": "BERT with LoRA",
+    "hub_bert": "KerasHub's BERT",
+    "hub_gpt2": "KerasHub's GPT-2",
+    "hub_gemma": "KerasHub's Gemma",
+    "hub_llama3": "KerasHub's Llama 3",
 }
 
 

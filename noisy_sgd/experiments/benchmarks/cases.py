@@ -20,7 +20,9 @@ SHAPES = {
 }
 # What people fine-tune, see `networks`.
 FINE_TUNED = ("text_encoder", "decoder", "decoder_tied", "vit_tiny", "lstm_text", "lora_bert")
-WORKLOADS = (*SHAPES, *FINE_TUNED, "diagonal_linear")
+# The same of KerasHub's backbones, see `hub_networks`.
+KERAS_HUB = ("hub_bert", "hub_gpt2", "hub_gemma", "hub_llama3")
+WORKLOADS = (*SHAPES, *FINE_TUNED, *KERAS_HUB, "diagonal_linear")
 SWEEPS = ("batch_size", "input", "noise", "peers")
 PEERS = ("mlp", "mnist_cnn", "wrn_16_4")
 SMALLEST_SWEPT = 256

@@ -12,11 +12,14 @@
 Covered by tests/experiments/benchmarks/networks_test.py.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
 from noisy_sgd import keras_internals, keys
+from noisy_sgd.experiments.benchmarks import cases, hub_networks
 
 WORDS, LENGTH, WIDTH, HEADS, BLOCKS = 8192, 128, 256, 4, 4
 PATCH, PATCHES, VISION_WIDTH, VISION_HEADS, VISION_BLOCKS = 4, 64, 192, 3, 12
@@ -71,16 +74,22 @@ class PatchEncoder(layers.Layer):
         return self.projection(inputs) + self.positions(positions)
 
 
-def made(workload: str, batch_size: int, model_class: type[keras.Model]) -> tuple[keras.Model, np.ndarray, np.ndarray]:
+def made(workload: str, batch_size: int, model_class: type[keras.Model]) -> tuple[keras.Model, Any, np.ndarray]:
     """The network, and one batch of random examples with random labels.
 
     Args:
-        workload: one of the names above.
+        workload: one of the names above, or of `hub_networks`.
         batch_size: the number of examples.
         model_class: `keras.Model`, or a subclass of it.
+
+    Raises:
+        ConfigError: for a workload of KerasHub's where it is not installed.
     """
     keras.utils.set_random_seed(0)
-    inputs, outputs, x, classes = _MAKERS[workload](batch_size)
+    if workload in cases.KERAS_HUB:
+        inputs, outputs, x, classes = hub_networks.parts(workload, batch_size)
+    else:
+        inputs, outputs, x, classes = _MAKERS[workload](batch_size)
     labels = keys.arbitrary(1).integers(0, classes, (batch_size, *outputs.shape[1:-1])).astype(np.int32)
     model = model_class(inputs, outputs)
     if workload == "lora_bert":

@@ -28,7 +28,7 @@ class BenchmarkTest(parameterized.TestCase):
         self.assertEqual(here["batch_size"], 64)
 
     def test_every_network_has_a_name_in_the_figure(self):
-        self.assertCountEqual(speed.NAMES, (*cases.SHAPES, *cases.FINE_TUNED))
+        self.assertCountEqual(speed.NAMES, (*cases.SHAPES, *cases.FINE_TUNED, *cases.KERAS_HUB))
         self.assertEqual(cases.images("nf_resnet50", 2).train_images.shape, (2, 224, 224, 3))
 
 
