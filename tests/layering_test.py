@@ -1,6 +1,6 @@
-"""Who may import whom, and who alone may touch what: read from the imports of every module, and from the BUILD files.
+"""Who may import whom, and who alone may touch what: read from the imports of every module.
 
-`ALLOWED` is the diagram. Bazel says it a second time, as `visibility` and `deps`; the last tests keep the two the same.
+`ALLOWED` is the diagram. Bazel says it a second time, see build_files_test.py.
 """
 
 import ast
@@ -123,9 +123,6 @@ WITHOUT_TENSORFLOW = (
 )
 MAY_PRINT = ("experiments", "experiments/benchmarks")
 
-_FRONT = "//:__pkg__"
-_TESTS = "//tests:__subpackages__"
-
 
 def layer_of(path: str) -> str | None:
     """The layer of "gradients/layer_rules/dense": the longest entry of the diagram that it lies in, or None."""
@@ -143,9 +140,9 @@ def may_import(importer: str, imported: str) -> bool:
     return imported in {importer} | shared or bool({imported, parent(imported)} & ALLOWED[importer])
 
 
-def _dotted(node: ast.AST) -> str:
+def dotted(node: ast.AST) -> str:
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
+        return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
 
 
@@ -157,7 +154,7 @@ def imported_names(tree: ast.AST) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and _dotted(node.func) in {"importlib.import_module", "__import__"}:
+        elif isinstance(node, ast.Call) and dotted(node.func) in {"importlib.import_module", "__import__"}:
             names |= {argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)}
     return names
 
@@ -170,7 +167,7 @@ def _own_names(tree: ast.AST) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _dotted(node.value) == "self":
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and dotted(node.value) == "self":
             names.add(node.attr)
     return names
 
@@ -181,7 +178,7 @@ def _private_attributes(tree: ast.AST) -> set[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             found.add((ast.unparse(node.value), node.attr))
-        elif isinstance(node, ast.Call) and _dotted(node.func) in {"getattr", "hasattr", "setattr", "delattr"}:
+        elif isinstance(node, ast.Call) and dotted(node.func) in {"getattr", "hasattr", "setattr", "delattr"}:
             name = node.args[1]
             found.add((ast.unparse(node.args[0]), name.value if isinstance(name, ast.Constant) else ""))
     return {(owner, name) for owner, name in found if re.match("_[a-zA-Z]", name)}
@@ -202,8 +199,8 @@ def _tells_numbers_from_bools(tree: ast.AST) -> bool:
     """Whether one condition asks if something is a number and no bool."""
     for node in ast.walk(tree):
         calls = [call for call in ast.walk(node) if isinstance(node, ast.BoolOp) and isinstance(call, ast.Call)]
-        types = [call.args[1] for call in calls if _dotted(call.func) == "isinstance"]
-        names = {_dotted(name) for one in types for name in ast.walk(one)}
+        types = [call.args[1] for call in calls if dotted(call.func) == "isinstance"]
+        names = {dotted(name) for one in types for name in ast.walk(one)}
         if "bool" in names and names & {"int", "float", "numbers.Integral", "numbers.Real", "np.integer"}:
             return True
     return False
@@ -222,7 +219,7 @@ def violations(path: str, source: str) -> list[str]:
     """
     tree = ast.parse(source)
     imported = imported_names(tree)
-    used = imported | {_dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = imported | {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     layer = layer_of(path.removesuffix(".py"))
     found = []
 
@@ -254,68 +251,9 @@ def violations(path: str, source: str) -> list[str]:
     if layer not in MAY_PRINT:
         if used & {"os.environ", "os.environb", "os.getenv"}:
             found.append(f"{path} reads the environment")
-        if any(isinstance(node, ast.Call) and _dotted(node.func) == "print" for node in ast.walk(tree)):
+        if any(isinstance(node, ast.Call) and dotted(node.func) == "print" for node in ast.walk(tree)):
             found.append(f"{path} prints")
     return found
-
-
-def libraries(build: str, package: str) -> dict[str, dict[str, list[str]]]:
-    """The py_library rules of a BUILD file: layer -> its `visibility` and `deps`, labels written in full.
-
-    Args:
-        build: text of the BUILD file, whose rules are Python's syntax too.
-        package: the folder, below noisy_sgd/; "" for noisy_sgd/ itself.
-    """
-    home = f"//noisy_sgd/{package}".rstrip("/")
-    found = {}
-    for node in ast.walk(ast.parse(build)):
-        if isinstance(node, ast.Call) and _dotted(node.func) == "py_library":
-            rule = {keyword.arg: keyword.value for keyword in node.keywords}
-            name = ast.literal_eval(rule["name"])
-            labels = {
-                key: [f"{home}{label}" if label.startswith(":") else label for label in ast.literal_eval(rule[key])]
-                for key in ("visibility", "deps")
-                if key in rule
-            }
-            found[package if name == package.split("/")[-1] else f"{package}/{name}".lstrip("/")] = labels
-    return found
-
-
-def label_of(layer: str) -> str:
-    if (ROOT / "noisy_sgd" / layer).is_dir():
-        return f"//noisy_sgd/{layer}"
-    folder, _, name = layer.rpartition("/")
-    return f"//noisy_sgd/{folder}".rstrip("/") + f":{name}"
-
-
-def package_of(layer: str) -> str:
-    return label_of(layer).split(":")[0]
-
-
-def expected_visibility(layer: str) -> set[str]:
-    if layer in SHARED:
-        return {_FRONT, _TESTS, "//noisy_sgd:__subpackages__"}
-    importers = {package_of(importer) for importer, allowed in ALLOWED.items() if layer in allowed}
-    return {_FRONT, _TESTS} | {f"{importer}:__pkg__" for importer in importers - {package_of(layer)}}
-
-
-def expected_deps(layer: str) -> set[str]:
-    shared = set() if layer in SHARED else set(SHARED)
-    return {"//noisy_sgd:init"} | {label_of(imported) for imported in ALLOWED[layer] | shared}
-
-
-def all_libraries() -> dict[str, dict[str, list[str]]]:
-    home = ROOT / "noisy_sgd"
-    found = {}
-    for build in sorted(home.rglob("BUILD")):
-        package = build.parent.relative_to(home).as_posix()
-        found |= libraries(build.read_text(), "" if package == "." else package)
-    found.pop("init")
-    return found
-
-
-def has_main(source: str) -> bool:
-    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in ast.parse(source).body)
 
 
 class ImportsTest(parameterized.TestCase):
@@ -399,61 +337,6 @@ class ImportsTest(parameterized.TestCase):
     )
     def test_what_is_allowed_is_not_found(self, path, source):
         self.assertEmpty(violations(path, source))
-
-
-class BazelTest(parameterized.TestCase):
-    def test_every_layer_is_a_library_and_no_other(self):
-        self.assertCountEqual(all_libraries(), ALLOWED)
-
-    def test_every_listed_source_exists(self):
-        for build in (ROOT / "noisy_sgd").rglob("BUILD"):
-            for source in re.findall(r'srcs = \["([\w.]+)"\]', build.read_text()):
-                self.assertTrue((build.parent / source).exists(), f"{build.parent.name}/{source}")
-
-    @parameterized.parameters(*ALLOWED)
-    def test_visibility_is_the_diagram(self, layer):
-        self.assertCountEqual(all_libraries()[layer]["visibility"], expected_visibility(layer))
-
-    @parameterized.parameters(*ALLOWED)
-    def test_deps_are_the_diagram(self, layer):
-        self.assertCountEqual(all_libraries()[layer]["deps"], expected_deps(layer))
-
-    def test_a_planted_visibility_is_read(self):
-        build = 'py_library(name = "data", visibility = ["//noisy_sgd/sde:__pkg__"], deps = [":files"])'
-        rule = libraries(build, "data")["data"]
-        self.assertEqual(rule, {"visibility": ["//noisy_sgd/sde:__pkg__"], "deps": ["//noisy_sgd/data:files"]})
-        self.assertNotIn("//noisy_sgd/sde:__pkg__", expected_visibility("data"))
-
-    def test_every_package_has_a_build_file(self):
-        packages = {module.parent for module in (ROOT / "noisy_sgd").rglob("*.py")}
-        self.assertEmpty([str(package) for package in packages if not (package / "BUILD").exists()])
-
-    def test_python_rules_are_loaded_where_they_are_used(self):
-        # Bazel 9 has no rules of its own; Bazel 4 offline gets them by the same load.
-        files = [*ROOT.glob("BUILD"), *(ROOT / "tests").glob("*.bzl")]
-        for path in (*files, *(ROOT / "noisy_sgd").rglob("BUILD"), *(ROOT / "tests").rglob("BUILD")):
-            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-            used = {name for name in map(_dotted, (call.func for call in calls)) if re.search(r"(^|\.)py_", name)}
-            loads = [ast.literal_eval(ast.Tuple(call.args)) for call in calls if _dotted(call.func) == "load"]
-            loaded = {name for source, *names in loads if source == "@rules_python//python:defs.bzl" for name in names}
-            self.assertEqual(used, loaded, path)
-
-    def test_every_folder_of_tests_has_a_build_file(self):
-        tests = ROOT / "tests"
-        folders = {tests / module.relative_to(tests).parts[0] for module in tests.glob("*/**/*_test.py")}
-        self.assertEmpty([str(folder) for folder in folders if not (folder / "BUILD").exists()])
-
-    def test_every_binary_and_nothing_else_is_a_binary(self):
-        home = ROOT / "noisy_sgd" / "experiments"
-        shared = next(
-            ast.literal_eval(node.value)
-            for node in ast.parse((home / "BUILD").read_text()).body
-            if isinstance(node, ast.Assign) and _dotted(node.targets[0]) == "LIBRARIES"
-        )
-        binaries = {source.name for source in home.glob("*.py") if has_main(source.read_text())}
-        others = {source.name for source in home.glob("*.py")} - binaries
-        self.assertEmpty(others - set(shared), "these have no main: put them into support/, report/, or benchmarks/")
-        self.assertEmpty(binaries & set(shared), "these have a main: take them out of LIBRARIES in experiments/BUILD")
 
 
 if __name__ == "__main__":
