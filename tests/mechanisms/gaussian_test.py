@@ -40,7 +40,7 @@ class FlatNormalTest(parameterized.TestCase):
         operations = [op.type for op in traced.get_concrete_function(tf.constant(0)).graph.get_operations()]
         self.assertEqual([kind for kind in operations if kind == "StatelessCase"], ["StatelessCase"])
 
-    @parameterized.product(size=[7, 300_000], dtype=[tf.float32, tf.float64], xla=[False, True])
+    @parameterized.product(size=[7, 2**16 + 1, 300_000], dtype=[tf.float32, tf.float64], xla=[False, True])
     def test_its_numbers_are_those_of_the_native_kernel(self, size, dtype, xla):
         def native(step):
             return tf.random.stateless_normal([size], tf.stack([KEY[0], KEY[1] + step]), dtype=dtype, alg="philox")
@@ -62,6 +62,18 @@ class FlatNormalTest(parameterized.TestCase):
         half = radius[3] * np.sqrt(0.5)
         expected = [0, radius[0], radius[1], 0, 0, -radius[2], half, half]
         np.testing.assert_allclose(gaussian.box_muller(uniform), expected, atol=1e-6)
+        in_place = gaussian.box_muller_in_place(tf.reshape(uniform, [2, 4]))
+        np.testing.assert_allclose(tf.reshape(in_place, [-1]), expected, atol=1e-6)
+
+    def test_a_program_of_xla_has_no_array_of_pairs(self):
+        def draw(step):
+            return gaussian.flat_normal([(1000, 300)], tf.float32, KEY, step)
+
+        compiled = tf.function(draw, jit_compile=True, autograph=False)
+        program = compiled.experimental_get_compiler_ir(tf.constant(3, tf.int64))(stage="stablehlo")
+        # A TPU's memory has rows of 128 numbers.
+        self.assertRegex(program, r"-> .*tensor<\d+x128xui32>")
+        self.assertNotRegex(program, r"tensor<\d+x[12]x(ui|f)\d+>")
 
 
 class QueryTest(parameterized.TestCase):
