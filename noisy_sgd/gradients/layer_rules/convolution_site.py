@@ -15,6 +15,8 @@ from noisy_sgd.gradients.layer_rules.shared import contributions, rounding, wind
 
 # The cost of one call of the library's kernel for the filter's gradient, beside its arithmetic.
 SECONDS_PER_CALL = 1.2e-4
+# With at least this many channels, an accelerator needs no copies of what a kernel reads side by side.
+WIDE = 32
 
 
 def is_depthwise(layer) -> bool:
@@ -152,7 +154,12 @@ class Site:
         return self.may_fold and self.x.shape[-1] < 8 and windows.folds(self.geometry)
 
     def by_products(self):
-        """Per-example gradients by matrix products, in pieces [units, size], one per offset along the first axis."""
+        """Per-example gradients by matrix products, in pieces [units, size], one per offset along the first axis.
+
+        There are as many pieces as offsets along all axes where that is faster: XLA then reads shifted inputs in place.
+        """
+        if self.blocks == 1 and self.microbatch.device != "cpu" and self.x.shape[-1] >= WIDE:
+            return self._offset_products()
         z = tf.reshape(self.z, [-1, self.positions, self.z.shape[-1]])
         if self.blocks == 1:
             formed = [tf.matmul(rows, z, transpose_a=True) for rows in self.rows()]
@@ -168,6 +175,15 @@ class Site:
         if self.folded:
             kernel = windows.unfold(tf.reshape(kernel, [-1, shape[-1]]), self.geometry)
         return tf.reshape(kernel, shape)
+
+    def _offset_products(self):
+        def by_unit(tensor):
+            return tf.reshape(tensor, [-1, self.microbatch.views, *tensor.shape[1:]])
+
+        z, over = by_unit(self.z), "vxyz"[: self.z.shape.rank - 1]
+        read = windows.by_offset(self.x, self.geometry, self.microbatch.device)
+        formed = [tf.einsum(f"u{over}i,u{over}o->uio", by_unit(one), z) for one in read]
+        return [tf.reshape(piece, [-1, math.prod(piece.shape[1:])]) for piece in formed]
 
     def _block_products(self, rows, z):
         rest = rows.shape[-1] // self.x.shape[-1]

@@ -7,6 +7,8 @@ from absl.testing import absltest, parameterized
 
 from noisy_sgd.gradients import clipping, layer_rules
 from noisy_sgd.gradients.engines import book_keeping
+from noisy_sgd.gradients.layer_rules import convolution_site
+from noisy_sgd.gradients.layer_rules.shared import windows
 from noisy_sgd.models import group_normalization, normalizer_free
 
 L = keras.layers
@@ -166,6 +168,20 @@ class RulesTest(Checks):
     def test_equals_float64_loop_as_on_an_accelerator(self, case):
         input_shape, make_layers = CASES[case]
         self.check(make_layers, input_shape, routes=("per_example", "gram"), device="accelerator")
+
+    @parameterized.product(
+        case=["same", "stride", "oblong", "dilation", "one_by_one", "standardized", "conv1d", "conv3d"],
+        views=[1, 2],
+    )
+    def test_many_channels_as_on_an_accelerator(self, case, views):
+        input_shape, make_layers = CASES[case]
+        by_offset = absltest.mock.Mock(wraps=windows.by_offset)
+        with (
+            absltest.mock.patch.object(convolution_site, "WIDE", 1),
+            absltest.mock.patch.object(windows, "by_offset", by_offset),
+        ):
+            self.check(make_layers, input_shape, routes=("per_example",), device="accelerator", views=views)
+        by_offset.assert_called()
 
     @parameterized.product(views=[1, 2], dtype=["int32", "float32"])
     def test_embedding_adds_rows_of_equal_ids(self, views, dtype):

@@ -264,10 +264,13 @@ def squares_of_products(
 
 
 def added(values: tf.Tensor, microbatch: contributions.Microbatch) -> tf.Tensor:
-    """The sum over the last axis; in parts where XLA would add entry by entry, so that rounding errors add up less."""
-    if microbatch.device == "cpu":
-        return tf.reduce_sum(values, axis=-1)
-    return tf.add_n(tf.unstack(_in_parts(values), axis=-1))
+    """The sum over the last axis; of halves of halves where XLA would add entry by entry, which errs less."""
+    size = values.shape[-1]
+    if microbatch.device != "cpu" and (size is None or size > MARKS):
+        values, _ = _padded(values)
+        for _ in range(MARKS.bit_length() - 1):
+            values = tf.add_n(tf.split(values, 2, axis=-1))
+    return tf.reduce_sum(values, axis=-1)
 
 
 def over_blocks(lengths: tf.Tensor) -> tf.Tensor:
@@ -286,15 +289,20 @@ def _running_sums(products):
 
 def _in_parts(values):
     """[..., n] -> the sums of up to `MARKS` consecutive parts of the last axis."""
-    size = values.shape[-1]
-    if size is not None and size <= MARKS:
+    if values.shape[-1] is not None and values.shape[-1] <= MARKS:
         return values
-    size = tf.shape(values)[-1] if size is None else size
+    values, size = _padded(values)
+    shape = [tf.shape(values)[axis] if n is None else n for axis, n in enumerate(values.shape[:-1])]
+    return tf.reduce_sum(tf.reshape(values, [*shape, MARKS, size // MARKS]), axis=-1)
+
+
+def _padded(values):
+    """The values with zeros at the end of the last axis, whose size is then a multiple of `MARKS`; and this size."""
+    size = tf.shape(values)[-1] if values.shape[-1] is None else values.shape[-1]
     missing = -size % MARKS
     if not (isinstance(missing, int) and missing == 0):
         values = tf.pad(values, [[0, 0]] * (values.shape.rank - 1) + [[0, missing]])
-    shape = [tf.shape(values)[axis] if n is None else n for axis, n in enumerate(values.shape[:-1])]
-    return tf.reduce_sum(tf.reshape(values, [*shape, MARKS, (size + missing) // MARKS]), axis=-1)
+    return values, size + missing
 
 
 def not_vanished(squares: tf.Tensor, microbatch: contributions.Microbatch) -> tf.Tensor:

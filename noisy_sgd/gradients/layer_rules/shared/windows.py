@@ -66,6 +66,16 @@ def rows(x: tf.Tensor, where: Geometry, device: str) -> list[tf.Tensor]:
     return by_offset
 
 
+def by_offset(x: tf.Tensor, where: Geometry, device: str) -> list[tf.Tensor]:
+    """What each output position reads at one offset: [n, *outputs, channels] for each offset, the last axis fastest."""
+    read = [tf.pad(x, [[0, 0], *where.padding, [0, 0]])]
+    for axis, size in enumerate(where.kernel):
+        starts = [where.dilations[axis] * offset for offset in range(size)]
+        stride, count = where.strides[axis], where.outputs[axis]
+        read = [taken(one, 1 + axis, start, stride, count, device) for one in read for start in starts]
+    return read
+
+
 def folds(where: Geometry) -> bool:
     """Whether every stride divides its kernel size: then the convolution is one of stride 1 on `fold`ed inputs."""
     whole = all(k % s == 0 for k, s in zip(where.kernel, where.strides, strict=True))

@@ -38,6 +38,12 @@ class WindowsTest(parameterized.TestCase):
         found = laid_out(x, where, device) @ kernel.reshape(-1, 4)
         np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-12)
 
+    @parameterized.product(name=list(GEOMETRIES), device=["cpu", "accelerator"])
+    def test_offsets_one_by_one_are_the_windows(self, name, device):
+        x, where = case(name)
+        found = [tf.reshape(one, [len(x), -1, 3]) for one in windows.by_offset(x, where, device)]
+        np.testing.assert_array_equal(np.concatenate(found, axis=-1), laid_out(x, where, device))
+
     @parameterized.parameters("folded", "folded_valid", "coarse")
     def test_folding_is_undone_by_unfold(self, name):
         x, where = case(name)
