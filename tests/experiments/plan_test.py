@@ -93,7 +93,7 @@ class LoweringTest(parameterized.TestCase):
         for shape in ("64x8", "8x10"):
             self.assertGreaterEqual(update.count(f": tensor<{shape}xf32>"), 3)
         without = lowering.update_program(lowering.objects(plan.parse(["plan", *SMALL]).run))
-        arguments = [re.search(r"func\.func public @main\((.*?)\) ->", text)[1] for text in (update, without)]
+        arguments = [re.search(r"func\.func (?:public )?@main\((.*?)\) ->", text)[1] for text in (update, without)]
         averages, weights = (text.count("tensor<64x8xf32>") for text in arguments)
         self.assertEqual(averages, weights + 1)
 
