@@ -88,7 +88,7 @@ class MeasureTest(absltest.TestCase):
         equal = next(one for one in table if (one["relative_step"], one["arm"], one["value"]) == (0.385, "equal", 0.9))
         tuned = [one for one in table if one["arm"] == "tuned"]
         self.assertEqual([one["scale"] for one in tuned], [1.5, 0.0])
-        self.assertEqual(tuned[1]["squared_distance"], plain["squared_distance"])
+        self.assertAlmostEqual(tuned[1]["squared_distance"], plain["squared_distance"], places=12)
         self.assertEqual(plain["tilt_norm"], 0.0)
         self.assertLess(equal["tilt_norm"], 0.3 * noisy["tilt_norm"])
         self.assertLess(noisy["geometric_alpha"], plain["geometric_alpha"])

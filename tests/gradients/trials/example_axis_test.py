@@ -197,7 +197,7 @@ class PlacementTest(parameterized.TestCase):
 
     def test_a_rule_of_another_formula_is_found_by_a_small_difference(self):
         def nearly(layer, inputs, weights):
-            return inputs * weights["gain"][:, None] + 2e-3
+            return inputs * weights["gain"][:, None] * 1.002
 
         layer_rules.register(Scaled, layer_rules.scale.rule(nearly))
         self.addCleanup(layer_rules.shared.registry._RULES.pop, Scaled)
