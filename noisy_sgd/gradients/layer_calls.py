@@ -39,7 +39,11 @@ def layers_with_weights(model) -> list:
         for weight in own:
             other = owners.setdefault(id(weight), layer)
             if other is not layer:
-                raise layer_rules.NoRuleError(layer, f"it shares the weight {weight.name!r} with layer {other.name!r}")
+                raise layer_rules.NoRuleError(
+                    layer,
+                    f"it shares the weight {weight.name!r} with layer {other.name!r}; call one layer twice, or project "
+                    "onto an embedding's rows by keras.layers.ReversibleEmbedding",
+                )
         found.append((layer, rule))
     for weight in model.trainable_weights:
         if id(weight) not in owners:

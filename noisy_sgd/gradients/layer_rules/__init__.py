@@ -5,6 +5,7 @@ and for those of `noisy_sgd.models`.
 """
 
 from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module of rules registers them
+    automatic,
     convolution,
     convolution_parts,
     copied,
@@ -48,6 +49,7 @@ __all__ = [
     "Microbatch",
     "Tape",
     "Traced",
+    "automatic",
     "choose",
     "constant",
     "kept",

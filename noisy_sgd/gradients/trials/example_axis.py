@@ -27,6 +27,7 @@ _NOT_REPEATABLE = (
 )
 # Calls on inputs without an axis of examples that are looked for in one model.
 _MOST_CALLS = 16
+_UNLIKE_ITS_DERIVATIVE = "the gradients of the examples are others than those of the layer"
 _OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which depends on the weights once more"
 # For each model: what was found, by the ids of the layers and the kind of inputs that were tried.
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
@@ -61,7 +62,13 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], tf.TensorSh
     problem, calls = tried[case]
     if problem is not None:
         index, reason = problem
-        raise layer_rules.NoRuleError(layers[index][0], reason)
+        layer, rule = layers[index]
+        if rule is layer_rules.automatic.RULE:
+            reason = (
+                "its class has no rule, and where its call runs with one copy of its weights per example, "
+                f"{reason}; in its call, ops.broadcast_to may do in place of ops.repeat and ops.tile"
+            )
+        raise layer_rules.NoRuleError(layer, reason)
     return calls
 
 
@@ -156,20 +163,15 @@ def _mixed_gradients(model, layers, weights, inputs, calls):
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         with layer_calls.intercepted(layers, handler):
             outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
-        outputs = [output for output in outputs if output.dtype.is_floating]
-        # Random, so that entries do not cancel, as those of probabilities would, which add up to 1.
-        rng = keys.arbitrary(2)
-        slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
-        pairs = list(zip(outputs, slopes, strict=True))
-        each = [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(synthetic.COUNT)]
+        each = _targets(outputs)
 
     def at_taps(targets):
         gradients = [None if g is None else tf.convert_to_tensor(g) for g in tape.gradient(targets, taps)]
         return [None if g is None else np.asarray(tf.cast(g, tf.float64)) for g in gradients]
 
-    together = at_taps([target for of_one in each for target in of_one])
-    for i, of_one in enumerate(each):
-        for index, gradient, of_all in zip(indices, at_taps(of_one), together, strict=True):
+    together, alone = at_taps([target for of_one in each for target in of_one]), [at_taps(of_one) for of_one in each]
+    for i, of_one in enumerate(alone):
+        for index, gradient, of_all in zip(indices, of_one, together, strict=True):
             if gradient is None:
                 continue
             others = [gradient[row] for row in range(synthetic.COUNT) if row != i]
@@ -177,6 +179,50 @@ def _mixed_gradients(model, layers, weights, inputs, calls):
                 return index, "its rows are not the examples: another example's outputs depend on a row"
             if not synthetic.nearly_equal(gradient[i], of_all[i], relative=True):
                 return index, "the gradient of one example's outputs changes with that of another's"
+    return _unlike_own_gradients(model, layers, weights, inputs, indices, alone)
+
+
+def _targets(outputs):
+    """For each example, numbers that depend on all its outputs."""
+    outputs = [output for output in outputs if output.dtype.is_floating]
+    # Random, so that entries do not cancel, as those of probabilities would, which add up to 1.
+    rng = keys.arbitrary(2)
+    slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
+    pairs = list(zip(outputs, slopes, strict=True))
+    return [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(synthetic.COUNT)]
+
+
+def _unlike_own_gradients(model, layers, weights, inputs, indices, alone):
+    """(index of a layer, why) of an automatic rule that gives other gradients than the layer's own call, or None.
+
+    Args:
+        model, layers, weights, inputs: as everywhere here.
+        indices: the layer of each tap; those of an automatic rule are the copies of its weights, call after call.
+        alone: for each example, the gradients of its outputs at the taps.
+    """
+    values = {id(weight): value for weight, value in weights}
+    automatic = [index for index, (_, rule) in enumerate(layers) if rule is layer_rules.automatic.RULE]
+    if not automatic:
+        return None
+    coarse = any(_is_coarse(layer.compute_dtype) for layer in keras_internals.layers(model))
+    tolerance = {"tolerance": synthetic.OTHER_KERNELS} if coarse else {}
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(list(values.values()))
+        outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
+        each = _targets(outputs)
+    for index in automatic:
+        own = keras_internals.own_weights(layers[index][0])
+        for number, weight in enumerate(own):
+            taps = [place for place, of in enumerate(indices) if of == index][number :: len(own)]
+            if id(weight) not in values:
+                continue
+            for i, of_one in enumerate(each):
+                expected = tape.gradient(of_one, values[id(weight)], unconnected_gradients="zero")
+                found = [alone[i][tap][i] for tap in taps if alone[i][tap] is not None]
+                if not synthetic.nearly_equal(
+                    tf.convert_to_tensor(expected), sum(found, np.zeros(weight.shape)), relative=True, **tolerance
+                ):
+                    return index, _UNLIKE_ITS_DERIVATIVE
     return None
 
 
@@ -216,9 +262,8 @@ class _Rows:
                 traced = rule.forward(tape, layer, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever the formula of a rule raises
                 outputs = usual(*args, **kwargs)
-                self._note(
-                    layer, f"its rule fails on synthetic examples on which the layer runs: {synthetic.one_line(error)}"
-                )
+                reason = error.reason if isinstance(error, layer_rules.NoRuleError) else synthetic.one_line(error)
+                self._note(layer, f"its rule fails on synthetic examples on which the layer runs: {reason}")
                 return outputs
             if first_pass and not _same_outputs(usual, traced.outputs, args, kwargs):
                 self._note(layer, "its rule computes something else than the layer on synthetic examples")
@@ -230,7 +275,7 @@ class _Rows:
                 )
             # Where outputs are computed from `tape.tap`s, the taps suffice. Other taps, such as copies of weights, are
             # the same for all examples, so the outputs are compared as well.
-            seen = traced.taps if tape.tapped else [*traced.taps, *tf.nest.flatten(traced.outputs)]
+            seen = traced.taps if tape.tapped else [*traced.taps, *_tensors(traced.outputs)]
             for tensor in {id(tensor): tensor for tensor in seen}.values():
                 if not tensor.shape.rank or tensor.shape[0] != count:
                     rows = tensor.shape[0] if tensor.shape.rank else "no"
@@ -290,12 +335,17 @@ def _same_outputs(layer_call, outputs, args, kwargs):
 
 def _agree(first, second, coarse=False):
     """Whether two nests hold the same values, but for the rounding of other kernels, which may be `coarse`."""
-    first, second = tf.nest.flatten(first), tf.nest.flatten(second)
+    first, second = _tensors(first), _tensors(second)
     if [one.dtype for one in first] != [one.dtype for one in second]:
         return False
     coarse = coarse or any(_is_coarse(one.dtype) for one in first)
     tolerance = {"tolerance": synthetic.OTHER_KERNELS} if coarse else {}
     return all(synthetic.nearly_equal(a, b, relative=True, **tolerance) for a, b in zip(first, second, strict=True))
+
+
+def _tensors(nest):
+    """The tensors of a nest; a layer may return None beside them."""
+    return [one for one in tf.nest.flatten(nest) if tf.is_tensor(one)]
 
 
 def _is_coarse(dtype):

@@ -147,6 +147,7 @@ class Rule:
 _RULES: dict[type, Rule] = {}
 _NAMED: dict[tuple[str, str], Rule] = {}
 _WRAPPERS: set[type] = set()
+_DEFAULT: list[Rule] = []
 
 
 def register(layer_class: type, rule: Rule) -> None:
@@ -187,6 +188,11 @@ def register_wrapper(layer_class: type) -> None:
     _WRAPPERS.add(layer_class)
 
 
+def register_default(rule: Rule) -> None:
+    """Registers the rule of the classes that have none of their own."""
+    _DEFAULT[:] = [rule]
+
+
 def _registered(layer_class):
     rule = _RULES.get(layer_class)
     return rule or _NAMED.get((layer_class.__module__.partition(".")[0], layer_class.__name__))
@@ -206,14 +212,12 @@ def weights(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def rule_for(layer: keras.Layer) -> Rule:
-    """The rule of a layer's class.
+    """The rule of a layer's class; of a class without one, `automatic.RULE`.
 
     Raises:
-        NoRuleError: if there is no rule, or the rule refuses this layer.
+        NoRuleError: if the rule refuses this layer.
     """
-    rule = _registered(type(layer))
-    if rule is None:
-        raise NoRuleError(layer, "its class has its own trainable weights but no rule")
+    rule = _registered(type(layer)) or _DEFAULT[0]
     if getattr(layer, "quantization_mode", None) is not None:
         raise NoRuleError(layer, "it is quantized")
     if getattr(layer, "lora_enabled", False):
