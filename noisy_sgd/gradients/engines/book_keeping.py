@@ -156,8 +156,8 @@ def _backward(tape, total, layers, records, contributions):
             if slope is not None:
                 raise layer_rules.NoRuleError(
                     layer,
-                    f"its weight {weight.name!r} is also used outside the layer's call; project onto an embedding's rows "
-                    "by keras.layers.ReversibleEmbedding",
+                    f"its weight {weight.name!r} is also used outside the layer's call; project onto an embedding's "
+                    "rows by keras.layers.ReversibleEmbedding",
                 )
         found = []
         for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):

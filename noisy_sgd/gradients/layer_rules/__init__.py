@@ -5,7 +5,6 @@ and for those of `noisy_sgd.models`.
 """
 
 from noisy_sgd.gradients.layer_rules import (  # noqa: F401 - importing a module of rules registers them
-    automatic,
     convolution,
     convolution_parts,
     copied,
@@ -49,7 +48,6 @@ __all__ = [
     "Microbatch",
     "Tape",
     "Traced",
-    "automatic",
     "choose",
     "constant",
     "kept",

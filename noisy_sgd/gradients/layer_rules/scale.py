@@ -59,7 +59,7 @@ def rule(forward=None, *, refusal=lambda layer: None, rank=lambda layer, weight,
 
 
 def copies(tape, weights, examples) -> list[tf.Tensor]:
-    """One copy of each weight per example, [examples, *shape], watched, through which no gradient reaches the weight."""
+    """One copy of each weight per example, [examples, *shape], watched; no gradient reaches the weight itself."""
     found = []
     for weight in weights:
         value = tf.stop_gradient(tf.convert_to_tensor(weight.value))

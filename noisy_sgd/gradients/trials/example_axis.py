@@ -17,9 +17,9 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keras_internals, keys
-from noisy_sgd.gradients import devices, layer_calls, layer_rules
-from noisy_sgd.gradients.trials import synthetic
+from noisy_sgd import keras_internals
+from noisy_sgd.gradients import automatic_rule, devices, layer_calls, layer_rules
+from noisy_sgd.gradients.trials import own_gradients, synthetic
 
 _NOT_REPEATABLE = (
     "it is called on inputs without an axis of examples, and the model's outputs change where these are repeated for "
@@ -27,7 +27,6 @@ _NOT_REPEATABLE = (
 )
 # Calls on inputs without an axis of examples that are looked for in one model.
 _MOST_CALLS = 16
-_UNLIKE_ITS_DERIVATIVE = "the gradients of the examples are others than those of the layer"
 _OWN_DERIVATIVE = "the model takes a derivative of it in its own call, which depends on the weights once more"
 # For each model: what was found, by the ids of the layers and the kind of inputs that were tried.
 _TRIED: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
@@ -63,7 +62,7 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], tf.TensorSh
     if problem is not None:
         index, reason = problem
         layer, rule = layers[index]
-        if rule is layer_rules.automatic.RULE:
+        if rule is automatic_rule.RULE:
             reason = (
                 "its class has no rule, and where its call runs with one copy of its weights per example, "
                 f"{reason}; in its call, ops.broadcast_to may do in place of ops.repeat and ops.tile"
@@ -143,11 +142,22 @@ def _misplaced(model, layers, weights, examples, calls):
             synthetic.stateless_call(model, weights, examples.batch(count, moved), training=True)
         if rows.problem is not None:
             return rows.problem
-    return _mixed_gradients(model, layers, weights, examples.batch(synthetic.COUNT), calls)
+    inputs = examples.batch(synthetic.COUNT)
+    problem, automatic = _mixed_gradients(model, layers, weights, inputs, calls)
+    coarse = any(_is_coarse(layer.compute_dtype) for layer in keras_internals.layers(model))
+    for index, rows in automatic.items():
+        if not own_gradients.agree(model, layers[index][0], weights, inputs, rows, coarse):
+            return index, "the gradients of the examples are others than those of the layer"
+    return problem
 
 
 def _mixed_gradients(model, layers, weights, inputs, calls):
-    """(index of a layer, why it cannot be served) where one example's outputs have a gradient at another's row."""
+    """Whether one example's outputs have a gradient at another example's row of a tap.
+
+    Returns:
+        ((index of a layer, why it cannot be served) or None, {index of a layer with an automatic rule: for each
+        example, the gradients at its row of each tap}).
+    """
     taps, repeated = [], layer_calls.Repeated(layers, calls, synthetic.COUNT)
 
     def handler(layer, rule, usual, args, kwargs):
@@ -160,70 +170,34 @@ def _mixed_gradients(model, layers, weights, inputs, calls):
         return tf.nest.map_structure(_with_gradient_of_its_own, traced.outputs)
 
     numbers, indices = {id(layer): index for index, (layer, _) in enumerate(layers)}, []
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        with layer_calls.intercepted(layers, handler):
-            outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
-        each = _targets(outputs)
+    with (
+        tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+        layer_calls.intercepted(layers, handler),
+    ):
+        outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
 
-    def at_taps(targets):
-        gradients = [None if g is None else tf.convert_to_tensor(g) for g in tape.gradient(targets, taps)]
-        return [None if g is None else np.asarray(tf.cast(g, tf.float64)) for g in gradients]
+    def at_taps(example=None):
+        gradients = tape.gradient(*own_gradients.seeded(outputs, example, taps))
+        gradients = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        # Copies in NumPy, as in `_Rows`.
+        return [None if g is None else np.array(g if g.dtype.size > 2 else tf.cast(g, tf.float32)) for g in gradients]
 
-    together, alone = at_taps([target for of_one in each for target in of_one]), [at_taps(of_one) for of_one in each]
-    for i, of_one in enumerate(alone):
-        for index, gradient, of_all in zip(indices, of_one, together, strict=True):
+    automatic = {index: [] for index, (_, rule) in enumerate(layers) if rule is automatic_rule.RULE}
+    together = at_taps()
+    for i in range(synthetic.COUNT):
+        found = at_taps(i)
+        for index, rows in automatic.items():
+            own = [gradient for tap, gradient in zip(indices, found, strict=True) if tap == index]
+            rows.append([None if gradient is None else gradient[i] for gradient in own])
+        for index, gradient, of_all in zip(indices, found, together, strict=True):
             if gradient is None:
                 continue
             others = [gradient[row] for row in range(synthetic.COUNT) if row != i]
             if any(np.any(row[np.isfinite(row)]) for row in others):
-                return index, "its rows are not the examples: another example's outputs depend on a row"
+                return (index, "its rows are not the examples: another example's outputs depend on a row"), {}
             if not synthetic.nearly_equal(gradient[i], of_all[i], relative=True):
-                return index, "the gradient of one example's outputs changes with that of another's"
-    return _unlike_own_gradients(model, layers, weights, inputs, indices, alone)
-
-
-def _targets(outputs):
-    """For each example, numbers that depend on all its outputs."""
-    outputs = [output for output in outputs if output.dtype.is_floating]
-    # Random, so that entries do not cancel, as those of probabilities would, which add up to 1.
-    rng = keys.arbitrary(2)
-    slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
-    pairs = list(zip(outputs, slopes, strict=True))
-    return [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(synthetic.COUNT)]
-
-
-def _unlike_own_gradients(model, layers, weights, inputs, indices, alone):
-    """(index of a layer, why) of an automatic rule that gives other gradients than the layer's own call, or None.
-
-    Args:
-        model, layers, weights, inputs: as everywhere here.
-        indices: the layer of each tap; those of an automatic rule are the copies of its weights, call after call.
-        alone: for each example, the gradients of its outputs at the taps.
-    """
-    values = {id(weight): value for weight, value in weights}
-    automatic = [index for index, (_, rule) in enumerate(layers) if rule is layer_rules.automatic.RULE]
-    if not automatic:
-        return None
-    coarse = any(_is_coarse(layer.compute_dtype) for layer in keras_internals.layers(model))
-    tolerance = {"tolerance": synthetic.OTHER_KERNELS} if coarse else {}
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(list(values.values()))
-        outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
-        each = _targets(outputs)
-    for index in automatic:
-        own = keras_internals.own_weights(layers[index][0])
-        for number, weight in enumerate(own):
-            taps = [place for place, of in enumerate(indices) if of == index][number :: len(own)]
-            if id(weight) not in values:
-                continue
-            for i, of_one in enumerate(each):
-                expected = tape.gradient(of_one, values[id(weight)], unconnected_gradients="zero")
-                found = [alone[i][tap][i] for tap in taps if alone[i][tap] is not None]
-                if not synthetic.nearly_equal(
-                    tf.convert_to_tensor(expected), sum(found, np.zeros(weight.shape)), relative=True, **tolerance
-                ):
-                    return index, _UNLIKE_ITS_DERIVATIVE
-    return None
+                return (index, "the gradient of one example's outputs changes with that of another's"), {}
+    return None, automatic
 
 
 class _Rows:

@@ -147,7 +147,6 @@ class Rule:
 _RULES: dict[type, Rule] = {}
 _NAMED: dict[tuple[str, str], Rule] = {}
 _WRAPPERS: set[type] = set()
-_DEFAULT: list[Rule] = []
 
 
 def register(layer_class: type, rule: Rule) -> None:
@@ -188,11 +187,6 @@ def register_wrapper(layer_class: type) -> None:
     _WRAPPERS.add(layer_class)
 
 
-def register_default(rule: Rule) -> None:
-    """Registers the rule of the classes that have none of their own."""
-    _DEFAULT[:] = [rule]
-
-
 def _registered(layer_class):
     rule = _RULES.get(layer_class)
     return rule or _NAMED.get((layer_class.__module__.partition(".")[0], layer_class.__name__))
@@ -211,13 +205,19 @@ def weights(layer: keras.Layer) -> list[keras.Variable]:
     return [weight for one in (layer, *parts(layer)) for weight in keras_internals.own_weights(one)]
 
 
-def rule_for(layer: keras.Layer) -> Rule:
-    """The rule of a layer's class; of a class without one, `automatic.RULE`.
+def rule_for(layer: keras.Layer, default: Rule | None = None) -> Rule:
+    """The rule of a layer's class.
+
+    Args:
+        layer: the layer.
+        default: the rule of a class without one. Defaults to None, which refuses such a layer.
 
     Raises:
-        NoRuleError: if the rule refuses this layer.
+        NoRuleError: if there is no rule, or the rule refuses this layer.
     """
-    rule = _registered(type(layer)) or _DEFAULT[0]
+    rule = _registered(type(layer)) or default
+    if rule is None:
+        raise NoRuleError(layer, "its class has its own trainable weights but no rule")
     if getattr(layer, "quantization_mode", None) is not None:
         raise NoRuleError(layer, "it is quantized")
     if getattr(layer, "lora_enabled", False):

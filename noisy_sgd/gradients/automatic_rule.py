@@ -10,20 +10,18 @@
 
 A layer that takes one tensor and has no layers in it is mapped over the examples: its call sees a batch of one example,
 and that example's copy of the weights. Any other layer's call runs once, on copies [examples, 1, ..., *shape of the
-weight] (see `scale`), so that a rule serves each of the layers in it. That is right only if the call combines its
-weights and inputs by broadcasting, so the trial compares outputs, and each example's gradient, with the layer's own.
-
-Covered by tests/gradients/layer_rules/automatic_test.py.
+weight] (see `layer_rules.scale`), so that a rule serves each of the layers in it. That is right only if the call
+combines its weights and inputs by broadcasting, so the trial compares outputs, and each example's gradient, with the
+layer's own (`trials.own_gradients`).
 """
 
 import tensorflow as tf
 
 from noisy_sgd import keras_internals
+from noisy_sgd.gradients import layer_rules
 from noisy_sgd.gradients.engines import example_map
-from noisy_sgd.gradients.layer_rules import scale
-from noisy_sgd.gradients.layer_rules.shared import registry
 
-_BROADCAST = scale.rule()
+_BROADCAST = layer_rules.scale.rule()
 
 
 def forward(tape, layer, *args, **kwargs):
@@ -33,16 +31,16 @@ def forward(tape, layer, *args, **kwargs):
         if alone and len(tensors) == 1:
             return _mapped(tape, layer, tensors[0], args, kwargs)
         return _BROADCAST.forward(tape, layer, *args, **kwargs)
-    except registry.NoRuleError:
+    except layer_rules.NoRuleError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a call of the user's raises
-        raise registry.NoRuleError(layer, f"it fails ({type(error).__name__})") from error
+        raise layer_rules.NoRuleError(layer, f"it fails ({type(error).__name__})") from error
 
 
 def _mapped(tape, layer, inputs, args, kwargs):
     weights = keras_internals.own_weights(layer)
     examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
-    copies = scale.copies(tape, weights, examples)
+    copies = layer_rules.scale.copies(tape, weights, examples)
 
     def of_example(elements):
         """The call on a batch of one example."""
@@ -55,9 +53,8 @@ def _mapped(tape, layer, inputs, args, kwargs):
 
     traced, reason = example_map.vectorized(of_example, (inputs, copies))
     if reason is not None:
-        raise registry.NoRuleError(layer, reason)
-    return registry.Traced(outputs=traced(inputs, copies), taps=copies)
+        raise layer_rules.NoRuleError(layer, reason)
+    return layer_rules.Traced(outputs=traced(inputs, copies), taps=copies)
 
 
-RULE = registry.Rule(forward=forward, gradients=scale.gradients)
-registry.register_default(RULE)
+RULE = layer_rules.Rule(forward=forward, gradients=layer_rules.scale.gradients)
