@@ -37,6 +37,14 @@ def forward(tape, layer, *args, **kwargs):
         raise layer_rules.NoRuleError(layer, f"it fails ({type(error).__name__})") from error
 
 
+def in_full(reason: str) -> str:
+    """The reason why a layer cannot be served, with what led to it and the way out."""
+    return (
+        f"its class has no rule, and its call does not do with one copy of its weights per example: {reason}; in its "
+        "call, ops.broadcast_to may do in place of ops.repeat and ops.tile"
+    )
+
+
 def _mapped(tape, layer, inputs, args, kwargs):
     weights = keras_internals.own_weights(layer)
     examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]

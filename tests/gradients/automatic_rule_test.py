@@ -185,7 +185,7 @@ class AutomaticTest(parameterized.TestCase):
         self.assertLen(set(map(tuple, result.predictions.numpy())), 3)
 
     @parameterized.parameters(
-        (lambda: Patches(repeated), "its class has no rule, and .*its rule fails.*broadcast_to may do in place of"),
+        (lambda: Patches(repeated), "its class has no rule, and .*: it fails \\(.*broadcast_to may do in place of"),
         (lambda: Forgetful(dtype="float64"), "its class has no rule, and .*are others than those of the layer"),
     )
     def test_a_layer_that_copies_do_not_serve_is_refused(self, made, reason):

@@ -19,7 +19,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import batch, clipping, devices, layer_calls, layer_rules
+from noisy_sgd.gradients import automatic_rule, batch, clipping, devices, layer_calls, layer_rules
 from noisy_sgd.gradients.layer_rules.shared import rounding
 from noisy_sgd.gradients.trials import example_axis
 
@@ -125,7 +125,8 @@ def _intercepting(layers, repeated, tape, contributions):
         try:
             traced = rule.forward(taps, layer, *args, **kwargs)
         except layer_rules.NoRuleError as error:
-            problems.append(error)
+            reason = automatic_rule.in_full(error.reason) if rule is automatic_rule.RULE else error.reason
+            problems.append(layer_rules.NoRuleError(layer, reason))
             return usual(*args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)

@@ -63,10 +63,7 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], tf.TensorSh
         index, reason = problem
         layer, rule = layers[index]
         if rule is automatic_rule.RULE:
-            reason = (
-                "its class has no rule, and where its call runs with one copy of its weights per example, "
-                f"{reason}; in its call, ops.broadcast_to may do in place of ops.repeat and ops.tile"
-            )
+            reason = automatic_rule.in_full(reason)
         raise layer_rules.NoRuleError(layer, reason)
     return calls
 
@@ -237,7 +234,9 @@ class _Rows:
             except Exception as error:  # noqa: BLE001 - whatever the formula of a rule raises
                 outputs = usual(*args, **kwargs)
                 reason = error.reason if isinstance(error, layer_rules.NoRuleError) else synthetic.one_line(error)
-                self._note(layer, f"its rule fails on synthetic examples on which the layer runs: {reason}")
+                if rule is not automatic_rule.RULE:
+                    reason = f"its rule fails on synthetic examples on which the layer runs: {reason}"
+                self._note(layer, reason)
                 return outputs
             if first_pass and not _same_outputs(usual, traced.outputs, args, kwargs):
                 self._note(layer, "its rule computes something else than the layer on synthetic examples")
