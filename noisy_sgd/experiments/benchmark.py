@@ -27,7 +27,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from noisy_sgd import config, records
+from noisy_sgd import records
 from noisy_sgd.experiments import flags
 from noisy_sgd.experiments.benchmarks import cases, input_wait, logical_batches, memory, noise_draws, peers, toy
 from noisy_sgd.experiments.support import endings, recorded_measurement, startup
@@ -66,14 +66,14 @@ def main(settings: cases.Benchmark) -> None:
                 print(f"{place} is finished.")
                 _draw(settings.run_dir)
                 return
-        steps = {algorithm: _prepare(settings, algorithm) for algorithm in settings.algorithms}
+        prepared = {algorithm: _prepare(settings, algorithm) for algorithm in settings.algorithms}
     with contextlib.ExitStack() as stack:
         run = None
         if place is not None:
             begun = recorded_measurement.begin(place, settings.resolved(), privacy=PRIVACY)
             run = stack.enter_context(begun)
             stack.enter_context(endings.measurement_failures())
-        _time(settings, steps, run)
+        _time(settings, prepared, run)
     if run is not None:
         _draw(settings.run_dir)
 
@@ -85,11 +85,11 @@ def _draw(directory: str) -> None:
             print(f"figure: {path}")
 
 
-def _time(settings: cases.Benchmark, steps: dict[str, Callable[[], None]], run: records.Run | None) -> None:
+def _time(settings: cases.Benchmark, prepared: dict[str, Callable[[], None]], run: records.Run | None) -> None:
     """Times the steps in turns, prints the lines, and records them."""
-    wall, processor = ({algorithm: [] for algorithm in steps} for _ in range(2))
+    wall, processor = ({algorithm: [] for algorithm in prepared} for _ in range(2))
     for _ in range(settings.num_rounds):
-        for algorithm, step in steps.items():
+        for algorithm, step in prepared.items():
             start, used = time.perf_counter(), time.process_time()
             step()
             wall[algorithm].append(1e3 * (time.perf_counter() - start))
@@ -151,40 +151,11 @@ def _measure_peaks(settings: cases.Benchmark, algorithm: str) -> dict[str, float
 
 def _prepare(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     """A compiled step that has run twice."""
-    step = _step(settings, algorithm)
+    from noisy_sgd.experiments.benchmarks import steps
+
+    step, _ = steps.compiled(settings, algorithm)
     for _ in range(2):
         step()
-    return step
-
-
-def _step(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
-    import keras
-    import tensorflow as tf
-
-    from noisy_sgd.experiments.benchmarks import networks
-    from noisy_sgd.runs import builders
-    from noisy_sgd.training import private_model
-
-    chosen = cases.training(algorithm, settings.batch_size)
-    private = algorithm != "sgd"
-    model_class = private_model.PrivateModel if private else keras.Model
-    if settings.workload in (*cases.FINE_TUNED, *cases.KERAS_HUB):
-        model, x, y = networks.made(settings.workload, settings.batch_size, model_class)
-    else:
-        images = cases.images(settings.workload, settings.batch_size)
-        model = builders.network(config.Model(model=settings.workload), images, seed=0, model_class=model_class)
-        x, y = images.train_images, images.train_labels
-    sizes = {"batch_size": settings.batch_size, "microbatch_size": settings.microbatch_size} if private else {}
-    optimizer = builders.optimizer(config.Config(training=chosen))
-    model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), **sizes)
-    model.make_train_function()
-    batches = tf.data.Dataset.from_tensors((x, y)).repeat()
-    iterator = iter(batches)
-
-    def step():
-        # Reading the loss waits for the device.
-        float(model.train_function(iterator)["loss"])
-
     return step
 
 

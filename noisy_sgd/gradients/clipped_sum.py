@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from noisy_sgd import keras_internals
-from noisy_sgd.gradients import arguments, layer_rules, trials
+from noisy_sgd.gradients import arguments, automatic_rule, layer_rules, trials
 from noisy_sgd.gradients import clipping as clip_functions
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 
@@ -48,7 +48,7 @@ def _has_no_rule(layer) -> bool:
     if not any(weight.trainable for weight in layer_rules.weights(layer)):
         return False
     try:
-        layer_rules.rule_for(layer)
+        layer_rules.rule_for(layer, automatic_rule.RULE)
     except layer_rules.NoRuleError:
         return True
     return False

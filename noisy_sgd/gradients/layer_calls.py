@@ -12,7 +12,7 @@ import threading
 import tensorflow as tf
 
 from noisy_sgd import keras_internals
-from noisy_sgd.gradients import layer_rules
+from noisy_sgd.gradients import automatic_rule, layer_rules
 
 IN_A_GRAPH_OF_ITS_OWN = "it is called inside a loop, a branch or a tf.function of the model"
 IN_ANOTHER_ORDER = "it is called in another order than on synthetic examples"
@@ -22,7 +22,7 @@ def layers_with_weights(model) -> list:
     """(layer, rule) of every layer that has trainable weights of its own.
 
     Raises:
-        layer_rules.NoRuleError: for a layer without a rule, and for a weight that no layer or several layers own.
+        layer_rules.NoRuleError: for a layer that its rule refuses, and a weight that no layer or several layers own.
     """
     trained = {id(weight) for weight in model.trainable_weights}
     owners = {}
@@ -33,13 +33,17 @@ def layers_with_weights(model) -> list:
         own = [weight for weight in layer_rules.weights(layer) if id(weight) in trained]
         if not own or id(layer) in parts:
             continue
-        rule = layer_rules.rule_for(layer)
+        rule = layer_rules.rule_for(layer, automatic_rule.RULE)
         if "call" in vars(layer) and id(layer) not in _THREADS:
             raise layer_rules.NoRuleError(layer, "its `call` is replaced on the object")
         for weight in own:
             other = owners.setdefault(id(weight), layer)
             if other is not layer:
-                raise layer_rules.NoRuleError(layer, f"it shares the weight {weight.name!r} with layer {other.name!r}")
+                raise layer_rules.NoRuleError(
+                    layer,
+                    f"it shares the weight {weight.name!r} with layer {other.name!r}; call one layer twice, or project "
+                    "onto an embedding's rows by keras.layers.ReversibleEmbedding",
+                )
         found.append((layer, rule))
     for weight in model.trainable_weights:
         if id(weight) not in owners:

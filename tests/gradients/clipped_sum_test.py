@@ -324,14 +324,17 @@ class ClippedGradientSumTest(parameterized.TestCase):
                 total(tf.constant(wrong), tf.constant([1, 1, 1, 1, 0, 0]))
 
 
-class Slopes(keras.layers.PReLU):
-    """A subclass, whose call might differ, has no rule."""
+class Adapted(keras.layers.Dense):
+    """A subclass, whose call might differ, has no rule for LoRA."""
 
 
 def without_rules():
     inputs = keras.Input((2,))
-    hidden = Slopes(name="first")(keras.layers.Dense(3)(inputs))
-    return keras.Model(inputs, Slopes(name="second")(keras.layers.Dense(2)(hidden)))
+    first, second = Adapted(3, name="first"), Adapted(2, name="second")
+    model = keras.Model(inputs, second(first(inputs)))
+    for layer in (first, second):
+        layer.enable_lora(1)
+    return model
 
 
 class InputsAndTypesTest(parameterized.TestCase):
@@ -426,7 +429,7 @@ class FallbackTest(absltest.TestCase):
                 for _ in range(2):
                     self.fall_back(model)
             self.assertLen(logs.output, 1)
-            self.assertRegex(logs.output[0], r"Falling back .*'first' \(Slopes\), 'second' \(Slopes\)")
+            self.assertRegex(logs.output[0], r"Falling back .*'first' \(Adapted\), 'second' \(Adapted\)")
 
     def test_a_model_that_was_warned_of_is_not_kept(self):
         model = without_rules()

@@ -1,4 +1,4 @@
-"""A visitor's addition: a rule for a layer of their own, outside the package, by one public call."""
+"""A visitor's addition: a layer of their own, and a rule for it, outside the package, by one public call."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import noisy_sgd
-from noisy_sgd.gradients import layer_rules
+from noisy_sgd.gradients import automatic_rule, layer_calls, layer_rules
 from tests import oracles
 
 BOUND, LEARNING_RATE = 0.3, 0.5
@@ -49,16 +49,16 @@ def private_model():
 
 
 class VisitorTest(parameterized.TestCase):
-    @parameterized.parameters(by_copies, by_formula)
-    def test_a_rule_of_ones_own_serves_a_private_step(self, rule):
-        model, optimizer = private_model()
-        with self.assertRaisesRegex(noisy_sgd.gradients.NoRuleError, "register a rule for the class"):
-            model.compile(optimizer, "mse", engine="book_keeping")
-            model.train_on_batch(np.ones((8, 5)), np.ones((8, 3)))
-        noisy_sgd.gradients.register(Gain, rule())
-        self.addCleanup(layer_rules.shared.registry._RULES.pop, Gain)
+    @parameterized.parameters(by_copies, by_formula, None)
+    def test_a_rule_of_ones_own_or_none_serves_a_private_step(self, made):
+        rule = automatic_rule.RULE
+        if made is not None:
+            rule = made()
+            noisy_sgd.gradients.register(Gain, rule)
+            self.addCleanup(layer_rules.shared.registry._RULES.pop, Gain)
 
         model, optimizer = private_model()
+        self.assertIs(dict(layer_calls.layers_with_weights(model))[model.layers[2]], rule)
         model.compile(optimizer, "mse", engine="book_keeping")
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(8, 5)).astype(np.float32), rng.normal(size=(8, 3)).astype(np.float32)

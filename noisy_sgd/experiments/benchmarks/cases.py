@@ -24,7 +24,7 @@ FINE_TUNED = ("text_encoder", "decoder", "decoder_tied", "vit_tiny", "lstm_text"
 KERAS_HUB = ("hub_bert", "hub_gpt2", "hub_gemma", "hub_llama3")
 WORKLOADS = (*SHAPES, *FINE_TUNED, *KERAS_HUB, "diagonal_linear")
 SWEEPS = ("batch_size", "input", "noise", "peers")
-PEERS = ("mlp", "mnist_cnn", "wrn_16_4")
+PEERS = ("mlp", "mnist_cnn", "wrn_16_4", *FINE_TUNED)
 SMALLEST_SWEPT = 256
 L2_NORM_CLIP, NOISE_MULTIPLIER = 1.0, 1.0
 
@@ -45,7 +45,7 @@ class Benchmark:
         config.require_choice("workload", self.workload, WORKLOADS)
         if self.sweep is not None:
             config.require_choice("sweep", self.sweep, SWEEPS)
-            images = self.workload in SHAPES
+            images = self.workload in SHAPES or self.sweep == "peers"
             constraint = "must be a network of images for a sweep"
             config.require(images, "workload", constraint, self.workload, "choose another")
         if self.sweep == "peers":

@@ -19,7 +19,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import batch, clipping, devices, layer_calls, layer_rules
+from noisy_sgd.gradients import automatic_rule, batch, clipping, devices, layer_calls, layer_rules
 from noisy_sgd.gradients.layer_rules.shared import rounding
 from noisy_sgd.gradients.trials import example_axis
 
@@ -122,7 +122,12 @@ def _intercepting(layers, repeated, tape, contributions):
             return usual(*args, **kwargs)
         args, kwargs = inputs
         taps = layer_rules.Tape(tape, lambda slope: arrived(layer, slope))
-        traced = rule.forward(taps, layer, *args, **kwargs)
+        try:
+            traced = rule.forward(taps, layer, *args, **kwargs)
+        except layer_rules.NoRuleError as error:
+            reason = automatic_rule.in_full(error.reason) if rule is automatic_rule.RULE else error.reason
+            problems.append(layer_rules.NoRuleError(layer, reason))
+            return usual(*args, **kwargs)
         for tap in traced.taps:
             tape.watch(tap)
         records[id(layer)].append(dataclasses.replace(traced, taps=[taps.before(tap) for tap in traced.taps]))
@@ -151,7 +156,9 @@ def _backward(tape, total, layers, records, contributions):
         for weight, slope in zip(weights[id(layer)], direct[id(layer)], strict=True):
             if slope is not None:
                 raise layer_rules.NoRuleError(
-                    layer, f"its weight {weight.name!r} is also used outside the layer's call"
+                    layer,
+                    f"its weight {weight.name!r} is also used outside the layer's call; project onto an embedding's "
+                    "rows by keras.layers.ReversibleEmbedding",
                 )
         found = []
         for traced, gradients in zip(records[id(layer)], slopes[id(layer)], strict=True):

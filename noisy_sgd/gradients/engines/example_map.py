@@ -46,18 +46,23 @@ def over_examples(function, elements, model: keras.Model):
     Returns:
         The function's nest, its tensors stacked to [B, ...].
     """
-    try:
-        with _errors_of_conversion() as operations:
-            vectorized = _traced(lambda *elems: tf.vectorized_map(function, elems, warn=False), elements)
-    except Exception as error:  # noqa: BLE001 - an error of the model's own comes again below
-        reason = f"TensorFlow cannot vectorize {_deepest_name(operations)} ({type(error).__name__})"
-    else:
-        reason = _why_wrong(vectorized.graph, xla=devices.in_xla())
+    traced, reason = vectorized(function, elements)
     if reason is None:
-        return vectorized(*elements)
+        return traced(*elements)
     one_by_one = _one_after_the_other(function, elements)
     _warn(model, reason)
     return one_by_one(*elements)
+
+
+def vectorized(function, elements):
+    """(the traced `tf.vectorized_map(function, elements)`, None), or (None, a clause that says why it would fail)."""
+    try:
+        with _errors_of_conversion() as operations:
+            traced = _traced(lambda *elems: tf.vectorized_map(function, elems, warn=False), elements)
+    except Exception as error:  # noqa: BLE001 - one after the other, an error of the model's own comes again
+        return None, f"TensorFlow cannot vectorize {_deepest_name(operations)} ({type(error).__name__})"
+    reason = _why_wrong(traced.graph, xla=devices.in_xla())
+    return (traced, None) if reason is None else (None, reason)
 
 
 def _one_after_the_other(function, elements):

@@ -1,7 +1,8 @@
 """KerasHub's own layers, by the names of their classes: this package does not need KerasHub.
 
 Its transformers are made of Keras' Dense, EinsumDense, Embedding and normalizations, and of these: normalizations and
-scales of KerasHub, embeddings of positions, and tokens that are put before the patches of an image.
+scales of KerasHub, embeddings of positions, tokens that are put before the patches of an image, and the bias of T5's
+attention, which has a number for each head and range of distances.
 
 Seen in KerasHub 0.32. Covered by tests/gradients/layer_rules/keras_hub_test.py.
 """
@@ -11,6 +12,7 @@ import math
 import tensorflow as tf
 from keras import ops
 
+from noisy_sgd import keras_internals
 from noisy_sgd.gradients.layer_rules import scale
 from noisy_sgd.gradients.layer_rules.shared import contributions, registry
 
@@ -77,7 +79,32 @@ def patches_forward(layer, inputs, weights):
     return ops.add(patches, layer.position_embedding(layer.position_ids))
 
 
+class _Biased:
+    """A T5MultiHeadAttention whose position bias is another one."""
+
+    def __init__(self, layer, compute_bias):
+        self._layer, self.compute_bias = layer, compute_bias
+
+    def __getattr__(self, name):
+        return getattr(self._layer, name)
+
+
+def t5_attention_forward(layer, *args, **kwargs):
+    *args, weights = args
+    # [examples, buckets, heads] -> [buckets, examples * heads]
+    copies = tf.transpose(weights["embeddings"], [1, 0, 2])
+    table = tf.reshape(copies, [layer.relative_attention_buckets, -1])
+
+    def compute_bias(*lengths, **start):
+        with keras_internals.read_as(layer, [(layer.relative_attention_bias, table)]):
+            bias = layer.compute_bias(*lengths, **start)
+        return tf.reshape(bias, [-1, layer.num_heads, *bias.shape[2:]])
+
+    return type(layer).call(_Biased(layer, compute_bias), *args, **kwargs)
+
+
 registry.register_name("keras_hub", SCALES, scale.rule())
+registry.register_name("keras_hub", ["T5MultiHeadAttention"], scale.rule(t5_attention_forward))
 registry.register_name(
     "keras_hub",
     ["PositionEmbedding"],

@@ -9,6 +9,7 @@ Covered by tests/gradients/layer_rules/lora_test.py.
 import keras
 import tensorflow as tf
 
+from noisy_sgd.gradients.layer_rules import scale as scales
 from noisy_sgd.gradients.layer_rules.shared import contributions
 
 
@@ -27,12 +28,7 @@ def scale(layer) -> float:
 def copies(tape, layer, inputs) -> list[tf.Tensor]:
     """A and B, one copy of each per example, [examples, *shape], watched."""
     examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
-    found = []
-    for weight in matrices(layer):
-        value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
-        found.append(tf.broadcast_to(value, [examples, *value.shape]))
-        tape.watch(found[-1])
-    return found
+    return scales.copies(tape, matrices(layer), examples)
 
 
 def product(layer, inputs, copies, names) -> tf.Tensor:

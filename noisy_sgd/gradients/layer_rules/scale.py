@@ -39,27 +39,33 @@ def rule(forward=None, *, refusal=lambda layer: None, rank=lambda layer, weight,
     """
 
     def traced(tape, layer, *args, **kwargs):
-        copies, taps = {}, []
         inputs = tf.nest.flatten((args, kwargs))[0]
         examples = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
-        for weight in keras_internals.own_weights(layer):
-            value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
-            copy = tf.broadcast_to(value, [examples, *value.shape])
-            tape.watch(copy)
-            copies[weight.name] = copy
-            taps.append(copy)
+        weights = keras_internals.own_weights(layer)
+        taps = copies(tape, weights, examples)
         if forward is not None:
-            return registry.Traced(outputs=forward(layer, *args, copies, **kwargs), taps=taps)
+            named = {weight.name: copy for weight, copy in zip(weights, taps, strict=True)}
+            return registry.Traced(outputs=forward(layer, *args, named, **kwargs), taps=taps)
         aligned = []
-        for weight in keras_internals.own_weights(layer):
+        for weight, copy in zip(weights, taps, strict=True):
             axes = rank(layer, weight, inputs.shape.rank)
-            aligned.append((weight, _aligned(layer, weight, copies[weight.name], axes)))
+            aligned.append((weight, _aligned(layer, weight, copy, axes)))
         with keras_internals.read_as(layer, aligned):
             # The object's `call` leads back to this rule.
             outputs = type(layer).call(layer, *args, **kwargs)
         return registry.Traced(outputs=outputs, taps=taps)
 
     return registry.Rule(forward=traced, gradients=gradients, refusal=refusal)
+
+
+def copies(tape, weights, examples) -> list[tf.Tensor]:
+    """One copy of each weight per example, [examples, *shape], watched; no gradient reaches the weight itself."""
+    found = []
+    for weight in weights:
+        value = tf.stop_gradient(tf.convert_to_tensor(weight.value))
+        found.append(tf.broadcast_to(value, [examples, *value.shape]))
+        tape.watch(found[-1])
+    return found
 
 
 def _aligned(layer, weight, copies, axes):

@@ -17,9 +17,9 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from noisy_sgd import keras_internals, keys
-from noisy_sgd.gradients import devices, layer_calls, layer_rules
-from noisy_sgd.gradients.trials import synthetic
+from noisy_sgd import keras_internals
+from noisy_sgd.gradients import automatic_rule, devices, layer_calls, layer_rules
+from noisy_sgd.gradients.trials import own_gradients, synthetic
 
 _NOT_REPEATABLE = (
     "it is called on inputs without an axis of examples, and the model's outputs change where these are repeated for "
@@ -61,7 +61,10 @@ def check(model, layers, x, views: int = 1) -> dict[tuple[int, int], tf.TensorSh
     problem, calls = tried[case]
     if problem is not None:
         index, reason = problem
-        raise layer_rules.NoRuleError(layers[index][0], reason)
+        layer, rule = layers[index]
+        if rule is automatic_rule.RULE:
+            reason = automatic_rule.in_full(reason)
+        raise layer_rules.NoRuleError(layer, reason)
     return calls
 
 
@@ -136,11 +139,22 @@ def _misplaced(model, layers, weights, examples, calls):
             synthetic.stateless_call(model, weights, examples.batch(count, moved), training=True)
         if rows.problem is not None:
             return rows.problem
-    return _mixed_gradients(model, layers, weights, examples.batch(synthetic.COUNT), calls)
+    inputs = examples.batch(synthetic.COUNT)
+    problem, automatic = _mixed_gradients(model, layers, weights, inputs, calls)
+    coarse = any(_is_coarse(layer.compute_dtype) for layer in keras_internals.layers(model))
+    for index, rows in automatic.items():
+        if not own_gradients.agree(model, layers[index][0], weights, inputs, rows, coarse):
+            return index, "the gradients of the examples are others than those of the layer"
+    return problem
 
 
 def _mixed_gradients(model, layers, weights, inputs, calls):
-    """(index of a layer, why it cannot be served) where one example's outputs have a gradient at another's row."""
+    """Whether one example's outputs have a gradient at another example's row of a tap.
+
+    Returns:
+        ((index of a layer, why it cannot be served) or None, {index of a layer with an automatic rule: for each
+        example, the gradients at its row of each tap}).
+    """
     taps, repeated = [], layer_calls.Repeated(layers, calls, synthetic.COUNT)
 
     def handler(layer, rule, usual, args, kwargs):
@@ -153,31 +167,34 @@ def _mixed_gradients(model, layers, weights, inputs, calls):
         return tf.nest.map_structure(_with_gradient_of_its_own, traced.outputs)
 
     numbers, indices = {id(layer): index for index, (layer, _) in enumerate(layers)}, []
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        with layer_calls.intercepted(layers, handler):
-            outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
-        outputs = [output for output in outputs if output.dtype.is_floating]
-        # Random, so that entries do not cancel, as those of probabilities would, which add up to 1.
-        rng = keys.arbitrary(2)
-        slopes = [tf.constant(rng.standard_normal(output.shape), output.dtype) for output in outputs]
-        pairs = list(zip(outputs, slopes, strict=True))
-        each = [[tf.reduce_sum(output[i] * slope[i]) for output, slope in pairs] for i in range(synthetic.COUNT)]
+    with (
+        tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+        layer_calls.intercepted(layers, handler),
+    ):
+        outputs, _ = synthetic.stateless_call(model, weights, inputs, training=True)
 
-    def at_taps(targets):
-        gradients = [None if g is None else tf.convert_to_tensor(g) for g in tape.gradient(targets, taps)]
-        return [None if g is None else np.asarray(tf.cast(g, tf.float64)) for g in gradients]
+    def at_taps(example=None):
+        gradients = tape.gradient(*own_gradients.seeded(outputs, example, taps))
+        gradients = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        # Copies in NumPy, as in `_Rows`.
+        return [None if g is None else np.array(g if g.dtype.size > 2 else tf.cast(g, tf.float32)) for g in gradients]
 
-    together = at_taps([target for of_one in each for target in of_one])
-    for i, of_one in enumerate(each):
-        for index, gradient, of_all in zip(indices, at_taps(of_one), together, strict=True):
+    automatic = {index: [] for index, (_, rule) in enumerate(layers) if rule is automatic_rule.RULE}
+    together = at_taps()
+    for i in range(synthetic.COUNT):
+        found = at_taps(i)
+        for index, rows in automatic.items():
+            own = [gradient for tap, gradient in zip(indices, found, strict=True) if tap == index]
+            rows.append([None if gradient is None else gradient[i] for gradient in own])
+        for index, gradient, of_all in zip(indices, found, together, strict=True):
             if gradient is None:
                 continue
             others = [gradient[row] for row in range(synthetic.COUNT) if row != i]
             if any(np.any(row[np.isfinite(row)]) for row in others):
-                return index, "its rows are not the examples: another example's outputs depend on a row"
+                return (index, "its rows are not the examples: another example's outputs depend on a row"), {}
             if not synthetic.nearly_equal(gradient[i], of_all[i], relative=True):
-                return index, "the gradient of one example's outputs changes with that of another's"
-    return None
+                return (index, "the gradient of one example's outputs changes with that of another's"), {}
+    return None, automatic
 
 
 class _Rows:
@@ -216,9 +233,10 @@ class _Rows:
                 traced = rule.forward(tape, layer, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever the formula of a rule raises
                 outputs = usual(*args, **kwargs)
-                self._note(
-                    layer, f"its rule fails on synthetic examples on which the layer runs: {synthetic.one_line(error)}"
-                )
+                reason = error.reason if isinstance(error, layer_rules.NoRuleError) else synthetic.one_line(error)
+                if rule is not automatic_rule.RULE:
+                    reason = f"its rule fails on synthetic examples on which the layer runs: {reason}"
+                self._note(layer, reason)
                 return outputs
             if first_pass and not _same_outputs(usual, traced.outputs, args, kwargs):
                 self._note(layer, "its rule computes something else than the layer on synthetic examples")
@@ -230,7 +248,7 @@ class _Rows:
                 )
             # Where outputs are computed from `tape.tap`s, the taps suffice. Other taps, such as copies of weights, are
             # the same for all examples, so the outputs are compared as well.
-            seen = traced.taps if tape.tapped else [*traced.taps, *tf.nest.flatten(traced.outputs)]
+            seen = traced.taps if tape.tapped else [*traced.taps, *_tensors(traced.outputs)]
             for tensor in {id(tensor): tensor for tensor in seen}.values():
                 if not tensor.shape.rank or tensor.shape[0] != count:
                     rows = tensor.shape[0] if tensor.shape.rank else "no"
@@ -290,12 +308,17 @@ def _same_outputs(layer_call, outputs, args, kwargs):
 
 def _agree(first, second, coarse=False):
     """Whether two nests hold the same values, but for the rounding of other kernels, which may be `coarse`."""
-    first, second = tf.nest.flatten(first), tf.nest.flatten(second)
+    first, second = _tensors(first), _tensors(second)
     if [one.dtype for one in first] != [one.dtype for one in second]:
         return False
     coarse = coarse or any(_is_coarse(one.dtype) for one in first)
     tolerance = {"tolerance": synthetic.OTHER_KERNELS} if coarse else {}
     return all(synthetic.nearly_equal(a, b, relative=True, **tolerance) for a, b in zip(first, second, strict=True))
+
+
+def _tensors(nest):
+    """The tensors of a nest; a layer may return None beside them."""
+    return [one for one in tf.nest.flatten(nest) if tf.is_tensor(one)]
 
 
 def _is_coarse(dtype):

@@ -57,7 +57,7 @@ def _problem(model, examples):
         synthetic.stateless_call(model, [], examples.batch(1), training=False)
     weights = synthetic.moved_weights(model)
     for training, chosen, moves in _CALLS:
-        outputs, state = synthetic.stateless_call(model, weights, examples.chosen(chosen), training)
+        outputs, state = _called(model, weights, examples.chosen(chosen), training)
         synthetic.check_finite(outputs)
         for places in moves:
             moved = [
@@ -65,7 +65,7 @@ def _problem(model, examples):
                 for place, index in enumerate(chosen)
             ]
             others = [place for place in range(len(chosen)) if place not in places]
-            found, after = synthetic.stateless_call(model, weights, examples.chosen(moved), training)
+            found, after = _called(model, weights, examples.chosen(moved), training)
             for before, output in zip(outputs, found, strict=True):
                 if not synthetic.nearly_equal(tf.gather(before, others), tf.gather(output, others), relative=True):
                     return (
@@ -90,6 +90,15 @@ def _problem(model, examples):
     return None
 
 
+def _called(model, weights, inputs, training):
+    """(outputs, state) of `synthetic.stateless_call`; the outputs are copies in NumPy.
+
+    Memory of NumPy's goes back to the system; TensorFlow keeps that of tensors, in pieces too small for a training's.
+    """
+    outputs, state = synthetic.stateless_call(model, weights, inputs, training)
+    return [np.array(output) if isinstance(output, tf.Tensor) else output for output in outputs], state
+
+
 def _depends_on_size(model, weights, examples, chosen, outputs):
     """Whether outputs change with the number of examples, but not with the order of the examples.
 
@@ -97,7 +106,7 @@ def _depends_on_size(model, weights, examples, chosen, outputs):
     """
 
     def called(indices, training):
-        return synthetic.stateless_call(model, weights, examples.chosen(indices), training)[0]
+        return _called(model, weights, examples.chosen(indices), training)[0]
 
     def agree(found, places):
         rows = [tf.gather(output, places) for output in found]

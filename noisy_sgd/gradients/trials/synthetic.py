@@ -229,7 +229,7 @@ def kind(model: keras.Model, inputs, *, sizes: bool = False) -> str:
 
 def check_finite(tensors) -> None:
     """Raises FloatingPointError for a tensor without a finite entry, which would look the same whatever is moved."""
-    if not all(np.any(np.isfinite(np.asarray(tf.cast(tensor, tf.float64)))) for tensor in tensors):
+    if not all(np.any(np.isfinite(np.asarray(tensor, np.float64))) for tensor in tensors):
         raise FloatingPointError("what it returns is not finite")
 
 

@@ -350,17 +350,11 @@ class BookKeepingTest(parameterized.TestCase):
             )
         self.assertFalse([layer.name for layer in model.layers if "call" in vars(layer)])
 
-    @parameterized.named_parameters(
-        ("no_rule", lambda: [L.RNN([L.LSTMCell(2, dtype="float64")], dtype="float64")], "no rule"),
-        ("subclass", lambda: [type("Mine", (L.Dense,), {})(2, dtype="float64"), L.Flatten()], "'Mine|Mine"),
-    )
-    def test_refuses_a_layer_without_a_rule_by_name(self, make_layers, reason):
+    def test_refuses_a_layer_without_a_rule_by_name(self):
         inputs = keras.Input((5, 3), dtype="float64")
-        x = inputs
-        for layer in make_layers():
-            x = layer(x)
+        x = L.RNN([L.LSTMCell(2, dtype="float64")], dtype="float64")(inputs)
         model = keras.Model(inputs, L.Dense(2, dtype="float64")(x))
-        with self.assertRaisesRegex(layer_rules.NoRuleError, reason) as caught:
+        with self.assertRaisesRegex(layer_rules.NoRuleError, r"\(LSTMCell\).* no rule") as caught:
             book_keeping.clipped_sum(
                 model, oracles.squared_error, RNG.normal(size=(4, 5, 3)), TARGETS, clip=clipping.flat(BOUND)
             )

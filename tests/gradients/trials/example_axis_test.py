@@ -199,6 +199,7 @@ class PlacementTest(parameterized.TestCase):
         def nearly(layer, inputs, weights):
             return inputs * weights["gain"][:, None] * 1.002
 
+        keras.utils.set_random_seed(1)
         layer_rules.register(Scaled, layer_rules.scale.rule(nearly))
         self.addCleanup(layer_rules.shared.registry._RULES.pop, Scaled)
         with self.assertRaisesRegex(layer_rules.NoRuleError, "its rule computes something else"):

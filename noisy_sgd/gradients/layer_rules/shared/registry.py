@@ -205,13 +205,17 @@ def weights(layer: keras.Layer) -> list[keras.Variable]:
     return [weight for one in (layer, *parts(layer)) for weight in keras_internals.own_weights(one)]
 
 
-def rule_for(layer: keras.Layer) -> Rule:
+def rule_for(layer: keras.Layer, default: Rule | None = None) -> Rule:
     """The rule of a layer's class.
+
+    Args:
+        layer: the layer.
+        default: the rule of a class without one. Defaults to None, which refuses such a layer.
 
     Raises:
         NoRuleError: if there is no rule, or the rule refuses this layer.
     """
-    rule = _registered(type(layer))
+    rule = _registered(type(layer)) or default
     if rule is None:
         raise NoRuleError(layer, "its class has its own trainable weights but no rule")
     if getattr(layer, "quantization_mode", None) is not None:
