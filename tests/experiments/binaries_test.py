@@ -19,6 +19,7 @@ from absl.testing import absltest, parameterized
 from noisy_sgd import records
 from noisy_sgd.data import bundled
 from noisy_sgd.experiments import batch_size_sweep, benchmark, flags, registry, reproduce, train
+from noisy_sgd.experiments.benchmarks import steps as benchmark_steps
 from noisy_sgd.experiments.report import theory_measurements
 from noisy_sgd.runs import builders, callbacks, checkpoints
 
@@ -419,7 +420,10 @@ class BenchmarkTest(BinaryTest):
         arguments.append(f"--run_dir={self.root}/benchmark")
         peaks = {"peak_memory_mib": None, "peak_tensors_mib": 1.0}
         step, figures = mock.Mock(), self.root / "benchmark" / "figures"
-        with mock.patch.multiple(benchmark, _step=mock.Mock(return_value=step), peaks=mock.Mock(return_value=peaks)):
+        with (
+            mock.patch.object(benchmark_steps, "compiled", return_value=(step, None)),
+            mock.patch.object(benchmark, "peaks", return_value=peaks),
+        ):
             self._run(flags.benchmark, benchmark.main, *arguments)
             self.assertEqual(step.call_count, 2 * (2 + 2))
             record = records.read(self.root / "benchmark" / "nf_resnet50")
