@@ -203,7 +203,7 @@ class PlacementTest(parameterized.TestCase):
         layer_rules.register(Scaled, layer_rules.scale.rule(nearly))
         self.addCleanup(layer_rules.shared.registry._RULES.pop, Scaled)
         with self.assertRaisesRegex(layer_rules.NoRuleError, "its rule computes something else"):
-            tried(model_of(lambda x: Scaled()(L.Dense(3, kernel_initializer="zeros")(x))))
+            tried(model_of(lambda x: Scaled()(L.Dense(3)(x))))
 
     def test_a_layer_whose_own_call_is_wrong_is_found(self):
         def without_bias(layer, inputs):
