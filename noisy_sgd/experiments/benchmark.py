@@ -23,13 +23,11 @@ import contextlib
 import json
 import multiprocessing
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
-from noisy_sgd.experiments.benchmarks import cases, input_wait, logical_batches, memory, noise_draws, peers, toy
+from noisy_sgd.experiments.benchmarks import cases, clock, input_wait, logical_batches, memory, noise_draws, peers, toy
 from noisy_sgd.experiments.support import endings, recorded_measurement, startup
 from noisy_sgd.figures import speed
 
@@ -87,21 +85,9 @@ def _draw(directory: str) -> None:
 
 def _time(settings: cases.Benchmark, prepared: dict[str, Callable[[], None]], run: records.Run | None) -> None:
     """Times the steps in turns, prints the lines, and records them."""
-    wall, processor = ({algorithm: [] for algorithm in prepared} for _ in range(2))
-    for _ in range(settings.num_rounds):
-        for algorithm, step in prepared.items():
-            start, used = time.perf_counter(), time.process_time()
-            step()
-            wall[algorithm].append(1e3 * (time.perf_counter() - start))
-            processor[algorithm].append(1e3 * (time.process_time() - used))
-    medians, used = (
-        {algorithm: statistics.median(values) for algorithm, values in times.items()} for times in (wall, processor)
-    )
-    for algorithm, median in medians.items():
-        times = {"median_ms": round(median, 3), "processor_ms": round(used[algorithm], 3)}
-        if "sgd" in used:
-            times["processor_ratio_to_sgd"] = round(used[algorithm] / used["sgd"], 4)
-        line = _line(settings, algorithm, medians) | times
+    medians = clock.in_turns(prepared, settings.num_rounds)
+    for algorithm in medians:
+        line = _line(settings, algorithm, medians)
         print(json.dumps(line))
         if run is not None:
             run.append(line)
@@ -109,9 +95,11 @@ def _time(settings: cases.Benchmark, prepared: dict[str, Callable[[], None]], ru
         run.finish({})
 
 
-def _line(settings: cases.Benchmark, algorithm: str, medians: dict[str, float]) -> dict:
-    def ratio(reference):
-        return round(medians[algorithm] / medians[reference], 4) if reference in medians else None
+def _line(settings: cases.Benchmark, algorithm: str, medians: dict[str, clock.Times]) -> dict:
+    def ratio(reference, kind="wall"):
+        if reference not in medians:
+            return None
+        return round(getattr(medians[algorithm], kind) / getattr(medians[reference], kind), 4)
 
     return {
         "workload": settings.workload,
@@ -119,10 +107,13 @@ def _line(settings: cases.Benchmark, algorithm: str, medians: dict[str, float]) 
         "batch_size": settings.batch_size,
         "microbatch_size": settings.microbatch_size or settings.batch_size,
         "rounds": settings.num_rounds,
-        "examples_per_s": round(1e3 * settings.batch_size / medians[algorithm], 2),
+        "examples_per_s": round(1e3 * settings.batch_size / medians[algorithm].wall, 2),
         **peaks(settings, algorithm),
         "ratio_to_sgd": ratio("sgd"),
         "ratio_to_noisy_sgd": ratio("noisy_sgd"),
+        "median_ms": round(medians[algorithm].wall, 3),
+        "processor_ms": round(medians[algorithm].processor, 3),
+        "processor_ratio_to_sgd": ratio("sgd", "processor"),
     }
 
 
@@ -153,7 +144,7 @@ def _prepare(settings: cases.Benchmark, algorithm: str) -> Callable[[], None]:
     """A compiled step that has run twice."""
     from noisy_sgd.experiments.benchmarks import steps
 
-    step, _ = steps.compiled(settings, algorithm)
+    step, _ = steps.compiled(settings, cases.training(algorithm, settings.batch_size))
     for _ in range(2):
         step()
     return step

@@ -13,13 +13,12 @@ size has a model of its own, built before.
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 from scipy import stats
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import cases, memory
+from noisy_sgd.experiments.benchmarks import cases, clock, memory
 
 BATCH_SIZES = (256, 1024, 4096, 32768)
 
@@ -78,15 +77,15 @@ class _Case:
     num_examples: int
     run: Callable[[], None]
     finish: Callable[[], None]
-    totals: list[tuple[float, float]] = dataclasses.field(default_factory=list)
-    finishes: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    totals: list[clock.Times] = dataclasses.field(default_factory=list)
+    finishes: list[clock.Times] = dataclasses.field(default_factory=list)
     peaks: list[float] = dataclasses.field(default_factory=list)
 
     def time(self) -> None:
         memory.forget_peak()
-        self.totals.append(_seconds(self.run))
+        self.totals.append(clock.seconds(self.run))
         self.peaks.append(memory.peak() or 0.0)
-        self.finishes.append(_seconds(self.finish))
+        self.finishes.append(clock.seconds(self.finish))
 
     @property
     def once(self) -> list[float]:
@@ -105,12 +104,6 @@ def _interval(values: list[float]) -> list[float] | None:
     if len(values) < 6:
         return None
     return [round(float(end), 4) for end in stats.quantile_test(values, p=0.5).confidence_interval(0.95)]
-
-
-def _seconds(run: Callable[[], None]) -> tuple[float, float]:
-    start, cpu_start = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - start, time.process_time() - cpu_start
 
 
 def _case(settings: cases.Benchmark, algorithm: str, batch_size: int, num_examples: int) -> _Case:

@@ -7,12 +7,10 @@ turns. `processor_ms` is the median processor time of all threads, which other w
 `ratio` is that over the step of independent noise.
 """
 
-import statistics
-import time
 from collections.abc import Iterator
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import cases
+from noisy_sgd.experiments.benchmarks import cases, clock
 
 DRAWS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -23,36 +21,23 @@ def lines(settings: cases.Benchmark) -> Iterator[dict]:
     Args:
         settings: workload, batch size and number of rounds.
     """
-    steps = {draws: _prepare(settings, draws) for draws in DRAWS}
-    wall, processor = ({draws: [] for draws in DRAWS} for _ in range(2))
-    for _ in range(settings.num_rounds):
-        for draws, step in steps.items():
-            begun, used = time.perf_counter(), time.process_time()
-            step()
-            wall[draws].append(1e3 * (time.perf_counter() - begun))
-            processor[draws].append(1e3 * (time.process_time() - used))
-    medians = {draws: statistics.median(values) for draws, values in processor.items()}
+    medians = clock.in_turns({draws: _prepare(settings, draws) for draws in DRAWS}, settings.num_rounds)
     for draws in DRAWS:
         yield {
             "workload": settings.workload,
             "batch_size": settings.batch_size,
             "rounds": settings.num_rounds,
             "draws": draws,
-            "median_ms": round(statistics.median(wall[draws]), 3),
-            "processor_ms": round(medians[draws], 3),
-            "ratio": round(medians[draws] / medians[DRAWS[0]], 3),
+            "median_ms": round(medians[draws].wall, 3),
+            "processor_ms": round(medians[draws].processor, 3),
+            "ratio": round(medians[draws].processor / medians[DRAWS[0]].processor, 3),
         }
 
 
 def _prepare(settings: cases.Benchmark, draws: int):
     """A compiled step of Noisy-SGD that has run as often as it takes for all draws to exist."""
-    import keras
-    import tensorflow as tf
+    from noisy_sgd.experiments.benchmarks import steps
 
-    from noisy_sgd.runs import builders
-    from noisy_sgd.training import private_model
-
-    images = cases.images(settings.workload, settings.batch_size)
     chosen = config.Training(
         algorithm="noisy_sgd",
         batch_size=settings.batch_size,
@@ -60,21 +45,7 @@ def _prepare(settings: cases.Benchmark, draws: int):
         noise_multiplier=cases.NOISE_MULTIPLIER,
         noise_correlation=f"banded_inverse_square_root:{draws}",
     )
-    model = builders.network(
-        config.Model(model=settings.workload), images, seed=0, model_class=private_model.PrivateModel
-    )
-    model.compile(
-        builders.optimizer(config.Config(training=chosen)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        batch_size=settings.batch_size,
-    )
-    model.make_train_function()
-    iterator = iter(tf.data.Dataset.from_tensors((images.train_images, images.train_labels)).repeat())
-
-    def step():
-        # Reading the loss waits for the device.
-        float(model.train_function(iterator)["loss"])
-
+    step, model = steps.compiled(settings, chosen)
     step()
     model.optimizer.iterations.assign(draws)
     step()

@@ -11,12 +11,11 @@ Beside other work on the machine, compare processor times, and set OMP_WAIT_POLI
 wait for each other by computing, which takes many times as long where they share a core.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 
 from noisy_sgd import config
-from noisy_sgd.experiments.benchmarks import cases
+from noisy_sgd.experiments.benchmarks import cases, clock
 
 _OURS, _PEER = "noisy_sgd", "opacus"
 _LEARNING_RATE = 0.01
@@ -49,21 +48,19 @@ def lines(settings: cases.Benchmark) -> list[dict]:
             weights[_PEER] = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         except NotImplementedError as error:
             refused[_PEER, name] = str(error)
-    wall, processor = ({case: [] for case in steps} for _ in range(2))
+    found = {case: [] for case in steps}
     for number in range(settings.num_rounds + 1):
         for library in weights:
             time.sleep(_PAUSE)
             for case in [case for case in steps if case[0] == library]:
                 # One step that is not timed, as in a training: it finds its data and its threads where it left them.
                 steps[case]()
-                start, before = time.perf_counter(), time.process_time()
-                steps[case]()
+                taken = clock.seconds(steps[case])
                 # The first round compiles.
                 if number > 0:
-                    wall[case].append(1e3 * (time.perf_counter() - start))
-                    processor[case].append(1e3 * (time.process_time() - before))
+                    found[case].append(taken)
     versions = {_PEER: f"opacus {opacus.__version__}, torch {torch.__version__}"}
-    medians, used = ({case: statistics.median(values) for case, values in times.items()} for times in (wall, processor))
+    medians = clock.medians(found)
 
     def line(library, algorithm):
         return {
@@ -78,11 +75,11 @@ def lines(settings: cases.Benchmark) -> list[dict]:
     timed = [
         line(library, algorithm)
         | {
-            "median_ms": round(median, 3),
-            "processor_ms": round(used[library, algorithm], 3),
-            "ratio_to_own_sgd": round(median / medians[library, "sgd"], 3),
-            "processor_ratio_to_own_sgd": round(used[library, algorithm] / used[library, "sgd"], 3),
-            "ratio_to_our_dp_sgd": round(median / medians[_OURS, "dp_sgd"], 3),
+            "median_ms": round(median.wall, 3),
+            "processor_ms": round(median.processor, 3),
+            "ratio_to_own_sgd": round(median.wall / medians[library, "sgd"].wall, 3),
+            "processor_ratio_to_own_sgd": round(median.processor / medians[library, "sgd"].processor, 3),
+            "ratio_to_our_dp_sgd": round(median.wall / medians[_OURS, "dp_sgd"].wall, 3),
         }
         for (library, algorithm), median in medians.items()
     ]
@@ -92,7 +89,7 @@ def lines(settings: cases.Benchmark) -> list[dict]:
 def _our_step(settings: cases.Benchmark, algorithm: str) -> tuple[Callable[[], None], int]:
     from noisy_sgd.experiments.benchmarks import steps
 
-    step, model = steps.compiled(settings, algorithm, plain_convolutions=True)
+    step, model = steps.compiled(settings, cases.training(algorithm, settings.batch_size), plain_convolutions=True)
     return step, sum(weight.value.shape.num_elements() for weight in model.trainable_weights)
 
 

@@ -1,8 +1,8 @@
 """One compiled step of Keras' SGD, or of ours, on a workload's network and one batch of random examples.
 
-    step, model = steps.compiled(cases.Benchmark(workload="mlp", batch_size=256), "dp_sgd")
+    step, model = steps.compiled(cases.Benchmark(workload="mlp", batch_size=256), cases.training("dp_sgd", 256))
 
-Covered by tests/experiments/benchmarks/peers_test.py and tests/experiments/binaries_test.py.
+Covered by tests/experiments/benchmarks/noise_draws_test.py, peers_test.py and tests/experiments/binaries_test.py.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,16 @@ from noisy_sgd.training import private_model
 
 
 def compiled(
-    settings: cases.Benchmark, algorithm: str, *, plain_convolutions: bool = False
+    settings: cases.Benchmark, chosen: config.Training, *, plain_convolutions: bool = False
 ) -> tuple[Callable[[], None], keras.Model]:
     """The step, which compiles when it first runs, and the model that it trains.
 
     Args:
         settings: workload, batch size and microbatch size.
-        algorithm: "sgd" is Keras' own step; the others are those of `PrivateModel`.
+        chosen: what is trained by; the algorithm "sgd" is Keras' own step, the others are those of `PrivateModel`.
         plain_convolutions: whether a wide residual network has no weight standardization. Defaults to False.
     """
-    chosen = cases.training(algorithm, settings.batch_size)
-    private = algorithm != "sgd"
+    private = chosen.algorithm != "sgd"
     model_class = private_model.PrivateModel if private else keras.Model
     if settings.workload in (*cases.FINE_TUNED, *cases.KERAS_HUB):
         model, x, y = networks.made(settings.workload, settings.batch_size, model_class)
