@@ -41,16 +41,19 @@ def lines(settings: cases.Benchmark) -> list[dict]:
     torch.manual_seed(0)
     steps, weights, refused = {}, {}, {}
     for name in ("sgd", "dp_sgd"):
-        steps[_OURS, name], weights[_OURS] = _our_step(settings, name)
-    for name in ("sgd", "hooks", "ghost"):
+        steps[_OURS, name], weights[_OURS, name] = _our_step(settings, name)
+    steps[_PEER, "sgd"], model = _torch_step(settings, "sgd")
+    weights[_PEER, "sgd"] = _trained_weights(model)
+    for name in ("hooks", "ghost"):
         try:
             steps[_PEER, name], model = _torch_step(settings, name)
-            weights[_PEER] = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+            weights[_PEER, name] = _trained_weights(model)
         except NotImplementedError as error:
+            # The plain step has run, so this is what Opacus does not serve: a line of the table, and no end of it.
             refused[_PEER, name] = str(error)
     found = {case: [] for case in steps}
     for number in range(settings.num_rounds + 1):
-        for library in weights:
+        for library in (_OURS, _PEER):
             time.sleep(_PAUSE)
             for case in [case for case in steps if case[0] == library]:
                 # One step that is not timed, as in a training: it finds its data and its threads where it left them.
@@ -69,7 +72,7 @@ def lines(settings: cases.Benchmark) -> list[dict]:
             "algorithm": algorithm,
             "batch_size": settings.batch_size,
             "rounds": settings.num_rounds,
-            "weights": weights[library],
+            "weights": weights[library, "sgd" if (library, algorithm) in refused else algorithm],
         }
 
     timed = [
@@ -97,7 +100,7 @@ def _torch_step(settings: cases.Benchmark, kind: str):
     """The step, which has run once, and the model that it trains.
 
     Raises:
-        NotImplementedError: what Opacus says of a network that it refuses.
+        NotImplementedError: by Opacus, for a network that it does not serve.
     """
     import torch
     from opacus import grad_sample, optimizers
@@ -136,6 +139,10 @@ def _torch_step(settings: cases.Benchmark, kind: str):
 
     step()
     return step, model
+
+
+def _trained_weights(model) -> int:
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def _torch_batch(settings: cases.Benchmark):

@@ -57,6 +57,19 @@ class PeersTest(parameterized.TestCase):
         self.assertGreater(min(line["median_ms"] for line in lines), 0)
 
     @absltest.skipUnless(INSTALLED, "PyTorch and Opacus are not installed")
+    @parameterized.parameters(("sgd", NotImplementedError), ("hooks", ValueError))
+    def test_another_failure_than_a_refusal_of_opacus_is_no_row(self, kind, error):
+        made = peers._torch_step
+
+        def failing(settings, name):
+            if name == kind:
+                raise error("a fault")
+            return made(settings, name)
+
+        with mock.patch.object(peers, "_torch_step", failing), self.assertRaisesRegex(error, "a fault"):
+            peers.lines(cases.Benchmark(sweep="peers", workload="mlp", batch_size=4, num_rounds=1))
+
+    @absltest.skipUnless(INSTALLED, "PyTorch and Opacus are not installed")
     @parameterized.parameters(*cases.FINE_TUNED)
     def test_both_sides_multiply_as_many_numbers(self, workload):
         import torch
