@@ -66,7 +66,17 @@ ALLOWED = {
     },
     "studies/laboratory": {"training", "optimizers", "mechanisms", "gradients", "models", "sampling", "data"},
     "figures": {"records", "statistics"},
-    "experiments/benchmarks": {"models", "sampling", "runs", "toy", "training", "data", "records", "config"},
+    "experiments/benchmarks": {
+        "models",
+        "sampling",
+        "mechanisms",
+        "runs",
+        "toy",
+        "training",
+        "data",
+        "records",
+        "config",
+    },
     "experiments": {
         "experiments/benchmarks",
         "studies",
