@@ -26,6 +26,19 @@ def model_of(function, shape=(4,), dtype="float32"):
     return keras.Model(inputs, function(inputs))
 
 
+def between_dense(function, shape):
+    """A model in float64 of a Dense layer of the same width, the function, and Dense outputs, with moved weights."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input(shape, dtype="float64")
+    x = function(keras.layers.Dense(shape[-1], dtype="float64")(inputs))
+    outputs = keras.layers.Dense(2, dtype="float64")(keras.layers.Flatten(dtype="float64")(x))
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(weight.numpy() + 0.3 * rng.normal(size=weight.shape))
+    return model
+
+
 def length(tensors):
     """The L2 norm of some tensors together."""
     return np.sqrt(sum(np.sum(np.square(tensor)) for tensor in tensors))

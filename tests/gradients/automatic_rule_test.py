@@ -122,11 +122,11 @@ def twice(layer, x):
 class AutomaticTest(parameterized.TestCase):
     @parameterized.parameters(*((case, False) for case in CASES), *((case, True) for case in COMPILED))
     def test_equals_the_loop(self, case, jit_compile):
-        self.assert_equals_the_loop(network(CASES[case]), jit_compile)
+        self.assert_equals_the_loop(oracles.between_dense(CASES[case], (LENGTH, WIDTH)), jit_compile)
 
     @parameterized.parameters("token", "position", "kernel")
     def test_partly_frozen(self, name):
-        model = network(CASES["patches"])
+        model = oracles.between_dense(CASES["patches"], (LENGTH, WIDTH))
         (layer,) = (layer for layer in model.layers if isinstance(layer, Patches))
         (frozen,) = (weight for weight in layer.weights if weight.name == name)
         frozen.trainable = False
@@ -134,7 +134,7 @@ class AutomaticTest(parameterized.TestCase):
         self.assert_equals_the_loop(model)
 
     def test_views_are_averaged_before_the_norm(self):
-        model = network(CASES["repeat"])
+        model = oracles.between_dense(CASES["repeat"], (LENGTH, WIDTH))
         rng = np.random.default_rng(1)
         x, y = rng.normal(size=(3, 2, LENGTH, WIDTH)), rng.normal(size=(3, 2))
         found, expected = (
@@ -160,7 +160,7 @@ class AutomaticTest(parameterized.TestCase):
             self.assertGreater(oracles.length([total]), 1e-4, weight.path)
 
     def test_the_same_for_a_number_of_examples_that_the_trace_does_not_know(self):
-        model = network(CASES["repeat"])
+        model = oracles.between_dense(CASES["repeat"], (LENGTH, WIDTH))
 
         def step(x, y):
             result = book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
@@ -190,22 +190,11 @@ class AutomaticTest(parameterized.TestCase):
     )
     def test_a_layer_that_copies_do_not_serve_is_refused(self, made, reason):
         layer = made()
-        model = network(layer)
+        model = oracles.between_dense(layer, (LENGTH, WIDTH))
         x, y = np.ones((3, LENGTH, WIDTH)), np.ones((3, 2))
         with self.assertRaisesRegex(layer_rules.NoRuleError, reason) as caught:
             book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
         self.assertEqual(caught.exception.layer_name, layer.name)
-
-
-def network(function):
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((LENGTH, WIDTH), dtype="float64")
-    x = function(L.Dense(WIDTH, dtype="float64")(inputs))
-    model = keras.Model(inputs, L.Dense(2, dtype="float64")(L.Flatten(dtype="float64")(x)))
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        weight.assign(weight.numpy() + 0.3 * rng.normal(size=weight.shape))
-    return model
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ CASES = {
 class CopiedTest(parameterized.TestCase):
     @parameterized.parameters(*((case, False) for case in CASES), ("prelu", True), ("attention_concat", True))
     def test_equals_the_loop(self, case, jit_compile):
-        model = network(CASES[case])
+        model = oracles.between_dense(CASES[case], (5, 3))
         x, y = np.random.default_rng(1).normal(size=(4, 5, 3)), np.random.default_rng(2).normal(size=(4, 2))
         x[1, 3:] = 0
 
@@ -63,7 +63,7 @@ class CopiedTest(parameterized.TestCase):
 
     def test_dropout_goes_on_drawing(self):
         layer = L.Attention(use_scale=True, dropout=0.5, dtype="float64")
-        model = network(lambda x: layer([x, x]))
+        model = oracles.between_dense(lambda x: layer([x, x]), (5, 3))
         x, y = np.ones((4, 5, 3)), np.ones((4, 2))
         before = layer.seed_generator.state.numpy().copy()
         book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
@@ -79,17 +79,6 @@ class CopiedTest(parameterized.TestCase):
             book_keeping.clipped_sum(
                 model, oracles.squared_error, np.ones((4, 3)), np.ones((4, 2)), clip=clipping.flat(BOUND)
             )
-
-
-def network(function):
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((5, 3), dtype="float64")
-    x = function(L.Dense(3, dtype="float64")(inputs))
-    model = keras.Model(inputs, L.Dense(2, dtype="float64")(L.Flatten(dtype="float64")(x)))
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        weight.assign(weight.numpy() + 0.3 * rng.normal(size=weight.shape))
-    return model
 
 
 if __name__ == "__main__":
