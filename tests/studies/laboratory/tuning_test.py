@@ -3,18 +3,20 @@ from absl.testing import absltest
 from noisy_sgd.studies.laboratory import settings, tuning
 
 
+def runs(*rows):
+    """The lines of runs."""
+    return [dict(zip(("stage", "arm", "learning_rate", "accuracy"), row, strict=True)) for row in rows]
+
+
 class MeansTest(absltest.TestCase):
     def test_means_over_tuning_seeds_by_group_and_rate(self):
-        lines = [
-            {"stage": stage, "arm": arm, "learning_rate": rate, "accuracy": accuracy}
-            for stage, arm, rate, accuracy in (
-                (tuning.TUNING, "a", 0.1, 0.2),
-                (tuning.TUNING, "a", 0.1, 0.4),
-                (tuning.TUNING, "a", 0.2, 0.5),
-                (tuning.TUNING, "b", 0.1, 0.9),
-                (tuning.FINAL, "a", 0.1, 1.0),
-            )
-        ]
+        lines = runs(
+            (tuning.TUNING, "a", 0.1, 0.2),
+            (tuning.TUNING, "a", 0.1, 0.4),
+            (tuning.TUNING, "a", 0.2, 0.5),
+            (tuning.TUNING, "b", 0.1, 0.9),
+            (tuning.FINAL, "a", 0.1, 1.0),
+        )
         found = tuning.means(lines, lambda line: line["arm"])
         self.assertEqual(list(found), ["a", "b"])
         self.assertAlmostEqual(found["a"][0.1], 0.3)
@@ -24,16 +26,13 @@ class MeansTest(absltest.TestCase):
 class FinalTest(absltest.TestCase):
     def test_the_final_runs_have_the_best_rate_and_seeds_of_their_own(self):
         setting = settings.Tuned(learning_rates=(0.1, 0.2), num_seeds=2)
-        lines = [
-            {"stage": stage, "arm": arm, "learning_rate": rate, "accuracy": accuracy}
-            for stage, arm, rate, accuracy in (
-                (tuning.TUNING, "a", 0.1, 0.3),
-                (tuning.TUNING, "a", 0.2, 0.2),
-                (tuning.FINAL, "a", 0.2, 1.0),
-                (tuning.TUNING, "b", 0.1, 0.2),
-                (tuning.TUNING, "b", 0.2, 0.3),
-            )
-        ]
+        lines = runs(
+            (tuning.TUNING, "a", 0.1, 0.3),
+            (tuning.TUNING, "a", 0.2, 0.2),
+            (tuning.FINAL, "a", 0.2, 1.0),
+            (tuning.TUNING, "b", 0.1, 0.2),
+            (tuning.TUNING, "b", 0.2, 0.3),
+        )
         found = tuning.final_cases(setting, [{"arm": "a"}, {"arm": "b"}], lines, lambda line: line["arm"], first_seed=7)
         self.assertEqual(
             [(case["stage"], case["arm"], case["learning_rate"], case["seed"]) for case in found],
