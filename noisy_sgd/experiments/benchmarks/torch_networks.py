@@ -2,11 +2,10 @@
 
     model = torch_networks.made("text_encoder", shape=(128,), private=True)
 
-Attention is two Linear layers, with PyTorch's own fused attention between them. With Opacus' `DPMultiheadAttention` the
-private steps of text_encoder and vit_tiny took 1.02 to 1.06 times the processor time. Positions are looked up once per
-example, because Opacus needs an axis of examples. An LSTM is PyTorch's, and `DPLSTM` where it is private; the second
-of their two biases is zero and frozen, because Keras' LSTM has one. LoRA multiplies the inputs by A and B, since Opacus
-needs layers; Keras adds A B to the kernel, with 2 % fewer products.
+Attention is two Linear layers, with PyTorch's own fused attention between them; Opacus' `DPMultiheadAttention` was no
+faster. Positions are looked up once per example, because Opacus needs an axis of examples. An LSTM is PyTorch's, and
+`DPLSTM` where it is private; the second of their two biases is zero and frozen, because Keras' LSTM has one. LoRA
+multiplies the inputs by A and B, since Opacus needs layers; Keras adds A B to the kernel, with fewer products.
 
 Covered by tests/experiments/benchmarks/peers_test.py.
 """
