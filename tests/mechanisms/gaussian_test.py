@@ -65,6 +65,18 @@ class FlatNormalTest(parameterized.TestCase):
         in_place = gaussian.box_muller_in_place(tf.reshape(uniform, [2, 4]))
         np.testing.assert_allclose(tf.reshape(in_place, [-1]), expected, atol=1e-6)
 
+    def test_a_cpu_makes_the_pairs_by_vectorized_operations(self):
+        @tf.function
+        def ours(step):
+            return gaussian.flat_normal([(1000,)], tf.float32, KEY, step)[0]
+
+        graph = ours.get_concrete_function(tf.constant(0)).graph
+        (case,) = [op for op in graph.get_operations() if op.type == "StatelessCase"]
+        (device,) = [op for op in graph.get_operations() if op.type == "DeviceIndex"]
+        branch = case.get_attr("branches")[device.get_attr("device_names").index(b"CPU")].name
+        (made,) = [one for one in graph.as_graph_def().library.function if one.signature.name == branch]
+        self.assertIn("StatelessRandomUniformV2", {node.op for node in made.node_def})
+
     def test_a_program_of_xla_has_no_array_of_pairs(self):
         def draw(step):
             return gaussian.flat_normal([(1000, 300)], tf.float32, KEY, step)
