@@ -91,6 +91,17 @@ class Forgetful(L.Layer):
         return self.inner(inputs) * (gain if len(gain.shape) == 1 else ops.stop_gradient(gain))
 
 
+class InPython(L.Layer):
+    """Multiplies in Python, which cannot be mapped over examples."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(name="gain", shape=shape[-1:], initializer="ones")
+
+    def call(self, inputs):
+        scaled = tf.py_function(lambda x, gain: x * gain, [inputs, self.gain.value], inputs.dtype)
+        return tf.ensure_shape(scaled, inputs.shape)
+
+
 def broadcast(token, examples):
     return ops.broadcast_to(token, (examples, 1, WIDTH))
 
@@ -186,6 +197,7 @@ class AutomaticTest(parameterized.TestCase):
 
     @parameterized.parameters(
         (lambda: Patches(repeated), "its class has no rule, and .*: it fails \\(.*broadcast_to may do in place of"),
+        (lambda: InPython(dtype="float64"), "its class has no rule, and .*EagerPyFunc.* would not follow it at once"),
         (lambda: Forgetful(dtype="float64"), "its class has no rule, and .*are others than those of the layer"),
     )
     def test_a_layer_that_copies_do_not_serve_is_refused(self, made, reason):
