@@ -208,6 +208,17 @@ class AutomaticTest(parameterized.TestCase):
             book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
         self.assertEqual(caught.exception.layer_name, layer.name)
 
+    def test_a_call_that_fails_only_in_training_is_refused_in_the_same_words(self):
+        layer = InPython(dtype="float64")
+        model, x, y = oracles.between_dense(layer, (LENGTH, WIDTH)), np.ones((3, LENGTH, WIDTH)), np.ones((3, 2))
+        reason = "its class has no rule, and .*EagerPyFunc.* would not follow it at once"
+        with (
+            absltest.mock.patch.object(book_keeping.example_axis, "check", return_value={}),
+            self.assertRaisesRegex(layer_rules.NoRuleError, reason) as caught,
+        ):
+            book_keeping.clipped_sum(model, oracles.squared_error, x, y, clip=clipping.flat(BOUND))
+        self.assertEqual(caught.exception.layer_name, layer.name)
+
 
 if __name__ == "__main__":
     absltest.main()
