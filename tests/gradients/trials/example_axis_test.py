@@ -326,6 +326,26 @@ class PlacementTest(parameterized.TestCase):
         with self.assertRaisesRegex(layer_rules.NoRuleError, "'table'.*another order"):
             traced()
 
+    @parameterized.parameters(
+        ([5], [5], [4, 5]),
+        ([5], [None], [4, None]),
+        ([5], [4], None),
+        ([1, 6], [1, 6], [4, 6]),
+        ([1, 6], [1, 7], None),
+        ([1, 6], [4, 6], None),
+        ([1, 6], [None, 6], None),
+        ([5], [1, 5], None),
+    )
+    def test_a_call_is_repeated_where_its_inputs_have_the_shape_of_the_trial(self, tried_shape, shape, expected):
+        repeated = layer_calls.Repeated([], {(0, 1): tf.TensorShape(tried_shape)}, rows=4)
+
+        def traced(ids):
+            result = repeated.inputs((0, 1), (ids,), {"mask": None})
+            self.assertEqual(None if result is None else result[0][0].shape.as_list(), expected)
+            return ids
+
+        tf.function(traced, autograph=False).get_concrete_function(tf.TensorSpec(shape, tf.int32))
+
     def test_a_functional_model_is_tried_once_for_all_types_and_nests_that_it_converts(self):
         model, x = model_of(L.Dense(2)), RNG.normal(size=(5, 4, 3))
         with mock.patch.object(synthetic, "stateless_call", wraps=synthetic.stateless_call) as call:
