@@ -2,6 +2,7 @@ import importlib.util
 import sys
 
 import keras
+import numpy as np
 from absl.testing import absltest, parameterized
 
 import noisy_sgd
@@ -20,6 +21,9 @@ class HubNetworksTest(parameterized.TestCase):
         with absltest.mock.patch.multiple(hub_networks, **SMALL):
             model, x, y = networks.made(workload, 3, noisy_sgd.PrivateModel)
         self.assertEqual((x["token_ids"].shape, y.shape, model.output_shape), ((3, 6), (3,), (None, 2)))
+        # The first word of a causal network would not see the others.
+        changed = {**x, "token_ids": np.hstack([x["token_ids"][:, :-1], (x["token_ids"][:, -1:] + 1) % 23])}
+        self.assertGreater(np.abs(model(x) - model(changed)).min(), 0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(noisy_sgd.DPSGD(0.1, 1.0, 1.0, 3), loss, engine="book_keeping")
         before = [weight.numpy() for weight in model.trainable_weights]
