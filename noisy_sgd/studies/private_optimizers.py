@@ -109,7 +109,9 @@ def noise_multiplier(setting: Setting, batch_size: int) -> float:
 def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
     """Trains one run; accuracy and calibration error of the last weights, and of averaged late predictions."""
     data = images.of(setting, case["seed"])
-    trainer, bound = _trainer(setting, *_group(case))
+    # The masks are drawn by the run's seed as well, which is part of the compiled step.
+    mask_seed = case["seed"] if case["optimizer"] == SPARSE else 0
+    trainer, bound = _trainer(setting, *_group(case), mask_seed)
     # A small bound makes small steps: the grid is in units of the step of a clipped gradient.
     rate = case["learning_rate"] * _SCALE_FREE.get(case["optimizer"], 1 / bound)
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=rate)
@@ -207,7 +209,7 @@ def _median_norm(setting: Setting) -> float:
 
 # A few trainers at a time: each holds a compiled step.
 @functools.lru_cache(maxsize=4)
-def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int):
+def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int, mask_seed: int):
     # Takes seconds to import; a command line is read without it.
     from noisy_sgd.optimizers import adam, error_feedback, extrapolation, lars, sgd, sparsification
     from noisy_sgd.studies.laboratory import losses, networks, training
@@ -221,7 +223,9 @@ def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int
         DICE_SGD: lambda: error_feedback.DiceSGD(
             1.0, **{**common, "noise_multiplier": 3**0.5 * sigma}, feedback_clip=bound
         ),
-        SPARSE: lambda: sparsification.DPSparseSGD(1.0, **common, final_rate=FINAL_RATE, ramp_steps=steps),
+        SPARSE: lambda: sparsification.DPSparseSGD(
+            1.0, **common, final_rate=FINAL_RATE, ramp_steps=steps, mask_seed=mask_seed
+        ),
         EXTRAPOLATED: lambda: extrapolation.DPExtrapSGD(1.0, **common, extrapolation=EXTRAPOLATION),
         LARS: lambda: lars.DPLARS(1.0, **common, trust_coefficient=TRUST),
         ADAM: lambda: adam.DPAdam(1.0, **common),
