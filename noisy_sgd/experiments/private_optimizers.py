@@ -2,7 +2,7 @@
 
     python -m noisy_sgd.experiments.private_optimizers --flagfile=configs/private_optimizers/mnist.flags
 
-DP-SGD, DiceSGD, random sparsification, extrapolation, LARS and Adam. The measurements are those of
+DP-SGD, DiceSGD, random sparsification, extrapolation, LARS, Adam and DP-SGLD. The measurements are those of
 `studies.private_optimizers`.
 """
 
@@ -58,8 +58,9 @@ def run(settings: Settings) -> records.Record:
 
 
 def draw(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
-    """Draws accuracies at both batch sizes, and calibration errors; returns all paths."""
-    return [*figures.draw_accuracies(record, directory), *figures.draw_calibration(record, directory)]
+    """Draws accuracies at both batch sizes, calibration errors, and reliability diagrams; returns all paths."""
+    drawn = (figures.draw_accuracies, figures.draw_calibration, figures.draw_reliability)
+    return [path for draw_one in drawn for path in draw_one(record, directory)]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ sampling. The *gap* is DP-SGD's accuracy at the small batch size less that at th
 share of the gap by which its accuracy at the large batch size exceeds DP-SGD's. Learning rates are chosen per
 optimizer, bound and batch size, by other seeds and other images than those of the final runs.
 
+DP-SGD at any constant rate is DP-SGLD at some temperature (`optimizers.langevin`). What the arm of DP-SGLD adds is a
+rate that falls as Welling and Teh (2011) have it, lr (1 + t / b)^-0.55 with b a twentieth of the steps, in 40 equal
+parts, and predictions that are averaged over late iterates; DP-SGD's are averaged too, as a control.
+
 DiceSGD has no known epsilon: it gets DP-SGD's noise, times sqrt(1 + 2 C'/C) as its paper compares it. Only the
 optimizers at bounds far below the gradients' norms test what it is made for, so that DP-SGD and DiceSGD are trained at
 several bounds, fractions of the median norm of the examples' gradients at the initialization.
@@ -26,13 +30,14 @@ from noisy_sgd import checks, privacy, sampling
 from noisy_sgd.studies import calibration_error, verdicts
 from noisy_sgd.studies.laboratory import images, settings, tuning
 
-DP_SGD, DICE_SGD, SPARSE, EXTRAPOLATED, LARS, ADAM = OPTIMIZERS = (
+DP_SGD, DICE_SGD, SPARSE, EXTRAPOLATED, LARS, ADAM, SGLD = OPTIMIZERS = (
     "dp_sgd",
     "dice_sgd",
     "dp_sparse_sgd",
     "dp_extrap_sgd",
     "dp_lars",
     "dp_adam",
+    "dp_sgld",
 )
 # The optimizers that are trained at every bound; the others are trained at the first one.
 AT_EVERY_BOUND = (DP_SGD, DICE_SGD)
@@ -40,6 +45,7 @@ FINAL_RATE, EXTRAPOLATION, TRUST = 0.9, 0.5, 0.02
 # The steps of these do not depend on the length of the gradients; learning rates relative to the grid of the others.
 _SCALE_FREE = {ADAM: 0.01, LARS: 1.0}
 LATE_ITERATES = 20
+_FALLING_PARTS, _FALLING_START, _FALLING_POWER = 40, 0.05, 0.55
 # Points of accuracy.
 _NOT_WORSE = 0.5
 _DELTA = 1e-5
@@ -107,7 +113,12 @@ def noise_multiplier(setting: Setting, batch_size: int) -> float:
 
 
 def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains one run; accuracy and calibration error of the last weights, and of averaged late predictions."""
+    """Trains one run; accuracy and calibration of the last weights, and of averaged late predictions.
+
+    Returns:
+        `accuracy`, `calibration_error`, and `reliability` with `counts`, `confidences` and `accuracies` by bin; the
+        same with `averaged_` before, of averaged predictions; for DP-SGLD the `temperature` of the last step.
+    """
     data = images.of(setting, case["seed"])
     # The masks are drawn by the run's seed as well, which is part of the compiled step.
     mask_seed = case["seed"] if case["optimizer"] == SPARSE else 0
@@ -117,18 +128,26 @@ def measure(setting: Setting, case: Mapping[str, Any]) -> dict[str, Any]:
     trainer.start(data.train.images, data.train.labels, seed=case["seed"], learning_rate=rate)
     test = data.chosen if case["stage"] == tuning.TUNING else data.judged
     steps = setting.steps(case["batch_size"])
+    falling = _falling(rate, steps) if case["optimizer"] == SGLD else {}
     pauses = np.unique(np.linspace(steps / 2, steps, LATE_ITERATES).round().astype(int))
     late = []
-    for pause in pauses:
-        trainer.advance(int(pause) - trainer.step)
-        late.append(trainer.probabilities(test.images))
-    averaged = calibration_error.mean_probabilities(late)
-    return {
-        "accuracy": float(np.mean(np.argmax(late[-1], axis=1) == test.labels)),
-        "averaged_accuracy": float(np.mean(np.argmax(averaged, axis=1) == test.labels)),
-        "calibration_error": calibration_error.expected_calibration_error(late[-1], test.labels),
-        "averaged_calibration_error": calibration_error.expected_calibration_error(averaged, test.labels),
-    }
+    for stop in sorted({*pauses.tolist(), *falling}):
+        trainer.advance(stop - trainer.step)
+        if stop in pauses:
+            late.append(trainer.probabilities(test.images))
+        if stop in falling:
+            trainer.model.optimizer.learning_rate.assign(falling[stop])
+    found = {}
+    for prefix, probabilities in (("", late[-1]), ("averaged_", calibration_error.mean_probabilities(late))):
+        diagram = calibration_error.reliability(probabilities, test.labels)
+        found[f"{prefix}accuracy"] = float(np.mean(np.argmax(probabilities, axis=1) == test.labels))
+        found[f"{prefix}calibration_error"] = diagram.expected_calibration_error
+        found[f"{prefix}reliability"] = {
+            name: getattr(diagram, name).tolist() for name in ("counts", "confidences", "accuracies")
+        }
+    if falling:
+        found["temperature"] = _temperature(setting, case["batch_size"], falling[max(falling)], bound)
+    return found
 
 
 def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
@@ -136,26 +155,32 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
 
     The rules: DiceSGD beats DP-SGD at every bound below the first one, at the large batch size. Random sparsification
     is not worse than DP-SGD by half a point, at either batch size. The mean of late predictions halves the calibration
-    error of DP-SGD's last weights, at either batch size. Extrapolation, LARS and Adam close a part of the gap between
-    the batch sizes, which itself is above 0.
+    error of DP-SGD's last weights, at either batch size. That of DP-SGLD is better calibrated than that of DP-SGD, at
+    either batch size. Extrapolation, LARS, Adam, the mean of DP-SGD's late predictions, and that of DP-SGLD's close a
+    part of the gap between the batch sizes, which itself is above 0.
     """
     small, large = setting.batch_sizes
     first, *further = setting.relative_bounds
 
-    def points(name, size, bound=first):
-        return 100 * _by_seed(lines, name, bound, size, "accuracy")
+    def points(name, size, bound=first, value="accuracy"):
+        return 100 * _by_seed(lines, name, bound, size, value)
+
+    def log_errors(name, value):
+        return {size: np.log(_by_seed(lines, name, first, size, value)) for size in setting.batch_sizes}
 
     gap = points(DP_SGD, small) - points(DP_SGD, large)
-    errors = {
-        f"B = {size}": np.log(_by_seed(lines, DP_SGD, first, size, "calibration_error"))
-        - np.log(_by_seed(lines, DP_SGD, first, size, "averaged_calibration_error"))
-        for size in setting.batch_sizes
+    last, averaged = log_errors(DP_SGD, "calibration_error"), log_errors(DP_SGD, "averaged_calibration_error")
+    langevin = log_errors(SGLD, "averaged_calibration_error")
+    closing = {
+        **{name: points(name, large) for name in (EXTRAPOLATED, LARS, ADAM)},
+        SGLD: points(SGLD, large, value="averaged_accuracy"),
+        "averaged": points(DP_SGD, large, value="averaged_accuracy"),
     }
     rows = [
         verdicts.Row("gap", {f"B = {small} less B = {large}": gap}),
         *(
-            verdicts.Row(name, {"points closed": points(name, large) - points(DP_SGD, large)})
-            for name in (EXTRAPOLATED, LARS, ADAM)
+            verdicts.Row(name, {"points closed": accuracies - points(DP_SGD, large)})
+            for name, accuracies in closing.items()
         ),
         verdicts.Row(
             SPARSE,
@@ -164,7 +189,12 @@ def summary(setting: Setting, lines: Sequence[Line]) -> dict[str, Any]:
                 for size in setting.batch_sizes
             },
         ),
-        verdicts.Row("late_predictions", {name: ratio - np.log(2) for name, ratio in errors.items()}),
+        verdicts.Row(
+            "late_predictions", {f"B = {size}": last[size] - averaged[size] - np.log(2) for size in setting.batch_sizes}
+        ),
+        verdicts.Row(
+            "langevin_calibration", {f"B = {size}": averaged[size] - langevin[size] for size in setting.batch_sizes}
+        ),
     ]
     if further:
         better = {
@@ -184,6 +214,20 @@ def _by_seed(lines: Sequence[Line], name: str, bound: float, batch_size: int, va
 
 def _group(case: Mapping[str, Any]) -> tuple[str, float, int]:
     return case["optimizer"], case["relative_bound"], case["batch_size"]
+
+
+def _falling(rate: float, num_steps: int) -> dict[int, float]:
+    """The learning rate that begins after a step, for each part of the steps."""
+    parts = np.unique(np.linspace(0, num_steps, _FALLING_PARTS, endpoint=False).astype(int))
+    return {int(step): rate * (1 + step / num_steps / _FALLING_START) ** -_FALLING_POWER for step in parts}
+
+
+def _temperature(setting: Setting, batch_size: int, rate: float, bound: float) -> float:
+    from noisy_sgd.optimizers import langevin
+
+    return langevin.temperature(
+        rate, noise_multiplier(setting, batch_size), bound, batch_size, setting.num_train_examples
+    )
 
 
 @functools.lru_cache
@@ -229,6 +273,8 @@ def _trainer(setting: Setting, name: str, relative_bound: float, batch_size: int
         EXTRAPOLATED: lambda: extrapolation.DPExtrapSGD(1.0, **common, extrapolation=EXTRAPOLATION),
         LARS: lambda: lars.DPLARS(1.0, **common, trust_coefficient=TRUST),
         ADAM: lambda: adam.DPAdam(1.0, **common),
+        # At the temperature that `_temperature` states.
+        SGLD: lambda: sgd.DPSGD(1.0, **common),
     }
     return (
         training.Trainer(

@@ -4,7 +4,7 @@ import unittest.mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from noisy_sgd import privacy
+from noisy_sgd import privacy, records
 from noisy_sgd.studies import private_optimizers as study
 from noisy_sgd.studies.laboratory import tuning
 
@@ -21,16 +21,8 @@ SMALL = study.Setting(
 
 
 def line(group, seed=0, accuracy=0.5, **values):
-    errors = {"calibration_error": 0.2, "averaged_calibration_error": 0.05}
-    return {
-        "stage": tuning.FINAL,
-        **group,
-        "seed": seed,
-        "learning_rate": 0.2,
-        "accuracy": accuracy,
-        **errors,
-        **values,
-    }
+    common = {"stage": tuning.FINAL, "seed": seed, "learning_rate": 0.2, "calibration_error": 0.2}
+    return {**common, **group, "accuracy": accuracy, **values}
 
 
 class CasesTest(parameterized.TestCase):
@@ -44,9 +36,9 @@ class CasesTest(parameterized.TestCase):
             {**case, "accuracy": case["learning_rate"] * (1 if case["batch_size"] == 10 else -1)}
             for case in tuning.cases(SMALL, SMALL.groups)
         ]
-        self.assertLen(searched, 2 * (6 + 2) * 2)
+        self.assertLen(searched, 2 * (7 + 2) * 2)
         final = study.final_cases(SMALL, searched)
-        self.assertLen(final, 2 * (6 + 2) * 5)
+        self.assertLen(final, 2 * (7 + 2) * 5)
         self.assertEqual({(case["batch_size"], case["learning_rate"]) for case in final}, {(10, 0.4), (50, 0.2)})
 
     @parameterized.parameters(
@@ -71,16 +63,23 @@ class SummaryTest(absltest.TestCase):
                 accuracy = 0.7
             if group["optimizer"] == study.SPARSE and group["batch_size"] == 10:
                 accuracy = 0.799
-            lines += [line(group, seed, accuracy + 1e-4 * generator.normal()) for seed in range(SMALL.num_seeds)]
+            averaged, error = {study.DP_SGD: (-0.01, 0.05), study.SGLD: (0.01, 0.04)}.get(group["optimizer"], (0, 0.05))
+            for seed in range(SMALL.num_seeds):
+                noise = 1e-4 * generator.normal(size=2)
+                measured = {"averaged_accuracy": accuracy + averaged + noise[1], "averaged_calibration_error": error}
+                lines.append(line(group, seed, accuracy + noise[0], **measured))
         found = {row["row"]: row["verdict"] for row in study.summary(SMALL, lines)["rows"]}
         expected = {
             "gap": "confirmed",
             study.LARS: "confirmed",
             study.EXTRAPOLATED: "undecided",
             study.ADAM: "refuted",
+            study.SGLD: "confirmed",
+            "averaged": "refuted",
             study.SPARSE: "confirmed",
             study.DICE_SGD: "confirmed",
             "late_predictions": "confirmed",
+            "langevin_calibration": "confirmed",
         }
         self.assertEqual(found, expected)
 
@@ -109,6 +108,17 @@ class MeasureTest(parameterized.TestCase):
         # At the last step 90 % are left out: independent masks differ at 18 % of the coordinates, of about 8,000.
         self.assertAlmostEqual(float(np.mean(masks[0] != masks[1])), 0.18, delta=0.02)
 
+    def test_the_rate_of_langevin_dynamics_falls(self):
+        group = {"optimizer": study.SGLD, "relative_bound": 1.0, "batch_size": 10}
+        found = study.measure(SMALL, {"stage": tuning.FINAL, **group, "learning_rate": 0.4, "seed": 0})
+        trainer, bound = study._trainer(SMALL, *group.values(), 0)
+        # The last of 20 steps: t / b = 19.
+        rate = 0.4 / bound * 20**-0.55
+        self.assertAlmostEqual(float(trainer.model.optimizer.learning_rate), rate, places=6)
+        # T = lr N (sigma C / B)^2 / 2.
+        variance = (study.noise_multiplier(SMALL, 10) * bound / 10) ** 2
+        self.assertAlmostEqual(found["temperature"], rate * 100 * variance / 2, places=9)
+
     @parameterized.parameters(*study.OPTIMIZERS)
     def test_every_optimizer_trains(self, name):
         group = {"optimizer": name, "relative_bound": 1.0, "batch_size": 50}
@@ -116,7 +126,7 @@ class MeasureTest(parameterized.TestCase):
         found = study.measure(SMALL, case)
         self.assertBetween(found["accuracy"], 0.0, 1.0)
         self.assertGreater(found["calibration_error"], 0.0)
-        self.assertEqual(study.measure(SMALL, case), found)
+        self.assertEqual(records.plain(study.measure(SMALL, case)), records.plain(found))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ SETTING = study.Setting(dataset="digits", num_train_examples=100, batch_sizes=(1
 
 
 def record():
-    errors = {"calibration_error": 0.2, "averaged_calibration_error": 0.05}
+    diagram = {"counts": [3, 1, 0], "confidences": [0.2, 0.5, None], "accuracies": [0.3, 1.0, None]}
+    values = {"calibration_error": 0.2, "averaged_calibration_error": 0.05, "averaged_accuracy": 0.5}
+    values |= {"reliability": diagram, "averaged_reliability": diagram}
     lines = [
-        {"stage": tuning.FINAL, **group, "seed": seed, "learning_rate": 0.1, "accuracy": 0.5 + 0.01 * seed, **errors}
+        {"stage": tuning.FINAL, **group, "seed": seed, "learning_rate": 0.1, "accuracy": 0.5 + 0.01 * seed, **values}
         for group in SETTING.groups
         for seed in range(SETTING.num_seeds)
     ]
@@ -42,10 +44,19 @@ class ClaimsTest(absltest.TestCase):
 
     def test_every_number_of_a_figure_is_in_its_table(self):
         directory = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        for draw, count in ((figures.draw_accuracies, len(SETTING.groups)), (figures.draw_calibration, 2 * 3)):
+        # Both batch sizes, and three predictors: three seeds each, and two bins that are not empty.
+        counts = {
+            figures.draw_accuracies: len(SETTING.groups),
+            figures.draw_calibration: 2 * 3 * 3,
+            figures.draw_reliability: 2 * 3 * 2,
+        }
+        for draw, count in counts.items():
             paths = draw(record(), directory)
             with open(paths[2]) as file:
-                self.assertLen(list(csv.DictReader(file)), count)
+                rows = list(csv.DictReader(file))
+            self.assertLen(rows, count)
+        # Of `draw_reliability`: the seeds are pooled.
+        self.assertEqual([rows[1][name] for name in ("predictions", "right_percent")], ["3", "100.0"])
 
 
 if __name__ == "__main__":
