@@ -6,7 +6,7 @@ SGD is Keras' own: `keras.Model.compile` with its defaults, and the compiled fun
 `PrivateModel`, by the same function. The algorithms take turns because machines have slow minutes. Peak memory is
 measured in two ways, for one step in a process of its own. The first is the memory of the process with the model, minus
 that of the process without it; it contains heap and graphs (Linux; null elsewhere). The second is the memory of the
-tensors alone, by TensorFlow's allocator.
+tensors alone, by TensorFlow's allocator (null where it counts nothing, as on CPUs without AVX-512).
 
 The workloads are networks of images, and networks that people fine-tune, as Keras' examples write them (`networks`).
 `--workload=diagonal_linear` times the simulation of the toy problems instead (`toy`). `--sweep=batch_size` times the
@@ -126,17 +126,15 @@ def peaks(settings: cases.Benchmark, algorithm: str) -> dict[str, float | None]:
 
 def _measure_peaks(settings: cases.Benchmark, algorithm: str) -> dict[str, float | None]:
     startup.tensorflow()
-    import tensorflow as tf
-
     before = memory.resident()
     step = _prepare(settings, algorithm)
-    tf.config.experimental.reset_memory_stats("CPU:0")
+    memory.forget_peak_of_tensors()
     memory.forget_peak()
     step()
-    tensors = tf.config.experimental.get_memory_info("CPU:0")["peak"] / 2**20
+    tensors = memory.peak_of_tensors()
     return {
         "peak_memory_mib": None if before is None else round(memory.peak() - before, 1),
-        "peak_tensors_mib": round(tensors, 1),
+        "peak_tensors_mib": None if tensors is None else round(tensors, 1),
     }
 
 

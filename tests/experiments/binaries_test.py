@@ -411,9 +411,10 @@ class BenchmarkTest(BinaryTest):
             self.assertAlmostEqual(line["processor_ratio_to_sgd"], used, places=2)
             self.assertGreater(line["processor_ms"], 0)
             self.assertEqual((line["workload"], line["batch_size"], line["rounds"]), ("mnist_cnn", 4, 3))
-            # The weights, 104 KB in float32, at the least.
-            self.assertGreater(line["peak_tensors_mib"], 0.1)
-            self.assertLess(line["peak_tensors_mib"], 100)
+            # The weights, 104 KB in float32, at the least. Without oneDNN TensorFlow counts nothing.
+            if line["peak_tensors_mib"] is not None:
+                self.assertGreater(line["peak_tensors_mib"], 0.1)
+                self.assertLess(line["peak_tensors_mib"], 100)
 
     def test_a_finished_benchmark_is_drawn_without_a_step(self):
         arguments = ["--workload=nf_resnet50", "--batch_size=2", "--num_rounds=2", "--algorithm=sgd,dp_sgd"]

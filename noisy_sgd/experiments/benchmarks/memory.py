@@ -1,9 +1,11 @@
-"""How much memory this process takes, in MiB (Linux; None elsewhere).
+"""How much memory this process takes (Linux), and its tensors (where TensorFlow counts them), in MiB; None elsewhere.
 
 before = memory.resident()
 memory.forget_peak(); run(); memory.peak() - before
+memory.forget_peak_of_tensors(); run(); memory.peak_of_tensors()
 """
 
+import contextlib
 import ctypes
 import gc
 import pathlib
@@ -29,6 +31,27 @@ def forget_peak() -> None:
     if _STATUS.exists():
         # 5 makes VmHWM start again (proc(5)).
         pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def forget_peak_of_tensors() -> None:
+    """Makes `peak_of_tensors` start again from the present size."""
+    import tensorflow as tf
+
+    with contextlib.suppress(ValueError):
+        tf.config.experimental.reset_memory_stats("CPU:0")
+
+
+def peak_of_tensors() -> float | None:
+    """Largest memory of all tensors since `forget_peak_of_tensors`; None where TensorFlow's allocator counts nothing.
+
+    On CPUs it counts with oneDNN alone, which TensorFlow uses by itself on CPUs with AVX-512.
+    """
+    import tensorflow as tf
+
+    try:
+        return tf.config.experimental.get_memory_info("CPU:0")["peak"] / 2**20
+    except ValueError:
+        return None
 
 
 def _release() -> None:

@@ -14,8 +14,8 @@ class MemoryTest(absltest.TestCase):
         settings = cases.Benchmark(workload="wrn_16_4", batch_size=32)
         plain, private = (benchmark.peaks(settings, algorithm) for algorithm in ("sgd", "dp_sgd"))
         known = {name: value for name, value in plain.items() if value is not None}
-        # That of the process is read from Linux's /proc.
-        self.assertEqual(sorted(known), ["peak_memory_mib", "peak_tensors_mib"][0 if sys.platform == "linux" else 1 :])
+        # That of the process is read from Linux's /proc; TensorFlow counts the tensors with oneDNN alone.
+        self.assertEqual("peak_memory_mib" in known, sys.platform == "linux")
         for name, value in known.items():
             with self.subTest(name):
                 self.assertGreater(value, 100.0)
