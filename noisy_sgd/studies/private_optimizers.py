@@ -7,8 +7,8 @@ share of the gap by which its accuracy at the large batch size exceeds DP-SGD's.
 optimizer, bound and batch size, by other seeds and other images than those of the final runs.
 
 DP-SGD at any constant rate is DP-SGLD at some temperature (`optimizers.langevin`). What the arm of DP-SGLD adds is a
-rate that falls as Welling and Teh (2011) have it, lr (1 + t / b)^-0.55 with b a twentieth of the steps, in 40 equal
-parts, and predictions that are averaged over late iterates; DP-SGD's are averaged too, as a control.
+rate that falls in proportion to (1 + t / b)^-0.55 (Welling and Teh 2011), with b a twentieth of the steps and with the
+grid's rate as its mean, and predictions that are averaged over late iterates; DP-SGD's are averaged too, as a control.
 
 DiceSGD has no known epsilon: it gets DP-SGD's noise, times sqrt(1 + 2 C'/C) as its paper compares it. Only the
 optimizers at bounds far below the gradients' norms test what it is made for, so that DP-SGD and DiceSGD are trained at
@@ -217,9 +217,10 @@ def _group(case: Mapping[str, Any]) -> tuple[str, float, int]:
 
 
 def _falling(rate: float, num_steps: int) -> dict[int, float]:
-    """The learning rate that begins after a step, for each part of the steps."""
+    """The learning rate that begins after a step, for each of equal parts of the steps; about `rate` on average."""
     parts = np.unique(np.linspace(0, num_steps, _FALLING_PARTS, endpoint=False).astype(int))
-    return {int(step): rate * (1 + step / num_steps / _FALLING_START) ** -_FALLING_POWER for step in parts}
+    shape = (1 + parts / num_steps / _FALLING_START) ** -_FALLING_POWER
+    return dict(zip(parts.tolist(), rate * shape / shape.mean(), strict=True))
 
 
 def _temperature(setting: Setting, batch_size: int, rate: float, bound: float) -> float:
