@@ -1,6 +1,6 @@
 """Which device runs the operations that are traced or executed now: a CPU, an accelerator, or what XLA compiles for.
 
-if devices.in_xla() or devices.accelerators():
+if devices.kind() == "accelerator":
     ...    # no loop over examples
 
 Covered by tests/gradients/engines/example_map_test.py.
@@ -18,6 +18,11 @@ def in_xla() -> bool:
 def accelerators() -> list:
     """The GPUs and TPUs that TensorFlow can use."""
     return tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+
+
+def kind() -> str:
+    """ "cpu" or "accelerator"; what XLA compiles counts as an accelerator."""
+    return "accelerator" if in_xla() or accelerators() else "cpu"
 
 
 def refusal_by_xla(error: tf.errors.OpError) -> ValueError | None:

@@ -56,7 +56,7 @@ def clipped_sum(model, loss_fn, x, y, *, clip, mask=None, views: int = 1) -> cli
 def _clipped_sum(model, layers, without_examples, loss_fn, examples, clip):
     x, y = examples.rows()
     microbatch = layer_rules.Microbatch(
-        units=examples.size, views=examples.views, device=_device(), dtype=_precision(model)
+        units=examples.size, views=examples.views, device=devices.kind(), dtype=_precision(model)
     )
 
     contributions = _Contributions(microbatch)
@@ -320,8 +320,3 @@ def _of_shape(tensor, shape):
 def _precision(model):
     """float64 where a weight is, else float32."""
     return tf.float64 if any(weight.dtype == "float64" for weight in model.trainable_weights) else tf.float32
-
-
-def _device():
-    """ "cpu" or "accelerator"; what XLA compiles counts as an accelerator."""
-    return "accelerator" if devices.in_xla() or devices.accelerators() else "cpu"

@@ -12,7 +12,7 @@ class MemoryTest(absltest.TestCase):
     def test_dp_sgd_takes_at_most_1_3_times_a_plain_steps_memory(self):
         # About 1.25 and 1.05; when the step was made of twice as many operations, its process took 1.44 times as much.
         settings = cases.Benchmark(workload="wrn_16_4", batch_size=32)
-        plain, private = (benchmark.peaks(settings, algorithm) for algorithm in ("sgd", "dp_sgd"))
+        plain, private = (self.smallest(settings, algorithm) for algorithm in ("sgd", "dp_sgd"))
         known = {name: value for name, value in plain.items() if value is not None}
         # That of the process is read from Linux's /proc; TensorFlow counts the tensors with oneDNN alone.
         self.assertEqual("peak_memory_mib" in known, sys.platform == "linux")
@@ -20,6 +20,11 @@ class MemoryTest(absltest.TestCase):
             with self.subTest(name):
                 self.assertGreater(value, 100.0)
                 self.assertLess(private[name], 1.3 * value)
+
+    def smallest(self, settings, algorithm):
+        # Operations that happen to run at the same time add to a peak: up to a tenth, on a busy machine.
+        first, second = (benchmark.peaks(settings, algorithm) for _ in range(2))
+        return {name: None if value is None else min(value, second[name]) for name, value in first.items()}
 
 
 if __name__ == "__main__":

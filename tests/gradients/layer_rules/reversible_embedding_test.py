@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import clipping, layer_rules
+from noisy_sgd.gradients import clipping, devices, layer_rules
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 from tests import oracles
 from tests.gradients.layer_rules.rules_test import preferring
@@ -47,7 +47,7 @@ def data(examples, *views):
 
 
 def summed(model, x, y, device="cpu", **options):
-    with absltest.mock.patch.object(book_keeping, "_device", lambda: device):
+    with absltest.mock.patch.object(devices, "kind", lambda: device):
         result = book_keeping.clipped_sum(model, loss, x, y, clip=clipping.flat(BOUND), **options)
     return result.norms, result.values
 

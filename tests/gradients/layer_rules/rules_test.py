@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import clipping, layer_rules
+from noisy_sgd.gradients import clipping, devices, layer_rules
 from noisy_sgd.gradients.engines import book_keeping
 from noisy_sgd.gradients.layer_rules import convolution_site
 from noisy_sgd.gradients.layer_rules.shared import windows
@@ -141,7 +141,7 @@ class Checks(parameterized.TestCase):
             with (
                 self.subTest(route=route),
                 absltest.mock.patch.object(layer_rules, "choose", preferring(route)),
-                absltest.mock.patch.object(book_keeping, "_device", lambda: device),
+                absltest.mock.patch.object(devices, "kind", lambda: device),
             ):
                 result = book_keeping.clipped_sum(
                     single,

@@ -19,6 +19,8 @@ import math
 
 import tensorflow as tf
 
+from noisy_sgd.gradients import devices
+
 # Rates behind the estimates, in seconds: for one large matrix product, for many small ones, and for reading or writing
 # memory. The CPU's rates are measured on two cores of a 2023 server with oneDNN. The accelerator's rates have only the
 # usual ratio of arithmetic to memory. Only ratios within one device kind matter.
@@ -157,8 +159,18 @@ def kept_together(weights, rows: list[tf.Tensor]) -> Contribution:
     )
 
 
+def squared_lengths(vectors: tf.Tensor) -> tf.Tensor:
+    """[..., size] -> [...], the sums of squares."""
+    if devices.kind() == "cpu":
+        # Two operations would write all squares to memory, and read them again.
+        return tf.square(tf.raw_ops.EuclideanNorm(input=vectors, axis=-1))
+    return tf.reduce_sum(tf.square(vectors), axis=-1)
+
+
 def row_squares(rows: tf.Tensor) -> tf.Tensor:
     """[n, size] -> the squared norm of each row."""
+    if devices.kind() == "cpu":
+        return squared_lengths(rows)
     squares = tf.square(rows)
     size = squares.shape[1]
     if size is not None and size > ADDED_ONE_BY_ONE:

@@ -143,7 +143,7 @@ def from_both(weight, a, b, arrange, squared_norms, one_by_one=None) -> contribu
 def gram_norms(a, b, microbatch):
     """Squared norms from inner products between positions, and the examples formed one by one."""
     inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
-    squares = tuple(rounding.added(tf.square(one), microbatch) for one in (a, b))
+    squares = tuple(rounding.squared_lengths(one, microbatch, careful=True) for one in (a, b))
     products, sizes = rounding.squares_of_products(inputs, gradients, squares, microbatch)
     return rounding.guarded_norms(products, sizes, _exactly(a, b), microbatch)
 
@@ -151,7 +151,10 @@ def gram_norms(a, b, microbatch):
 def formed_norms(a, b, microbatch):
     """Squared norms of gradients that are not kept, and the examples formed one by one."""
     squares = contributions.row_squares(_rows(_form(a, b)))
-    lengths = rounding.over_blocks(tf.reduce_sum(_lengths(a) * _lengths(b), axis=-1))
+    inputs, gradients = (
+        tf.sqrt(rounding.not_vanished(rounding.squared_lengths(one, microbatch), microbatch)) for one in (a, b)
+    )
+    lengths = rounding.over_blocks(tf.reduce_sum(inputs * gradients, axis=-1))
     sizes = rounding.Sizes(terms=squares, lengths=lengths, running=None, positions=a.shape[-2])
     return rounding.guarded_norms(squares, sizes, _exactly(a, b), microbatch)
 

@@ -73,16 +73,20 @@ def example(generator, layer, shape, offset):
     return x, (z - z.mean(axis=tuple(range(1, 2 if z.ndim == 3 else 3)), keepdims=True)).astype(np.float32)
 
 
-class AddedTest(parameterized.TestCase):
-    @parameterized.parameters(1, 3, 16, 17, 100, 1023, 2**16)
-    def test_equal_entries(self, size):
-        microbatch = layer_rules.Microbatch(units=2, views=1, device="accelerator", dtype=tf.float32)
+class SquaredLengthsTest(parameterized.TestCase):
+    @parameterized.product(device=["accelerator", "cpu"], size=[1, 3, 16, 17, 100, 1023, 2**16])
+    def test_equal_entries(self, device, size):
+        microbatch = layer_rules.Microbatch(units=2, views=1, device=device, dtype=tf.float32)
         values = np.array([0.1, 3.7], np.float32)[:, None] * np.ones((2, size), np.float32)
         for known in (size, None):
-            signature = [tf.TensorSpec([2, known], tf.float32)]
-            added = tf.function(lambda v: rounding.added(v, microbatch), input_signature=signature, jit_compile=True)
-            # Entry by entry, XLA is wrong by 4e-5 for the largest size.
-            np.testing.assert_allclose(added(values), values.astype(np.float64).sum(axis=1), rtol=1e-6)
+            found = tf.function(
+                lambda v: rounding.squared_lengths(v, microbatch),
+                input_signature=[tf.TensorSpec([2, known], tf.float32)],
+                jit_compile=device == "accelerator",
+            )
+            # Entry by entry, XLA is wrong by 4e-5 for the largest size; TensorFlow's sums on a CPU by 3e-6.
+            rtol = 1e-6 if device == "accelerator" else 4e-6
+            np.testing.assert_allclose(found(values), np.square(values.astype(np.float64)).sum(axis=1), rtol=rtol)
 
 
 class LayersTest(parameterized.TestCase):
