@@ -9,6 +9,7 @@ DP-SGD, DiceSGD, random sparsification, extrapolation, LARS, Adam and DP-SGLD. T
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from noisy_sgd import records
 from noisy_sgd.experiments import flags
@@ -40,6 +41,10 @@ class Settings(laboratory.Settings, private_optimizers.Setting):
     """The study's setting, and the run directory."""
 
     run_dir: str = "runs/private_optimizers"
+
+    def resolved(self) -> dict[str, Any]:
+        """As recorded, with the optimizers, so that the record of fewer ones is refused."""
+        return {**super().resolved(), "optimizers": list(private_optimizers.OPTIMIZERS)}
 
 
 def parse(argv: Sequence[str]) -> Settings:

@@ -117,7 +117,7 @@ def draw_calibration(record: records.Record, directory: pathlib.Path) -> list[pa
 
 @canvas.styled
 def draw_reliability(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
-    """How often predictions are right against their confidence, in bins of all seeds; areas show how many there are."""
+    """How often predictions are right against their confidence, in bins over all seeds; larger marks: more of them."""
     sizes = sorted({line["batch_size"] for line in record.metrics})
     figure, all_axes = canvas.panels(len(sizes), width=3.4)
     rows = []
