@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from noisy_sgd import checks, keras_internals
-from noisy_sgd.gradients import devices
 from noisy_sgd.optimizers import foreign_arguments, noised, privatized
 from noisy_sgd.training import budget, distribution, remarks
 
@@ -134,12 +133,23 @@ def naming_failed_steps(configured: int | None):
     try:
         yield
     except tf.errors.OpError as error:
-        refusal = devices.refusal_by_xla(error)
+        refusal = _refusal_by_xla(error)
         if refusal is not None:
             raise refusal from None
         if _TOO_LARGE not in error.message:
             raise
         raise ValueError(f"{_TOO_LARGE}: {configured}. Received: a larger batch from the dataset") from None
+
+
+def _refusal_by_xla(error: tf.errors.OpError) -> ValueError | None:
+    """The error to raise where the given one says that XLA cannot compile a model; None for any other error."""
+    if "tf2xla conversion failed" not in error.message:
+        return None
+    reason = next((line for line in error.message.splitlines() if line and "XLA" in line), "")
+    return ValueError(
+        "`jit_compile` must be False for a model with operations that XLA cannot compile: "
+        f"{' '.join(reason.split())[:300]}. Received: jit_compile=True"
+    )
 
 
 def remark_on_sizes(model: keras.Model, x, batch_size, configured, validation_split, callbacks) -> None:

@@ -19,8 +19,8 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import automatic_rule, batch, clipping, devices, layer_calls, layer_rules
-from noisy_sgd.gradients.layer_rules.shared import rounding
+from noisy_sgd.gradients import automatic_rule, batch, clipping, layer_calls, layer_rules
+from noisy_sgd.gradients.layer_rules.shared import devices, rounding
 from noisy_sgd.gradients.trials import example_axis
 
 # Numbers of an example, such as the gradient of a bias.

@@ -27,7 +27,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from noisy_sgd.gradients import devices
+from noisy_sgd.gradients.layer_rules.shared import devices
 
 _BATCHED_PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 # Tried in place of sizes that are not known.

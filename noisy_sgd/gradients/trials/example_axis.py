@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import keras_internals
-from noisy_sgd.gradients import automatic_rule, devices, layer_calls, layer_rules
+from noisy_sgd.gradients import automatic_rule, layer_calls, layer_rules
+from noisy_sgd.gradients.layer_rules.shared import devices
 from noisy_sgd.gradients.trials import own_gradients, synthetic
 
 _NOT_REPEATABLE = (

@@ -3,8 +3,9 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import clipping, devices, layer_rules
+from noisy_sgd.gradients import clipping, layer_rules
 from noisy_sgd.gradients.engines import book_keeping, vectorized
+from noisy_sgd.gradients.layer_rules.shared import devices
 from tests import oracles
 from tests.gradients.layer_rules.rules_test import preferring
 

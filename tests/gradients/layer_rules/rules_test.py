@@ -5,10 +5,10 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from noisy_sgd.gradients import clipping, devices, layer_rules
+from noisy_sgd.gradients import clipping, layer_rules
 from noisy_sgd.gradients.engines import book_keeping
 from noisy_sgd.gradients.layer_rules import convolution_site
-from noisy_sgd.gradients.layer_rules.shared import windows
+from noisy_sgd.gradients.layer_rules.shared import devices, windows
 from noisy_sgd.models import group_normalization, normalizer_free
 
 L = keras.layers

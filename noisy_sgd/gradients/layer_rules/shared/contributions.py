@@ -19,7 +19,7 @@ import math
 
 import tensorflow as tf
 
-from noisy_sgd.gradients import devices
+from noisy_sgd.gradients.layer_rules.shared import devices
 
 # Rates behind the estimates, in seconds: for one large matrix product, for many small ones, and for reading or writing
 # memory. The CPU's rates are measured on two cores of a 2023 server with oneDNN. The accelerator's rates have only the

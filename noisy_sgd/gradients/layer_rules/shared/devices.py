@@ -23,14 +23,3 @@ def accelerators() -> list:
 def kind() -> str:
     """ "cpu" or "accelerator"; what XLA compiles counts as an accelerator."""
     return "accelerator" if in_xla() or accelerators() else "cpu"
-
-
-def refusal_by_xla(error: tf.errors.OpError) -> ValueError | None:
-    """The error to raise where the given one says that XLA cannot compile a model; None for any other error."""
-    if "tf2xla conversion failed" not in error.message:
-        return None
-    reason = next((line for line in error.message.splitlines() if line and "XLA" in line), "")
-    return ValueError(
-        "`jit_compile` must be False for a model with operations that XLA cannot compile: "
-        f"{' '.join(reason.split())[:300]}. Received: jit_compile=True"
-    )
