@@ -12,6 +12,7 @@ Covered by tests/experiments/report/private_optimizers_claims_test.py.
 """
 
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,9 @@ def label(name: str, bound: float) -> str:
 def draw_accuracies(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
     """Final accuracy of every optimizer and bound, mean over seeds with its 95 % interval; one panel per batch size."""
     found = values(record, "accuracy")
-    sizes = sorted({size for _, _, size in found})
-    figure, all_axes = canvas.panels(len(sizes), width=3.4)
+    figure, panels = _panels(record)
     rows = []
-    for axes, size in zip(all_axes, sizes, strict=True):
+    for axes, size in panels:
         groups = [group for group in found if group[2] == size]
         for place, group in enumerate(groups):
             one = statistics.estimate([100 * accuracy for accuracy in found[group].values()])
@@ -79,23 +79,26 @@ def draw_accuracies(record: records.Record, directory: pathlib.Path) -> list[pat
         axes.axvline(100 * reference, color="black", linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(groups)), [label(*group[:2]) for group in groups])
         axes.set_xlabel("final test accuracy (%)")
-        axes.set_title(f"B = {size}, {record.results['steps'][str(size)]} steps", fontsize=9)
-    all_axes[0].invert_yaxis()
-    figure.suptitle(_title(record), fontsize=9)
+    panels[0][0].invert_yaxis()
     return canvas.save(figure, rows, directory, "accuracies")
 
 
 @canvas.styled
 def draw_calibration(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
-    """Expected calibration error of last weights and of the mean of 20 late predictions; every line is one seed."""
-    sizes = sorted({line["batch_size"] for line in record.metrics})
-    figure, all_axes = canvas.panels(len(sizes), width=3.4)
+    """Calibration errors of last weights and of means of 20 late predictions; a line per seed, and the seeds' mean."""
+    figure, panels = _panels(record)
     rows = []
-    for axes, size in zip(all_axes, sizes, strict=True):
-        found = [_predictions(record, name, prefix, size) for name, prefix, *_ in _PREDICTORS]
-        for seed in found[0]:
-            errors = [100 * one[seed]["calibration_error"] for one in found]
+    for axes, size in panels:
+        found = [_predictions(record, name, prefix, size, "calibration_error") for name, prefix, *_ in _PREDICTORS]
+        lines = {seed: [100 * of_seeds[seed] for of_seeds in found] for seed in found[0]}
+        means = np.mean(list(lines.values()), axis=0)
+        for errors in lines.values():
             axes.plot(range(len(errors)), errors, marker="o", color="#0072B2", alpha=0.6, markersize=4)
+        for place, mean in enumerate(means):
+            axes.plot([place - 0.15, place + 0.15], [mean, mean], color="black")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.annotate(f"{mean:.1f}", (place + 0.18, mean), va="center", fontsize=8, bbox=box)
+        for seed, errors in {**lines, "mean": means}.items():
             for (name, prefix, *_), error in zip(_PREDICTORS, errors, strict=True):
                 rows.append(
                     {
@@ -103,40 +106,29 @@ def draw_calibration(record: records.Record, directory: pathlib.Path) -> list[pa
                         "seed": seed,
                         "optimizer": name,
                         "averaged": bool(prefix),
-                        "calibration_error_percent": error,
+                        "calibration_error_percent": float(error),
                     }
                 )
         axes.set_xticks(range(len(_PREDICTORS)), [text for _, _, text, *_ in _PREDICTORS])
-        axes.set_xlim(-0.4, len(_PREDICTORS) - 0.6)
-        axes.set_title(f"B = {size}", fontsize=9)
-    all_axes[0].set_ylabel("expected calibration error (%)")
-    all_axes[0].set_ylim(bottom=0)
-    figure.suptitle(_title(record), fontsize=9)
+        axes.set_xlim(-0.4, len(_PREDICTORS) - 0.4)
+    panels[0][0].set_ylabel("expected calibration error (%)")
+    panels[0][0].set_ylim(bottom=0)
     return canvas.save(figure, rows, directory, "calibration")
 
 
 @canvas.styled
 def draw_reliability(record: records.Record, directory: pathlib.Path) -> list[pathlib.Path]:
     """How often predictions are right against their confidence, in bins over all seeds; larger marks: more of them."""
-    sizes = sorted({line["batch_size"] for line in record.metrics})
-    figure, all_axes = canvas.panels(len(sizes), width=3.4)
+    figure, panels = _panels(record)
     rows = []
-    for axes, size in zip(all_axes, sizes, strict=True):
+    for axes, size in panels:
         axes.plot([0, 100], [0, 100], color="black", linewidth=0.8, linestyle=":", label="calibrated")
         for name, prefix, text, color, marker in _PREDICTORS:
-            diagrams = [one["reliability"] for one in _predictions(record, name, prefix, size).values()]
-            counts, confidences, accuracies = (
-                np.array([diagram[value] for diagram in diagrams], float)
-                for value in ("counts", "confidences", "accuracies")
-            )
-            full = counts.sum(axis=0) > 0
-            total = counts.sum(axis=0)[full]
-            # A bin without examples in one seed has no means there.
-            means = [100 * np.nansum(counts * value, axis=0)[full] / total for value in (confidences, accuracies)]
-            areas = 120 * np.sqrt(total / total.sum())
-            axes.plot(*means, color=color, linewidth=0.8)
-            axes.scatter(*means, s=areas, color=color, marker=marker, label=text.replace("\n", " "))
-            for place, count, confidence, accuracy in zip(np.flatnonzero(full), total, *means, strict=True):
+            bins, counts, confidences, accuracies = _pooled(_predictions(record, name, prefix, size, "reliability"))
+            axes.plot(confidences, accuracies, color=color, linewidth=0.8)
+            areas = 120 * np.sqrt(counts / counts.sum())
+            axes.scatter(confidences, accuracies, s=areas, color=color, marker=marker, label=text.replace("\n", " "))
+            for place, count, confidence, accuracy in zip(bins, counts, confidences, accuracies, strict=True):
                 rows.append(
                     {
                         "batch_size": size,
@@ -149,23 +141,39 @@ def draw_reliability(record: records.Record, directory: pathlib.Path) -> list[pa
                     }
                 )
         axes.set_xlabel("confidence (%)")
-        axes.set_title(f"B = {size}", fontsize=9)
-    all_axes[0].set_ylabel("predictions that are right (%)")
-    all_axes[0].legend(fontsize=8, markerscale=0.6)
-    figure.suptitle(_title(record), fontsize=9)
+    panels[0][0].set_ylabel("predictions that are right (%)")
+    panels[0][0].legend(fontsize=8, markerscale=0.6)
     return canvas.save(figure, rows, directory, "reliability")
 
 
-def _predictions(record: records.Record, name: str, prefix: str, size: int) -> dict[int, dict[str, Any]]:
-    """Seed -> calibration error and reliability, of an optimizer at the first bound."""
-    group = (name, record.config["relative_bounds"][0], size)
-    both = {value: values(record, f"{prefix}{value}")[group] for value in ("calibration_error", "reliability")}
-    return {seed: {value: of_seed[seed] for value, of_seed in both.items()} for seed in both["reliability"]}
-
-
-def _title(record: records.Record) -> str:
+def _panels(record: records.Record):
+    """A figure with the setting as its title, and its panels, each with a batch size."""
+    sizes = sorted({line["batch_size"] for line in record.metrics})
+    figure, all_axes = canvas.panels(len(sizes), width=3.4)
+    for axes, size in zip(all_axes, sizes, strict=True):
+        axes.set_title(f"B = {size}, {record.results['steps'][str(size)]} steps", fontsize=9)
     setting = record.config
-    return (
+    title = (
         f"{setting['dataset']}, {setting['num_train_examples']:,} examples, {setting['network']}, "
         f"epsilon = {setting['epsilon']:g}, {setting['num_epochs']} epochs, {setting['num_seeds']} seeds"
     )
+    figure.suptitle(title, fontsize=9)
+    return figure, list(zip(all_axes, sizes, strict=True))
+
+
+def _predictions(record: records.Record, name: str, prefix: str, size: int, value: str) -> dict[int, Any]:
+    """Seed -> what was measured of the predictions of an optimizer at the first bound."""
+    return values(record, f"{prefix}{value}")[name, record.config["relative_bounds"][0], size]
+
+
+def _pooled(by_seed: Mapping[int, Mapping[str, Sequence]]) -> tuple[np.ndarray, ...]:
+    """The bins that hold predictions, with their number, mean confidence and accuracy in percent, over all seeds."""
+    counts, *means = (
+        np.array([diagram[value] for diagram in by_seed.values()], float)
+        for value in ("counts", "confidences", "accuracies")
+    )
+    totals = counts.sum(axis=0)
+    bins = np.flatnonzero(totals)
+    # A bin without predictions in one seed has no means there.
+    pooled = (100 * np.nansum(counts * mean, axis=0)[bins] / totals[bins] for mean in means)
+    return bins, totals[bins], *pooled

@@ -44,10 +44,10 @@ class ClaimsTest(absltest.TestCase):
 
     def test_every_number_of_a_figure_is_in_its_table(self):
         directory = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-        # Both batch sizes, and three predictors: three seeds each, and two bins that are not empty.
+        # Both batch sizes, and three predictors: three seeds and their mean, and two bins that are not empty.
         counts = {
             figures.draw_accuracies: len(SETTING.groups),
-            figures.draw_calibration: 2 * 3 * 3,
+            figures.draw_calibration: 2 * 3 * (3 + 1),
             figures.draw_reliability: 2 * 3 * 2,
         }
         for draw, count in counts.items():
