@@ -198,17 +198,17 @@ class Site:
         `channel_scale` multiplies the output gradients, channel by channel.
         """
         inputs, gradients = (
-            tf.sqrt(rounding.not_vanished(squares, self.microbatch)) for squares in self._squares(channel_scale)
+            tf.sqrt(rounding.not_vanished(squares, self.microbatch)) for squares in self.squares(channel_scale)
         )
         return tf.reduce_sum(inputs * gradients, axis=1)
 
-    def _squares(self, channel_scale=None, *, careful=False):
+    def squares(self, channel_scale=None):
         """Squared lengths of what each position reads and of its output gradient, each [units, T, blocks]."""
         z = self.z if channel_scale is None else self.z * channel_scale
         lengths = []
         for tensor, channels in ((self.x, self.inputs_a_block), (z, self.outputs_a_block)):
             by_block = tf.reshape(tensor, [-1, *tensor.shape[1:-1], self.blocks, channels])
-            lengths.append(rounding.squared_lengths(by_block, self.microbatch, careful=careful))
+            lengths.append(rounding.squared_lengths(by_block, self.microbatch))
         lengths[0] = windows.sums(lengths[0], self.geometry, self.microbatch.device)
         return [tf.reshape(squares, [-1, self.positions, self.blocks]) for squares in lengths]
 
@@ -220,5 +220,5 @@ class Site:
         else:
             inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
         gradients = tf.matmul(z, z, transpose_b=True)
-        squares = tuple(tf.squeeze(one, -1) for one in self._squares(careful=True))
+        squares = tuple(tf.squeeze(one, -1) for one in self.squares())
         return rounding.squares_of_products(inputs, gradients, squares, self.microbatch)

@@ -68,7 +68,7 @@ def of_table(table, calls, microbatch):
     def sums(factors, tensors):
         return [sum_rows(ids, tensors[0] * factors[:, None, None], table.shape[0])]
 
-    squared_norms = tf.reduce_sum(contributions.squared_lengths(rows), axis=1)
+    squared_norms = tf.reduce_sum(contributions.row_squares(rows), axis=1)
     return [contributions.Contribution(weights=[table], squared_norms=squared_norms, tensors=[rows], sums=sums)]
 
 

@@ -91,9 +91,7 @@ def _tied(table, looked_up, z, h, microbatch):
     def lengths(squares):
         return tf.sqrt(rounding.not_vanished(squares, microbatch))
 
-    squares_of = {
-        name: rounding.squared_lengths(one, microbatch, careful=True) for name, one in (("z", z), ("h", h), ("r", rows))
-    }
+    squares_of = {name: rounding.squared_lengths(one, microbatch) for name, one in (("z", z), ("h", h), ("r", rows))}
 
     def formed_twice():
         squares = contributions.row_squares(tf.reshape(form(rows, z, h, ids), [-1, size * width]))

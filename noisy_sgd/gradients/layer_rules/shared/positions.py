@@ -143,7 +143,7 @@ def from_both(weight, a, b, arrange, squared_norms, one_by_one=None) -> contribu
 def gram_norms(a, b, microbatch):
     """Squared norms from inner products between positions, and the examples formed one by one."""
     inputs, gradients = (tf.matmul(one, one, transpose_b=True) for one in (a, b))
-    squares = tuple(rounding.squared_lengths(one, microbatch, careful=True) for one in (a, b))
+    squares = tuple(rounding.squared_lengths(one, microbatch) for one in (a, b))
     products, sizes = rounding.squares_of_products(inputs, gradients, squares, microbatch)
     return rounding.guarded_norms(products, sizes, _exactly(a, b), microbatch)
 

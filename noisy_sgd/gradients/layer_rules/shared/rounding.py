@@ -236,7 +236,7 @@ def squares_of_products(
     Args:
         inputs: <a_s, a_t>, [units, (blocks,) T, T].
         gradients: <b_s, b_t>, likewise.
-        squares: |a_t|^2 and |b_t|^2, [units, (blocks,) T] each, by careful `squared_lengths`. The difference
+        squares: |a_t|^2 and |b_t|^2, [units, (blocks,) T] each, by `squared_lengths`. The difference
             between them and the diagonals shows the error of the same sign in this example's inner products, as inner
             products of equal entries have it.
         microbatch: the microbatch.
@@ -263,13 +263,12 @@ def squares_of_products(
     return running[:, -1], sizes
 
 
-def squared_lengths(vectors: tf.Tensor, microbatch: contributions.Microbatch, *, careful: bool = False) -> tf.Tensor:
-    """[..., n] -> [...], the sums of squares; on a CPU with two roundings more in half the time, unless `careful`."""
-    if microbatch.device == "cpu" and not careful:
-        return contributions.squared_lengths(vectors)
+def squared_lengths(vectors: tf.Tensor, microbatch: contributions.Microbatch) -> tf.Tensor:
+    """[..., n] -> [...], the sums of squares; by halves where XLA would add entry by entry, which errs more."""
+    if microbatch.device == "cpu":
+        return contributions.row_squares(vectors)
     squares, size = tf.square(vectors), vectors.shape[-1]
-    if microbatch.device != "cpu" and (size is None or size > MARKS):
-        # XLA would add entry by entry; sums of halves of halves err less.
+    if size is None or size > MARKS:
         squares, _ = _padded(squares)
         for _ in range(MARKS.bit_length() - 1):
             squares = tf.add_n(tf.split(squares, 2, axis=-1))
