@@ -69,6 +69,14 @@ class ReadTest(absltest.TestCase):
         self.assertEqual(_read("--smoke"), _Settings(sizes=(2,), count=1, run_dir="runs/tried_smoke"))
         self.assertEqual(_read("--smoke", "--run_dir=here", "--rates=1").run_dir, "here")
 
+    def test_smoke_overrules_a_flagfile_and_no_typed_flag(self):
+        path = pathlib.Path(self.create_tempdir(), "some.flags")
+        path.write_text("--sizes=64\n--count=50\n--rates=3\n--run_dir=runs/filed\n")
+        for arguments in ((f"--flagfile={path}",), ("-flagfile", str(path))):
+            found = _read("--smoke", "--count=0", *arguments)
+            self.assertEqual(found, _Settings(sizes=(2,), count=0, rates=(3.0,), run_dir="runs/filed_smoke"))
+            self.assertEqual(_read(*arguments, "--run_dir=here", "--smoke").run_dir, "here")
+
 
 class TrainTest(parameterized.TestCase):
     def test_defaults(self):

@@ -12,7 +12,9 @@ class LandscapeTest(toy_binary.Tests, parameterized.TestCase):
     figures = 2
 
     def test_a_record_tells_the_data_set_and_no_folder(self):
-        settings = landscape.parse([self.name, "--smoke", f"--run_dir={self.root}/run", "--dataset=mnist_or_digits"])
+        (self.root / "empty").mkdir()
+        arguments = ["--dataset=mnist_or_digits", f"--data_dir={self.root}/empty", f"--run_dir={self.root}/run"]
+        settings = landscape.parse([self.name, "--smoke", *arguments])
         described = settings.resolved()
         self.assertEqual((described["dataset"], described["num_seeds"], described["network"]), ("digits", 2, "mlp"))
         self.assertEmpty({"run_dir", "data_dir", "num_processes"} & set(described))

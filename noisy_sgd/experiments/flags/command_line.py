@@ -158,22 +158,29 @@ def read(
         title: as in `define`.
         group: the dataclass, with a property `unread` as in `refuse_typed`.
         helps: as in `define`.
-        smoke: values with which the measurement takes seconds, by the names of their fields; --smoke takes them in
-            place of the flags' values. Defaults to None, no such flag.
+        smoke: values with which the measurement takes seconds, by the names of their fields; --smoke takes them, but
+            for those of flags that are typed beside it, in place of the flagfiles' values and the defaults. Defaults to
+            None, no such flag.
         **defaults: as in `define`.
 
     Returns:
         A value of the dataclass.
     """
-    values = flag_set()
-    define(values, title, group, helps, **defaults)
-    if smoke is not None:
-        define_one(values, title, "smoke", bool, False, "tries everything with few and small runs, in seconds")
-    parse(values, argv, parser)
+
+    def parsed(argv):
+        values = flag_set()
+        define(values, title, group, helps, **defaults)
+        if smoke is not None:
+            define_one(values, title, "smoke", bool, False, "tries everything with few and small runs, in seconds")
+        parse(values, argv, parser)
+        return values
+
+    values = parsed(argv)
     chosen = typed(values, group)
     if smoke is not None and values["smoke"].value:
-        chosen |= smoke
-        chosen["run_dir"] = values["run_dir"].value if values["run_dir"].present else f"{chosen['run_dir']}_smoke"
+        small = {**smoke, "run_dir": f"{chosen['run_dir']}_smoke"}
+        beside = parsed(flagfiles.typed(argv))
+        chosen |= {name: typed(beside, group)[name] if beside[name].present else small[name] for name in small}
     settings = group(**chosen)
     refuse_typed(values, settings.unread)
     return settings

@@ -15,7 +15,7 @@ from noisy_sgd import config
 _HOME = pathlib.Path(__file__).parents[2]
 # An installed package holds them itself; in a checkout they lie beside it.
 CONFIGS = next((path for path in (_HOME / "configs", _HOME.parent / "configs") if path.is_dir()), _HOME / "configs")
-_FLAG = "--flagfile"
+_NAMES = ("--flagfile", "-flagfile")
 
 
 def expanded(argv: Sequence[str]) -> list[str]:
@@ -29,6 +29,18 @@ def expanded(argv: Sequence[str]) -> list[str]:
     return list(_lines(argv, ()))
 
 
+def typed(argv: Sequence[str]) -> list[str]:
+    """The command line without its flagfiles."""
+    found, rest = [], iter(argv)
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if name not in _NAMES:
+            found.append(argument)
+        elif not equals:
+            next(rest, None)
+    return found
+
+
 def as_typed(path: pathlib.Path) -> str:
     """The path of a flagfile as it can be typed anywhere: configs/... for the package's own."""
     own = path.is_relative_to(CONFIGS)
@@ -39,7 +51,7 @@ def _lines(arguments: Sequence[str], inside: tuple[pathlib.Path, ...]) -> Iterat
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
-        if name not in (_FLAG, _FLAG[1:]):
+        if name not in _NAMES:
             yield argument
             continue
         path = _found(value if equals else next(rest, ""))

@@ -67,7 +67,7 @@ def parse(
         parser: the binary's `parse`, whose docstring `--help` shows.
         group: the binary's subclass of `Settings`.
         helps: of the fields that the subclass adds.
-        smoke: the settings that `--smoke` chooses, whatever the other flags say.
+        smoke: the settings that `--smoke` chooses, as in `command_line.read`.
 
     Returns:
         A value of the group.
