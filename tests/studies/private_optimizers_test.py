@@ -18,6 +18,7 @@ SMALL = study.Setting(
     learning_rates=(0.2, 0.4),
     num_seeds=5,
 )
+RELIABILITIES = ("reliability", "averaged_reliability")
 
 
 def line(group, seed=0, accuracy=0.5, **values):
@@ -118,6 +119,23 @@ class MeasureTest(parameterized.TestCase):
         # T = lr N (sigma C / B)^2 / 2.
         variance = (study.noise_multiplier(SMALL, 10) * bound / 10) ** 2
         self.assertAlmostEqual(found["temperature"], rate * 100 * variance / 2, places=9)
+
+    def test_predictions_of_the_second_half_are_averaged(self):
+        group = {"optimizer": study.SGLD, "relative_bound": 1.0, "batch_size": 10}
+        trainer, _ = study._trainer(SMALL, *group.values(), 0)
+        seen, steps = [], []
+
+        def predicted(images):
+            steps.append(trainer.step)
+            seen.append(np.eye(10)[np.full(len(images), trainer.step % 10)])
+            return seen[-1]
+
+        with unittest.mock.patch.object(trainer, "probabilities", predicted):
+            found = study.measure(SMALL, {"stage": tuning.FINAL, **group, "learning_rate": 0.4, "seed": 0})
+        self.assertEqual(steps, list(range(10, 21)))
+        confidences = [max(value or 0 for value in records.plain(found[name]["confidences"])) for name in RELIABILITIES]
+        # Two of the eleven steps, 10 and 20, predict the class 0, and each of the others one of the other classes.
+        np.testing.assert_allclose(confidences, [1.0, 2 / 11])
 
     @parameterized.parameters(*study.OPTIMIZERS)
     def test_every_optimizer_trains(self, name):

@@ -3,6 +3,7 @@ import dataclasses
 import pathlib
 import tempfile
 
+import numpy as np
 from absl.testing import absltest
 
 from noisy_sgd import records
@@ -16,10 +17,11 @@ SETTING = study.Setting(dataset="digits", num_train_examples=100, batch_sizes=(1
 
 def record():
     diagram = {"counts": [3, 1, 0], "confidences": [0.2, 0.5, None], "accuracies": [0.3, 1.0, None]}
-    values = {"calibration_error": 0.2, "averaged_calibration_error": 0.05, "averaged_accuracy": 0.5}
+    values = {"averaged_calibration_error": 0.05, "averaged_accuracy": 0.5}
     values |= {"reliability": diagram, "averaged_reliability": diagram}
     lines = [
-        {"stage": tuning.FINAL, **group, "seed": seed, "learning_rate": 0.1, "accuracy": 0.5 + 0.01 * seed, **values}
+        {"stage": tuning.FINAL, **group, "seed": seed, "learning_rate": 0.1, **values}
+        | {"accuracy": 0.5 + 0.01 * seed, "calibration_error": 0.2 + 0.01 * seed}
         for group in SETTING.groups
         for seed in range(SETTING.num_seeds)
     ]
@@ -50,13 +52,18 @@ class ClaimsTest(absltest.TestCase):
             figures.draw_calibration: 2 * 3 * (3 + 1),
             figures.draw_reliability: 2 * 3 * 2,
         }
+        tables = {}
         for draw, count in counts.items():
             paths = draw(record(), directory)
             with open(paths[2]) as file:
-                rows = list(csv.DictReader(file))
-            self.assertLen(rows, count)
-        # Of `draw_reliability`: the seeds are pooled.
-        self.assertEqual([rows[1][name] for name in ("predictions", "right_percent")], ["3", "100.0"])
+                tables[draw] = list(csv.DictReader(file))
+            self.assertLen(tables[draw], count)
+        mean = next(row for row in tables[figures.draw_calibration] if row["seed"] == "mean")
+        self.assertAlmostEqual(float(mean["calibration_error_percent"]), 21.0)
+        # The seeds are pooled.
+        fullest = tables[figures.draw_reliability][0]
+        found = [float(fullest[name]) for name in ("predictions", "confidence_percent", "right_percent")]
+        np.testing.assert_allclose(found, [9, 20, 30])
 
 
 if __name__ == "__main__":
