@@ -12,6 +12,7 @@ from noisy_sgd import models
 from noisy_sgd.gradients import clipping, layer_rules
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 from noisy_sgd.models import normalizer_free
+from noisy_sgd.training import distribution
 from tests import oracles
 
 L = keras.layers
@@ -235,7 +236,7 @@ class BookKeepingTest(parameterized.TestCase):
         np.testing.assert_allclose(length, min(BOUND, norm[0]), rtol=1e-5)
 
     def test_two_replicas_add_up_to_one(self):
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        strategy = distribution.make_strategy("mirrored")
         with strategy.scope():
             model = convolutional()
         expected = oracles.clipped_sum(model, oracles.squared_error, IMAGES, TARGETS, BOUND)

@@ -12,6 +12,7 @@ from noisy_sgd.gradients import clipped_sum, clipping, layer_calls, layer_rules
 from noisy_sgd.gradients.engines import book_keeping, vectorized
 from noisy_sgd.gradients.trials import example_axis, synthetic
 from noisy_sgd.models import normalizer_free
+from noisy_sgd.training import distribution
 from tests import oracles
 
 L = keras.layers
@@ -362,7 +363,7 @@ class PlacementTest(parameterized.TestCase):
             book_keeping.clipped_sum(model, squared, x, tf.ones([1]), clip=clipping.flat(0.1), views=2)
 
     def test_replicas_try_it_while_they_trace(self):
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        strategy = distribution.make_strategy("mirrored")
         with strategy.scope():
             model, other = model_of(timemajor), model_of(L.Dense(2))
 
