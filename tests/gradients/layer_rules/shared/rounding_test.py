@@ -154,6 +154,17 @@ class LayersTest(parameterized.TestCase):
             if positions == 1:
                 np.testing.assert_allclose(np.sqrt(squares), expected, rtol=1e-5)
 
+    @parameterized.parameters("gram", "formed_twice")
+    def test_squares_too_small_for_numbers_hide_no_cancellation(self, route):
+        layer, _ = built(lambda d: L.Dense(2, use_bias=False, dtype=d), (4, 40))
+        z = np.float32([1, -1, 1, -1]).reshape(1, 4, 1) * np.ones((EXAMPLES, 1, 2), np.float32)
+        vanish, stay = (
+            contributed(layer, route, np.full((EXAMPLES, 4, 40), x, np.float32), z * np.float32(0.9 / x), "accelerator")
+            for x in (9e-20, 1.0)
+        )
+        self.assertGreater(stay[0].numpy().min(), 0)
+        np.testing.assert_array_less(0.99 * stay[0].numpy(), vanish[0])
+
     @parameterized.parameters(0.0, 1.0)
     def test_padding_is_not_formed(self, size):
         # Output gradients of 0, as masked examples have them.
