@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import checks
-from noisy_sgd.data import streaming
+from noisy_sgd.data import autotuning, streaming
 
 
 def whole(scheme, arrays, *, first_step: int = 0, num_steps: int | None = None) -> tf.data.Dataset:
@@ -37,7 +37,8 @@ def whole(scheme, arrays, *, first_step: int = 0, num_steps: int | None = None) 
         indices = tf.ensure_shape(tf.numpy_function(_indices(scheme), [step], tf.int64), [None])
         return _rows(arrays, indices)
 
-    return _steps(first_step, num_steps).map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
+    batches = _steps(first_step, num_steps).map(batch, num_parallel_calls=2, deterministic=True)
+    return autotuning.off(batches.prefetch(2))
 
 
 def padded(
@@ -70,7 +71,8 @@ def padded(
         return tf.ensure_shape(indices, [None, size]), tf.ensure_shape(mask, [None, size])
 
     microbatches = _steps(first_step, num_steps).map(cut).unbatch()
-    return microbatches.map(lambda indices, mask: (_rows(arrays, indices), mask)).prefetch(2)
+    microbatches = microbatches.map(lambda indices, mask: (_rows(arrays, indices), mask))
+    return autotuning.off(microbatches.prefetch(2))
 
 
 def _steps(first_step, num_steps):

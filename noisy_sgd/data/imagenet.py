@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from noisy_sgd import checks
-from noisy_sgd.data import array_records, bundled, prepared_files
+from noisy_sgd.data import array_records, autotuning, bundled, prepared_files
 
 NAME = prepared_files.NAME
 # Mean and standard deviation of red, green and blue, in [0, 255]: public numbers, which every implementation has.
@@ -155,7 +155,7 @@ class RecordImageSet:
 
         dataset = tf.data.Dataset.from_tensor_slices((rows.reshape(-1, size), mask.reshape(-1, size)))
         # One batch is decoded on all cores: more batches at a time would only need more memory.
-        return dataset.map(batch).prefetch(1)
+        return autotuning.off(dataset.map(batch).prefetch(1))
 
     def _reader(self, records: array_records.Records, side: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
         def note(names, found):

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from noisy_sgd.data import autotuning
+
 # Indices per call into Python: enough that the call (0.2 ms) is negligible for a step of a small model.
 _INDICES_A_CALL = 8192
 # Microbatches that are read at a time: while one is decoded, the next one's records come from the disk.
@@ -145,7 +147,8 @@ def stream(
         return images, tf.maximum(labels, 0), tf.logical_and(mask, labels >= 0)
 
     chunks = tf.data.Dataset.range(first_step, end, steps_a_call).map(cut).prefetch(1)
-    return chunks.unbatch().map(fetch, num_parallel_calls=_READS_AT_A_TIME, deterministic=True).prefetch(2 * share)
+    read_ahead = chunks.unbatch().map(fetch, num_parallel_calls=_READS_AT_A_TIME, deterministic=True)
+    return autotuning.off(read_ahead.prefetch(2 * share))
 
 
 def _whole(size: int, microbatch_size: int, multiple_of: int) -> int:

@@ -9,6 +9,7 @@ then have twice its sensitivity, but the noise of one batch.
 import keras
 import tensorflow as tf
 
+from noisy_sgd.data import autotuning
 from noisy_sgd.training import batch_shapes
 
 
@@ -42,7 +43,7 @@ def _parts(strategy, batch):
     if size is None or size < replicas:
         # A dataset has no static shapes. Keras would not reduce the loss of a part whose shape shows that it is empty.
         given = tuple(part for part in batch if part is not None)
-        return iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(given)))
+        return iter(strategy.experimental_distribute_dataset(autotuning.off(tf.data.Dataset.from_tensors(given))))
 
     def distributed(leaf):
         if leaf is None:

@@ -129,6 +129,7 @@ class ReadTest(parameterized.TestCase):
     def test_batches_hold_every_test_image_once(self, size):
         images = imagenet.load(prepared(), image_size=24)
         batches = images.test_batches(size)
+        self.assertIs(batches.options().autotune.enabled, False)
         width = min(size, VALIDATION)
         names = file_names("validation")
         published = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
