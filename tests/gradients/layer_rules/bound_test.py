@@ -184,6 +184,14 @@ class RowSquaresTest(absltest.TestCase):
             found = tf.function(contributions.row_squares, jit_compile=jit_compile)(tf.constant(rows))
             np.testing.assert_allclose(found, expected, rtol=5e-6)
 
+    def test_of_long_rows_in_any_arrangement(self):
+        rows = np.random.default_rng(0).normal(size=(2, 3, contributions.ADDED_ONE_BY_ONE + 8)).astype(np.float32)
+        expected = np.sum(rows.astype(np.float64) ** 2, axis=-1)
+        for jit_compile in (False, True):
+            found = tf.function(contributions.row_squares, jit_compile=jit_compile)(tf.constant(rows))
+            self.assertEqual(found.shape, expected.shape)
+            np.testing.assert_allclose(found, expected, rtol=5e-6)
+
 
 if __name__ == "__main__":
     absltest.main()

@@ -160,7 +160,7 @@ def kept_together(weights, rows: list[tf.Tensor]) -> Contribution:
 
 
 def row_squares(rows: tf.Tensor) -> tf.Tensor:
-    """[..., size] -> [...], the squared norm of each row; on accelerators long rows are [n, size]."""
+    """[..., size] -> [...], the squared norm of each row."""
     if devices.kind() == "cpu":
         # Two operations would write all squares to memory, and read them again.
         return tf.square(tf.raw_ops.EuclideanNorm(input=rows, axis=-1))
@@ -168,7 +168,8 @@ def row_squares(rows: tf.Tensor) -> tf.Tensor:
     size = squares.shape[-1]
     if size is not None and size > ADDED_ONE_BY_ONE:
         part = next(part for part in range(LARGEST_PART, 0, -1) if size % part == 0)
-        parts = tf.reduce_sum(tf.reshape(squares, [-1, size // part, part]), axis=2)
+        shape = tf.concat([tf.shape(squares)[:-1], [size // part, part]], axis=0)
+        parts = tf.reduce_sum(tf.reshape(squares, shape), axis=-1)
         # Without an operation between the two sums, XLA merges them into one.
         squares = tf.maximum(parts, tf.zeros([], parts.dtype))
     return tf.reduce_sum(squares, axis=-1)
