@@ -31,14 +31,7 @@ def expanded(argv: Sequence[str]) -> list[str]:
 
 def typed(argv: Sequence[str]) -> list[str]:
     """The command line without its flagfiles."""
-    found, rest = [], iter(argv)
-    for argument in rest:
-        name, equals, _ = argument.partition("=")
-        if name not in _NAMES:
-            found.append(argument)
-        elif not equals:
-            next(rest, None)
-    return found
+    return [argument for argument, file in _parts(argv) if file is None]
 
 
 def as_typed(path: pathlib.Path) -> str:
@@ -48,13 +41,11 @@ def as_typed(path: pathlib.Path) -> str:
 
 
 def _lines(arguments: Sequence[str], inside: tuple[pathlib.Path, ...]) -> Iterator[str]:
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if name not in _NAMES:
+    for argument, file in _parts(arguments):
+        if file is None:
             yield argument
             continue
-        path = _found(value if equals else next(rest, ""))
+        path = _found(file)
         constraint = "must not name itself"
         config.require(path not in inside, "flagfile", constraint, path, "remove that line of it")
         try:
@@ -67,6 +58,14 @@ def _lines(arguments: Sequence[str], inside: tuple[pathlib.Path, ...]) -> Iterat
             ) from error
         written = [line.strip() for line in lines]
         yield from _lines([line for line in written if line and not line.startswith(("#", "//"))], (*inside, path))
+
+
+def _parts(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Every argument, with the name of the file if it is a --flagfile, whose name may be the next argument."""
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        yield argument, (value if equals else next(rest, "")) if name in _NAMES else None
 
 
 def _found(name: str) -> pathlib.Path:
