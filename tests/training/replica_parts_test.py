@@ -1,5 +1,7 @@
 """Under two replicas every example enters the sum and the metrics once, whichever of Keras' methods trains or tests."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -85,6 +87,15 @@ class ReplicaPartsTest(parameterized.TestCase):
             reference.train_on_batch(X[:count], Y[:count])
         for a, b in zip(model.get_weights(), reference.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+    def test_a_split_batch_is_not_tuned(self):
+        model = mirrored()
+        strategy = model.distribute_strategy
+        split = strategy.experimental_distribute_dataset
+        with mock.patch.object(strategy, "experimental_distribute_dataset", side_effect=split) as call:
+            model.train_on_batch(X[:1], Y[:1])
+        (dataset,) = call.call_args.args
+        self.assertIs(dataset.options().autotune.enabled, False)
 
     @parameterized.parameters(9, 1)
     def test_test_on_batch_counts_each_example_once(self, count):
