@@ -1,7 +1,7 @@
 """Datasets without the thread by which TensorFlow tunes their parallelism, for those whose parallelism is fixed.
 
-When an iterator is deleted, the program waits for this thread, which may miss the notice and sleep on: about as long as
-the iterator has lived, at most a minute. With TensorFlow 2.21 that happened to 4 of 28 iterators on an idle machine.
+When an iterator is deleted, the program waits for this thread, which may miss the notice and sleep on, for up to a
+minute (TensorFlow 2.21).
 
     return autotuning.off(images.map(read, num_parallel_calls=2).prefetch(2))
 """
