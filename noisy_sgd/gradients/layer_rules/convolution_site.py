@@ -198,11 +198,11 @@ class Site:
         `channel_scale` multiplies the output gradients, channel by channel.
         """
         inputs, gradients = (
-            tf.sqrt(rounding.not_vanished(squares, self.microbatch)) for squares in self.squares(channel_scale)
+            tf.sqrt(rounding.not_vanished(squares, self.microbatch)) for squares in self._squares(channel_scale)
         )
         return tf.reduce_sum(inputs * gradients, axis=1)
 
-    def squares(self, channel_scale=None):
+    def _squares(self, channel_scale=None):
         """Squared lengths of what each position reads and of its output gradient, each [units, T, blocks]."""
         z = self.z if channel_scale is None else self.z * channel_scale
         lengths = []
@@ -220,5 +220,5 @@ class Site:
         else:
             inputs = tf.add_n([tf.matmul(rows, rows, transpose_b=True) for rows in self.rows()])
         gradients = tf.matmul(z, z, transpose_b=True)
-        squares = tuple(tf.squeeze(one, -1) for one in self.squares())
+        squares = tuple(tf.squeeze(one, -1) for one in self._squares())
         return rounding.squares_of_products(inputs, gradients, squares, self.microbatch)

@@ -236,9 +236,9 @@ def squares_of_products(
     Args:
         inputs: <a_s, a_t>, [units, (blocks,) T, T].
         gradients: <b_s, b_t>, likewise.
-        squares: |a_t|^2 and |b_t|^2, [units, (blocks,) T] each, by `squared_lengths`. The difference
-            between them and the diagonals shows the error of the same sign in this example's inner products, as inner
-            products of equal entries have it.
+        squares: |a_t|^2 and |b_t|^2, [units, (blocks,) T] each, by `squared_lengths`. The difference between them and
+            the diagonals shows the error of the same sign in this example's inner products, as inner products of equal
+            entries have it.
         microbatch: the microbatch.
 
     Returns:
